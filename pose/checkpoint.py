@@ -1,0 +1,124 @@
+"""Weights and training state on disk: atomic writes, safe reads, and a report of what did not match."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pose.errors import UserError
+
+WRAPPERS = ("module.", "_orig_mod.")  # added to parameter names by DataParallel / DDP and torch.compile
+
+
+def save(state: Mapping[str, Any], path: Path) -> None:
+    """Write to a temporary file, flush it to the disk, rename: at any moment `path` is a whole checkpoint.
+
+    A full disk or a missing folder is a `UserError`, and an older file at `path` survives it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        kept = f"; the older {path.name} is untouched" if path.exists() else ""
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise UserError(
+            f"cannot save {path}: {reason}{kept}; free some space or move the run folder"
+        ) from None
+
+
+def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """The state in a checkpoint file.  Only tensors and plain data are read: a file with code in it is
+    refused."""
+    try:
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"no checkpoint {path}") from None
+    except pickle.UnpicklingError as error:
+        unsafe = "weights_only" in str(error) or "Unsupported" in str(error)
+        reason = (
+            "it holds objects other than tensors and plain data, so it is not loaded" if unsafe else "damaged"
+        )
+        raise UserError(f"cannot load the checkpoint {path}: {reason}") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"cannot load the checkpoint {path}: it is cut off or not a checkpoint ({_first_line(error)}); "
+            "take another checkpoint of the run or copy the file again"
+        ) from None
+    if not isinstance(state, dict):
+        raise UserError(
+            f"cannot load the checkpoint {path}: it holds a {type(state).__name__}, not named weights"
+        )
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:160]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What `load_matching` did: names of the module's parameters and of the file's."""
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]  # in the module only: kept as they were
+    unexpected: tuple[str, ...]  # in the file only: ignored
+    mismatched: tuple[str, ...]  # "name: file (shape), network (shape)"
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.loaded)} tensors loaded"]
+        for what, names in [
+            ("not in the file", self.missing),
+            ("not in the network", self.unexpected),
+            ("of another shape", self.mismatched),
+        ]:
+            if names:
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                lines.append(f"{len(names)} {what}: {', '.join(names[:3])}{more}")
+        return "; ".join(lines)
+
+
+def strip_wrappers(name: str) -> str:
+    """`module.features.0` -> `features.0`: names as the bare network has them."""
+    return re.sub("|".join(re.escape(w) for w in WRAPPERS), "", name)
+
+
+def load_matching(
+    module: nn.Module, state: Mapping[str, Tensor], rename: Callable[[str], str] = strip_wrappers
+) -> LoadReport:
+    """Copy the tensors of `state` whose renamed name and shape fit into `module`.  Nothing fitting is an
+    error."""
+    own = module.state_dict()
+    loaded, unexpected, mismatched = [], [], []
+    for name, value in state.items():
+        target = rename(name)
+        if target not in own:
+            unexpected.append(name)
+        elif own[target].shape != value.shape:
+            mismatched.append(f"{target}: file {tuple(value.shape)}, network {tuple(own[target].shape)}")
+        else:
+            own[target].copy_(value)
+            loaded.append(target)
+    seen = {*loaded, *(m.split(":")[0] for m in mismatched)}
+    missing = [name for name in own if name not in seen]
+    if not loaded:
+        raise UserError(
+            "the checkpoint is of another network: no tensor fits (file: "
+            f"{', '.join(list(state)[:3]) or 'nothing'}, ...; network: {', '.join(list(own)[:3])}, ...)"
+        )
+    return LoadReport(tuple(loaded), tuple(missing), tuple(unexpected), tuple(mismatched))

@@ -1,0 +1,1 @@
+"""Data: COCO-format pictures and keypoints, augmentation, and the drawn data set."""

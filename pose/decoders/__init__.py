@@ -1,0 +1,1 @@
+"""Decoders: dense fields -> people, for a batch.  One file each."""

@@ -1,0 +1,354 @@
+"""Peaks -> people by their tags: the decoder of associative embedding.
+
+Newell, Huang and Deng, "Associative Embedding: End-to-End Learning for Joint Detection and Grouping" (2017),
+as released in pose-ae-train.  The maps stay on their device: one small table of peaks comes to the host, where
+people are grouped, and one table of the keypoints still missing goes back and returns filled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from munkres import Munkres
+from pydantic import Field, field_validator
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from pose import geometry
+from pose.config import Settings
+from pose.decoders.peaks import Subpixel, clean, find_peaks, gaussian_blur, subpixel_offset
+from pose.registry import DECODERS
+from pose.skeleton import Skeleton
+from pose.structures import People
+
+NO_PERSON = 1e10  # the cost of a candidate that no person takes, where the matcher needs a square matrix
+CELLS_AT_ONCE = 1 << 24  # of one full search on an accelerator: 128 MiB per intermediate map
+# The pruned search looks at these shares of a map's cells, the hottest ones, before it takes all; the first look
+# pays only where it serves MANY_ROWS.
+HOT_SHARES = (1 / 64, 1 / 16, 1 / 8)
+MANY_ROWS = 6
+SAMPLE_STEP = 61  # every so many cells the heat is read to tell which level such a share lies above
+ROUNDS_TO_ZERO = np.nextafter(0.25, 1)  # the greatest float64 whose square root rounds to 0
+
+
+class TagGroupsSettings(Settings):
+    """How peaks are found, grouped and completed; the defaults are those of pose-ae-train."""
+
+    name: Literal["tag_groups"] = "tag_groups"
+    detection_threshold: float = Field(0.1, ge=0)
+    """A peak counts if its heat is above this."""
+    tag_threshold: float = Field(1.0, gt=0)
+    """A peak joins a person if its tag is nearer than this to the person's mean tag (root mean square over
+    the tag's dimensions)."""
+    max_people: int = Field(30, gt=0)
+    """Once an image has so many people, the kinds of keypoints not looked at yet are not grouped."""
+    max_peaks: int = Field(30, gt=0)
+    """Peaks per kind of keypoint and image, the highest ones."""
+    nms_size: int = Field(3, gt=0)
+    """A peak is the highest in a window of so many cells squared (odd)."""
+    subpixel: Subpixel = "quarter"
+    """Position within the cell: its centre, a quarter towards the larger neighbour, or DARK's Newton step."""
+    dark_blur: int = Field(0, ge=0)
+    """Size in cells (odd) of the Gaussian that smooths the map before DARK's step; 0: none."""
+    matcher: Literal["scipy", "munkres"] = "scipy"
+    """Solver of the assignment; munkres is slow and breaks ties between equal costs as pose-ae-train does."""
+    refine: bool = True
+    """Look for each person's missing keypoints where the heat is high and the tag fits."""
+    clip: float | None = Field(1.0, gt=0)
+    """Heat is cut at this before anything else."""
+    min_score: float = Field(0.0, ge=0)
+    """People with a lower score (mean heat over all keypoints, missing ones as 0) are dropped."""
+
+    @field_validator("nms_size", "dark_blur")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value and value % 2 == 0:
+            raise ValueError(f"expected an odd number, got {value}")
+        return value
+
+
+class Candidates(NamedTuple):
+    """The peaks of one image on the host, highest first; unused places have heat 0."""
+
+    heat: np.ndarray  # (K, M) float64
+    cells: np.ndarray  # (K, M, 2) float64, x and y, sub-pixel
+    tags: np.ndarray  # (K, M, D) float64
+    counts: list[int]  # K
+
+
+class Groups(NamedTuple):
+    """The people of one image in the making; a missing keypoint has heat 0."""
+
+    cells: np.ndarray  # (N, K, 2) float64, x and y, sub-pixel
+    heat: np.ndarray  # (N, K) float64
+    scores: np.ndarray  # (N,) float32, mean heat over all keypoints
+    mean_tags: np.ndarray  # (N, D) float64
+
+
+@DECODERS.register("tag_groups", TagGroupsSettings)
+class TagGroups:
+    """Decodes a batch.  Cells with NaN heat are no peaks and their tags are never read; peaks with a tag that
+    is not finite are left out."""
+
+    def __init__(
+        self, settings: TagGroupsSettings, skeleton: Skeleton, pixel_center: float = geometry.PIXEL_CENTER
+    ) -> None:
+        self.settings = settings
+        self.order = skeleton.grouping_index
+        self.pixel_center = pixel_center
+
+    @torch.no_grad()
+    def __call__(self, heatmap: Tensor, tag: Tensor, stride: int) -> list[People]:
+        """heatmap (B, K, h, w); tag (B, K, D, h, w), D = tag dimension x passes; stride in input pixels per
+        cell -> the people of every image, highest score first, keypoints in input pixels."""
+        _check(heatmap, tag, len(self.order))
+        if not heatmap.numel():
+            return [People.none(len(self.order)) for _ in heatmap]
+        heat = clean(heatmap, self.settings.clip)
+        sharp = heat
+        if self.settings.subpixel == "dark" and self.settings.dark_blur:
+            sharp = gaussian_blur(heat, self.settings.dark_blur)
+        groups = [self._group(candidates) for candidates in self._candidates(heat, sharp, tag)]
+        if self.settings.refine:
+            self._fill(groups, heat, sharp, tag)
+        return [self._people(group, stride) for group in groups]
+
+    def _candidates(self, heat: Tensor, sharp: Tensor, tag: Tensor) -> Iterator[Candidates]:
+        peaks = find_peaks(
+            heat, self.settings.max_peaks, self.settings.nms_size, self.settings.detection_threshold
+        )
+        images, kinds, _ = peaks.index.shape
+        channel = torch.arange(images * kinds, device=heat.device).view(images, kinds, 1)
+        at = peaks.index[:, :, None].expand(-1, -1, tag.shape[2], -1)
+        tags = tag.flatten(3).gather(3, at).transpose(2, 3)
+        cells = _positions(sharp, channel, peaks.index, self.settings.subpixel)
+        # the one copy to the host
+        table = torch.cat((peaks.heat.double()[..., None], cells, tags.double()), 3).cpu().numpy()
+        valid = (table[..., 0] > 0) & np.isfinite(table).all(3)
+        for rows, keep in zip(table, valid, strict=True):
+            if (keep[:, 1:] > keep[:, :-1]).any():  # a peak that is left out leaves no gap
+                first = np.argsort(~keep, axis=1, kind="stable")
+                rows = np.take_along_axis(rows, first[..., None], 1)
+            yield Candidates(rows[..., 0], rows[..., 1:3], rows[..., 3:], keep.sum(1).tolist())
+
+    def _group(self, candidates: Candidates) -> Groups:
+        chosen = group_by_tag(candidates, self.order, self.settings)
+        found, kinds = chosen >= 0, np.arange(chosen.shape[1])
+        heat = np.where(found, candidates.heat[kinds, chosen], 0)
+        scores = heat.mean(axis=1).astype(np.float32)
+        order = np.argsort(-scores, kind="stable")
+        order = order[scores[order] >= self.settings.min_score]
+        chosen, found, heat = chosen[order], found[order], heat[order]
+        cells = np.where(found[..., None], candidates.cells[kinds, chosen], 0)
+        tags = np.where(found[..., None], candidates.tags[kinds, chosen], 0)
+        return Groups(cells, heat, scores[order], tags.sum(axis=1) / found.sum(axis=1)[:, None])
+
+    def _fill(self, groups: list[Groups], heat: Tensor, sharp: Tensor, tag: Tensor) -> None:
+        """Each missing keypoint goes where heat - round(Euclidean distance of the tag to the person's mean
+        tag) is highest, if the heat there is positive.  Written into `groups`."""
+        missing = [np.nonzero(group.heat == 0) for group in groups]
+        image = np.repeat(np.arange(len(groups)), [len(person) for person, _ in missing])
+        if not len(image):
+            return
+        kind = np.concatenate([kinds for _, kinds in missing])
+        mean = np.concatenate([g.mean_tags[person] for g, (person, _) in zip(groups, missing, strict=True)])
+        channel = image * heat.shape[1] + kind
+        table = best_cells(heat, sharp, tag, channel, mean, self.settings.subpixel)
+        ends = np.cumsum([len(person) for person, _ in missing])[:-1]
+        for group, where, rows in zip(groups, missing, np.split(table, ends), strict=True):
+            rows[~(rows[:, 2] > 0)] = 0
+            group.cells[where] = rows[:, :2]
+            group.heat[where] = rows[:, 2]
+
+    def _people(self, group: Groups, stride: int) -> People:
+        keypoints = np.zeros((*group.heat.shape, 3), np.float32)
+        found = group.heat > 0
+        keypoints[found, :2] = geometry.to_pixels(group.cells[found], stride, self.pixel_center)
+        keypoints[..., 2] = group.heat.clip(0, 1)
+        return People(keypoints, group.scores)
+
+
+def _check(heatmap: Tensor, tag: Tensor, kinds: int) -> None:
+    expected = (*heatmap.shape[:2], tag.shape[2] if tag.ndim == 5 else "D", *heatmap.shape[2:])
+    if heatmap.ndim != 4 or heatmap.shape[1] != kinds or tuple(tag.shape) != expected or not tag.shape[2]:
+        raise ValueError(
+            f"expected heatmap (B, {kinds}, h, w) and tag (B, {kinds}, D, h, w), "
+            f"got {tuple(heatmap.shape)} and {tuple(tag.shape)}"
+        )
+
+
+def _positions(sharp: Tensor, channel: Tensor, index: Tensor, method: Subpixel) -> Tensor:
+    """Cells (...) -> x and y in cells with the sub-pixel part, (..., 2) float64."""
+    width = sharp.shape[-1]
+    cells = torch.stack((index % width, index.div(width, rounding_mode="floor")), -1)
+    return cells.double() + subpixel_offset(sharp, channel, index, method)
+
+
+# ---- grouping ----
+
+
+def group_by_tag(candidates: Candidates, order: tuple[int, ...], settings: TagGroupsSettings) -> np.ndarray:
+    """-> (N, K) int64: which candidate of each kind belongs to each person, -1 for none; people in the order
+    in which they were started."""
+    kinds, most, dims = candidates.tags.shape
+    capacity = settings.max_people + most  # the kind that reaches the limit may go beyond it
+    chosen = np.full((capacity, kinds), -1)
+    total = np.zeros((capacity, dims))  # of the tags so far
+    number = np.zeros(capacity)  # of keypoints so far
+    people = 0
+    for kind in order:
+        if people >= settings.max_people:
+            break
+        count = candidates.counts[kind]
+        if not count:
+            continue
+        tags = candidates.tags[kind, :count]
+        person = np.full(count, -1)
+        if people:
+            mean = total[:people] / number[:people, None]
+            person = _match(tags, candidates.heat[kind, :count], mean, settings)
+        new = np.flatnonzero(person < 0)
+        person[new] = np.arange(people, people + len(new))
+        people += len(new)
+        chosen[person, kind] = np.arange(count)
+        total[person] += tags
+        number[person] += 1
+    return chosen[:people]
+
+
+def _match(tags: np.ndarray, heat: np.ndarray, mean: np.ndarray, settings: TagGroupsSettings) -> np.ndarray:
+    """tags (M, D) and heat (M,) of candidates; mean (N, D) tags of people -> (M,) int64, the person that gets
+    each candidate, -1 for none.
+
+    The tag decides in whole steps, among equal ones the heat: the cost is round(distance) * 100 - heat.
+    """
+    distance = np.sqrt(_squared_distance(mean.T[:, None], tags.T[:, :, None]) / tags.shape[1])
+    cost = np.rint(distance) * 100 - heat[:, None]
+    rows, columns = _munkres(cost) if settings.matcher == "munkres" else linear_sum_assignment(cost)
+    near = distance[rows, columns] < settings.tag_threshold
+    person = np.full(len(tags), -1)
+    person[rows[near]] = columns[near]
+    return person
+
+
+def _munkres(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = cost.shape
+    if rows > columns:
+        cost = np.pad(cost, ((0, 0), (0, rows - columns)), constant_values=NO_PERSON)
+    pairs = np.array(Munkres().compute(cost.tolist()))
+    pairs = pairs[pairs[:, 1] < columns]
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _squared_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a, b (D, ...) that broadcast -> (...), summed over D."""
+    total = a[0] - b[0]
+    total *= total
+    for one, other in zip(a[1:], b[1:], strict=True):
+        difference = one - other
+        difference *= difference
+        total += difference
+    return total
+
+
+# ---- missing keypoints ----
+
+
+def best_cells(
+    heat: Tensor, sharp: Tensor, tag: Tensor, channel: np.ndarray, mean: np.ndarray, method: Subpixel
+) -> np.ndarray:
+    """The cell of each map `channel` (R,) = b * K + k where heat - round(Euclidean distance of the tag to
+    `mean` (R, D)) is highest, the first one in row-major order: (R, 3) float64, x, y with the sub-pixel part
+    in cells, and the heat there.
+
+    heat, sharp (B, K, h, w), `sharp` for the sub-pixel part; tag (B, K, D, h, w).
+    """
+    if heat.device.type == "cpu":
+        rows = torch.from_numpy(channel)
+        maps = heat.flatten(2).numpy(), tag.flatten(3).float().numpy()
+        index = torch.from_numpy(search_pruned(*maps, channel, mean))
+    else:
+        packed = torch.from_numpy(np.column_stack((channel, mean))).to(heat.device)
+        rows = packed[:, 0].long()
+        index = search_all(heat, tag, rows, packed[:, 1:])
+    value = torch.take(heat, rows * heat[0, 0].numel() + index).double()
+    return torch.cat((_positions(sharp, rows, index, method), value[:, None]), 1).cpu().numpy()
+
+
+def search_all(heat: Tensor, tag: Tensor, channel: Tensor, mean: Tensor) -> Tensor:
+    """Every cell for every row, on the device of the maps, some rows at a time; see `best_cells` -> (R,)
+    int64.
+
+    In float64, as the difference of a heat and a distance must not round two heats to the same value."""
+    cells = heat[0, 0].numel()
+    image, kind = channel.div(heat.shape[1], rounding_mode="floor"), channel % heat.shape[1]
+    rows_at_once = max(1, CELLS_AT_ONCE // cells)
+    found = []
+    for i in range(0, len(channel), rows_at_once):
+        part = slice(i, i + rows_at_once)
+        total = torch.zeros((), dtype=torch.float64, device=heat.device)
+        for d in range(tag.shape[2]):
+            difference = tag[image[part], kind[part], d].flatten(1) - mean[part, d, None]
+            total = total + difference * difference
+        merit = heat[image[part], kind[part]].flatten(1) - total.sqrt().round()
+        found.append(torch.nan_to_num(merit, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).argmax(1))
+    return torch.cat(found)
+
+
+def search_pruned(heat: np.ndarray, tag: np.ndarray, channel: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The result of `search_all`, found in most cases among the hottest cells of each map.
+
+    heat (B, K, cells); tag (B, K, D, cells) -> (R,) int64."""
+    index = np.full(len(channel), -1)
+    order = np.argsort(channel, kind="stable")
+    starts = np.flatnonzero(np.diff(channel[order], prepend=-1))
+    for rows in np.split(order, starts[1:]):
+        image, kind = divmod(int(channel[rows[0]]), heat.shape[1])
+        index[rows] = _search_hottest(heat[image, kind], tag[image, kind], mean[rows])
+    for row in np.flatnonzero(index < 0):
+        image, kind = divmod(int(channel[row]), heat.shape[1])
+        index[row] = _search_map(heat[image, kind], tag[image, kind], mean[row])
+    return index
+
+
+def _search_hottest(heat: np.ndarray, tag: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """heat (cells,), tag (D, cells), mean (R, D) -> the best cells (R,), -1 where this short look cannot
+    tell.
+
+    Of the cells above some level, take the hottest whose distance rounds to 0, of equal ones the first.  All
+    hotter cells lose 1 or more: if this one is above the highest heat minus 1, none of them is better.
+    """
+    index = np.full(len(mean), -1)
+    rows = np.arange(len(mean))
+    highest = float(heat.max())
+    sample = np.sort(heat[::SAMPLE_STEP])
+    for share in HOT_SHARES[len(rows) < MANY_ROWS :]:
+        level = max(sample[-1 - int(len(sample) * share)], 0)
+        cells = np.flatnonzero(heat > level)
+        if not len(cells):
+            continue
+        near = _squared_distance(tag.take(cells, 1)[:, None], mean[rows].T[..., None]) <= ROUNDS_TO_ZERO
+        value = np.where(near, heat[cells], np.float32(-np.inf))
+        first = value.argmax(axis=1)
+        decided = value[np.arange(len(rows)), first] > max(level, highest - 1)
+        index[rows[decided]] = cells[first[decided]]
+        rows = rows[~decided]
+        if not len(rows):
+            break
+    return index
+
+
+def _search_map(heat: np.ndarray, tag: np.ndarray, mean: np.ndarray) -> int:
+    """`search_all` for one row: heat (cells,), tag (D, cells), mean (D,)."""
+    distance = _squared_distance(tag, mean)
+    np.sqrt(distance, out=distance)
+    np.rint(distance, out=distance)
+    with np.errstate(invalid="ignore"):  # both may be infinite
+        merit = np.subtract(heat, distance, out=distance)
+    best = int(merit.argmax())
+    if np.isnan(merit[best]):  # argmax takes NaN for the highest
+        best = int(np.where(np.isnan(merit), -np.inf, merit).argmax())
+    return best

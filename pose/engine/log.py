@@ -1,0 +1,147 @@
+"""What a run says: a bar on the terminal, `log.jsonl`, TensorBoard, and a picture of its curves."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "opencv-python-headless",
+    "pycocotools",
+    "faster-coco-eval",
+)
+
+
+class RunLog:
+    """Writes scalars by step.  Continuing a run drops what an interrupted stretch wrote beyond `step`."""
+
+    def __init__(self, folder: Path, step: int, total_steps: int, *, bar: bool = True) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import: only where a run writes
+
+        self.folder = folder
+        self.file = folder / "log.jsonl"
+        keep_until(self.file, step)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self.bar = tqdm(
+            total=total_steps, initial=step, unit="step", dynamic_ncols=True, disable=None if bar else True
+        )
+
+    def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """One line of `log.jsonl`, and the same values under fixed names in TensorBoard."""
+        record = {"kind": kind, "step": step, **{name: _rounded(value) for name, value in values.items()}}
+        with open(self.file, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        for name, value in values.items():
+            self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def image(self, name: str, step: int, picture: np.ndarray) -> None:
+        """picture (H, W, 3) uint8 RGB."""
+        self.board.add_image(name, picture, step, dataformats="HWC")
+
+    def say(self, text: str) -> None:
+        self.bar.write(text, file=sys.stderr)
+
+    def advance(self, steps: int, postfix: Mapping[str, str] | None = None) -> None:
+        if postfix is not None:
+            self.bar.set_postfix(postfix, refresh=False)
+        self.bar.update(steps)
+
+    def close(self) -> None:
+        self.bar.close()
+        self.board.close()
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """The records of a `log.jsonl`; a line cut off by a kill is left out."""
+    records = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def keep_until(file: Path, step: int) -> None:
+    if not file.exists():
+        return
+    records = [record for record in read_log(file) if record["step"] <= step]
+    temporary = file.with_suffix(".partial")
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    temporary.replace(file)
+
+
+def environment() -> dict[str, Any]:
+    """What a result depends on: versions, git state, command line, machine."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "command": " ".join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cuda": torch.version.cuda,
+        "gpus": gpus,
+        "packages": versions,
+        "git": _git("rev-parse", "HEAD"),
+        "git_changed_files": (_git("status", "--porcelain") or "").splitlines(),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    here = Path(__file__).parent
+    try:
+        result = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def draw_curves(file: Path, output: Path) -> None:
+    """Loss terms and AP over steps, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    records = read_log(file)
+    train = [r for r in records if r["kind"] == "train"]
+    validation = [r for r in records if r["kind"] == "validation"]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    terms = [name for name in (train[0] if train else {}) if name.startswith("loss")]
+    for name in terms:
+        points = [(r["step"], r[name]) for r in train if r.get(name)]
+        left.plot(*zip(*points), label=name.removeprefix("loss/")) if points else None
+    left.set(xlabel="step", ylabel="loss (weighted)", yscale="log", title="training")
+    for name in ("AP", "AP50", "AP75"):
+        points = [(r["step"], r[name]) for r in validation if r.get(name) is not None]
+        right.plot(*zip(*points), marker="o", label=name) if points else None
+    right.set(xlabel="step", ylabel="COCO AP (OKS)", ylim=(0, 1), title="validation")
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
+    figure.savefig(output, dpi=110)
+    pyplot.close(figure)

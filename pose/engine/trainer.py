@@ -1,0 +1,470 @@
+"""The training loop: steps, checkpoints, validation, and continuing to the same weights."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pose import checkpoint
+from pose.data.loader import Loaded, worker_death
+from pose.engine.distributed import Processes
+from pose.engine.log import RunLog, draw_curves
+from pose.engine.optim import MovingAverage, OptimSettings, build_optimizer, build_scheduler
+from pose.errors import UserError
+from pose.model import TrainStep
+from pose.structures import Batch
+
+
+class TrainSettings(OptimSettings):
+    """The defaults are pose-ae-train's."""
+
+    batch_size: int = Field(32, ge=1)
+    """Pictures per step over all GPUs and machines: the same config gives the same training on any number."""
+    accumulate: int = Field(1, ge=1)
+    """Parts in which a batch goes through the network one after the other, for less memory."""
+    epochs: int = Field(300, ge=1)
+    steps_per_epoch: int | None = Field(1000, ge=1)
+    """Length of an epoch; null = once over the data."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32."""
+    channels_last: bool | None = None
+    """Memory order of the maps; null = channels last on GPUs."""
+    compile: bool = False
+    """torch.compile the backbone: minutes at the start, faster steps after."""
+    sync_bn: bool = False
+    """Batch normalisation over all processes (DDP on GPUs)."""
+    seed: int = Field(0, ge=0)
+    """Of the first weights, the order of the data and the augmentation."""
+    weights: str | None = None
+    """Checkpoint to start from (its weights only); null = as the network initialises itself."""
+    validate_every: int = Field(1, ge=0)
+    """Epochs between validations by AP; 0 = never."""
+    validate_images: int | None = Field(500, ge=1)
+    """Pictures of a fixed random subset; null = all."""
+    validate_mode: Literal["single", "multi"] = "single"
+    save_minutes: float = Field(10.0, gt=0)
+    """`last.pt` is saved at every epoch, and after so many minutes within one."""
+    save_steps: int | None = Field(None, ge=1)
+    """`last.pt` is also saved every so many steps."""
+    keep: int = Field(0, ge=0)
+    """Epoch checkpoints kept beside last.pt and best.pt."""
+    log_every: int = Field(50, ge=1)
+    """Steps between lines of the log (the only moments at which the loop waits for a GPU)."""
+    max_nonfinite: int = Field(10, ge=1)
+    """Steps in a row without a finite loss after which the run stops."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM, after everything was saved."""
+
+    def __init__(self, number: int) -> None:
+        self.code = 128 + number
+        super().__init__(signal.Signals(number).name)
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with the weights."""
+
+    step: int = 0  # finished steps
+    validated: int = 0  # step of the last validation
+    best_ap: float = -1.0
+    best_step: int = 0
+    nonfinite: int = 0  # skipped steps so far
+    unreadable: int = 0  # pictures replaced so far
+
+
+@dataclass
+class Meter:
+    """Sums of the loss terms on the device and of seconds on the host, since the last line of the log."""
+
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+    images: int = 0
+    wait: float = 0.0
+    start: float = field(default_factory=time.perf_counter)
+
+    def add(self, terms: Mapping[str, Tensor], images: int, wait: float) -> None:
+        for name, value in terms.items():
+            self.terms[name] = self.terms[name] + value if name in self.terms else value.clone()
+        self.steps += 1
+        self.images += images
+        self.wait += wait
+
+
+@dataclass
+class Pending:
+    """A step whose verdict (finite or not) has not been read from the device yet."""
+
+    step: int
+    image_ids: Tensor
+    finite: Tensor
+
+
+class Trainer:
+    """`loader(start_step)` gives this process's share of every global batch, endlessly; `validate(model)`
+    gives the numbers of a validation, of which `AP` chooses the best checkpoint."""
+
+    def __init__(
+        self,
+        *,
+        step: TrainStep,
+        wrapped: nn.Module,
+        settings: TrainSettings,
+        group: Processes,
+        loader: Callable[[int], Iterable[Loaded]],
+        steps_per_epoch: int,
+        folder: Path,
+        validate: Callable[[nn.Module, int, RunLog], dict[str, float]] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.group = group
+        self.model = step.model
+        self.wrapped = wrapped
+        self.loader = loader
+        self.steps_per_epoch = steps_per_epoch
+        self.total_steps = settings.epochs * steps_per_epoch
+        self.folder = folder
+        self.validate = validate
+        self.meta = dict(meta or {})
+        self.progress = Progress()
+        self.optimizer = build_optimizer(self.model.parameters(), settings)
+        self.scheduler = build_scheduler(self.optimizer, settings, self.total_steps, steps_per_epoch)
+        fp16 = step.precision == "fp16"
+        # at scale 1 the scaler changes no number: it is torch's way to skip a step on the device itself
+        self.scaler = torch.amp.GradScaler(
+            group.device.type,
+            init_scale=2.0**16 if fp16 else 1.0,
+            growth_interval=2000 if fp16 else 2**31 - 1,
+        )
+        self.scaling = fp16
+        self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
+        self.buffers = [b for b in self.model.buffers() if b.numel()]
+        self.pending: deque[Pending] = deque()
+        self.nonfinite_run = 0
+        self._say = say or (lambda text: print(text, file=sys.stderr))
+        self.log: RunLog | None = None
+
+    # ------------------------------------------------------------------------------------------------ state
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, as tensors and plain data."""
+        return {
+            "format": 1,
+            "model": self.model.state_dict(),
+            "ema": self.average.module.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": {k: v for k, v in self.scheduler.state_dict().items() if k != "lr_lambdas"},
+            "scaler": self.scaler.state_dict(),
+            "progress": vars(self.progress).copy(),
+            "rng": torch.get_rng_state(),
+            "meta": self.meta,
+        }
+
+    def load_state(self, state: Mapping[str, Any], where: Path) -> None:
+        """Continue from `state()`; a checkpoint of another network or optimiser is a `UserError`."""
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.average:
+                self.average.module.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.progress = Progress(**state["progress"])
+            torch.set_rng_state(state["rng"].cpu())
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"{where} does not belong to this config ({first}); restore config.yaml, or start a "
+                f"new run from these weights with train.weights={where}"
+            ) from None
+
+    def save(self, name: str = "last.pt") -> None:
+        if self.group.main:
+            checkpoint.save(self.state(), self.folder / name)
+
+    # ------------------------------------------------------------------------------------------------- loop
+
+    @property
+    def finished(self) -> bool:
+        return self.progress.step >= self.total_steps
+
+    def run(self) -> None:
+        """Train to the end.  Ctrl-C and SIGTERM finish the step, save, and raise `Interrupted`."""
+        with ExitStack() as stack:
+            stop = stack.enter_context(catch_signals())
+            if self.group.main:
+                self.log = RunLog(self.folder, self.progress.step, self.total_steps)
+                stack.callback(self.log.close)
+                self._say = self.log.say
+            try:
+                self._loop(stop)
+            except RuntimeError as error:  # a dying loader process interrupts whatever runs here
+                raise worker_death(error) or error from None
+
+    def _loop(self, stop: Callable[[], int]) -> None:
+        if self.validation_due:  # interrupted between the end of an epoch and its validation
+            self._validate()
+        if self.finished:
+            return
+        self.wrapped.train()
+        meter, saved = Meter(), time.monotonic()
+        for loaded, wait in timed(self.loader(self.progress.step)):
+            self.progress.unreadable += len(loaded.unreadable)
+            terms = self._train_step(loaded.batch)
+            self.progress.step += 1
+            step = self.progress.step
+            meter.add(terms, len(loaded.batch.image_id) * self.group.world_size, wait)
+            if self.log:
+                self.log.advance(1)
+            epoch_ends = step % self.steps_per_epoch == 0
+            if step % self.settings.log_every == 0 or epoch_ends:
+                self._drain()
+                self._log(meter)
+                meter = Meter()
+            due = self.settings.save_steps and step % self.settings.save_steps == 0
+            if epoch_ends or due or time.monotonic() - saved > 60 * self.settings.save_minutes:
+                self._drain()
+                self.save()
+                saved = time.monotonic()
+            number = self._stop_asked(stop)
+            if number:
+                self._drain()
+                self.save()
+                raise Interrupted(number)
+            if epoch_ends:
+                self._keep_epoch()
+                if self.validation_due:
+                    self._validate()
+                    meter = Meter()
+            if self.finished:
+                break
+
+    def _stop_asked(self, stop: Callable[[], int]) -> int:
+        """The signal to obey; with several processes all must stop at the same step, so they agree at
+        times."""
+        if not self.group.distributed:
+            return stop()
+        cpu = self.group.device.type == "cpu"
+        if not cpu and self.progress.step % self.settings.log_every:
+            return 0
+        numbers = self.group.gather(stop())
+        return max(numbers)
+
+    def _train_step(self, batch: Batch) -> dict[str, Tensor]:
+        device = self.group.device
+        image_ids = batch.image_id
+        batch = Batch(*(value.to(device, non_blocking=True) for value in batch))
+        parts = split(batch, self.settings.accumulate)
+        before = [buffer.clone() for buffer in self.buffers]
+        total: dict[str, Tensor] = {}
+        for i, part in enumerate(parts):
+            share = len(part.image_id) / len(image_ids)
+            last = i == len(parts) - 1
+            hold = nullcontext() if last else self._no_sync()
+            with hold:
+                terms = {name: value.mean() for name, value in self.wrapped(part).items()}
+                loss = terms["loss"] * share
+                # a non-finite loss must show in the gradients of every process, even where a mask hides it
+                poison = torch.where(loss.isfinite(), 1.0, torch.nan)
+                self.scaler.scale(loss * poison).backward()
+            for name, value in terms.items():
+                part_value = value.detach() * share
+                total[name] = total[name] + part_value if name in total else part_value
+        finite = self._update(before)
+        self.pending.append(Pending(self.progress.step, image_ids, finite))
+        return {name: torch.where(finite, value, 0.0) for name, value in total.items()} | {
+            "skipped": (~finite).float()
+        }
+
+    def _no_sync(self) -> Any:
+        ddp = isinstance(self.wrapped, DistributedDataParallel)
+        return self.wrapped.no_sync() if ddp else nullcontext()  # type: ignore[operator]
+
+    def _update(self, before: list[Tensor]) -> Tensor:
+        """Optimiser, schedule and average, on the device.  Where the gradients are not finite nothing
+        changes: the optimiser skips the step, and the buffers (statistics of batch norm) return to
+        `before`."""
+        self.scaler.unscale_(self.optimizer)
+        limit = self.settings.clip_norm or float("inf")
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        finite = norm.isfinite()
+        self.scaler.step(self.optimizer)
+        self.scaler.update(None if self.scaling else 1.0)
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, old in zip(self.buffers, before):
+                buffer.copy_(torch.where(finite, buffer, old))
+        if self.average:
+            self.average.update(self.model, self.progress.step + 1)
+        return finite
+
+    def _drain(self) -> None:
+        """Read the verdicts of the steps since the last time; too many bad ones in a row end the run."""
+        if not self.pending:
+            return
+        verdicts = torch.stack([one.finite for one in self.pending]).tolist()
+        for one, finite in zip(self.pending, verdicts):
+            self.nonfinite_run = 0 if finite else self.nonfinite_run + 1
+            if finite:
+                continue
+            self.progress.nonfinite += 1
+            ids = ", ".join(str(i) for i in one.image_ids.tolist())
+            self._say(f"step {one.step + 1}: the loss is not finite, the step is skipped (image ids {ids})")
+            if self.nonfinite_run >= self.settings.max_nonfinite:
+                self.pending.clear()
+                raise UserError(
+                    f"the loss was not finite in {self.nonfinite_run} steps in a row (the last of them step "
+                    f"{one.step + 1}); the weights of the last good step are kept. Try a lower train.lr, "
+                    "train.clip_norm=1, or train.precision=fp32"
+                )
+        self.pending.clear()
+
+    # ---------------------------------------------------------------------------------- log, validate, keep
+
+    def _log(self, meter: Meter) -> None:
+        seconds = time.perf_counter() - meter.start
+        good = max(1.0, meter.steps - float(meter.terms["skipped"].item()))
+        means = {name: float(value.item()) / good for name, value in meter.terms.items() if name != "skipped"}
+        if self.group.distributed:
+            everyone = self.group.gather(means)
+            means = {name: sum(one[name] for one in everyone) / len(everyone) for name in means}
+        rate = meter.images / seconds
+        values: dict[str, float] = {"loss": means.pop("loss")}
+        values |= {name if "/" in name else f"loss/{name}": value for name, value in means.items()}
+        values |= {
+            "lr": float(self.scheduler.get_last_lr()[0]),
+            "images_per_second": rate,
+            "data_wait": meter.wait / seconds,
+            "memory_gib": memory_gib(self.group.device),
+            "epoch": self.progress.step / self.steps_per_epoch,
+        }
+        if not self.log:
+            return
+        self.log.scalars("train", self.progress.step, values)
+        shown = {
+            name.removeprefix("loss/"): f"{v:.3g}" for name, v in values.items() if name.startswith("loss")
+        }
+        shown |= {
+            "img/s": f"{rate:.0f}",
+            "wait": f"{values['data_wait']:.0%}",
+            "GiB": f"{values['memory_gib']:.1f}",
+        }
+        self.log.advance(0, shown)
+        if self.progress.step >= max(self.settings.warmup_steps, self.total_steps // 20):
+            for text in self.model.head.warnings(means):
+                self._say(f"step {self.progress.step}: {text}")
+
+    @property
+    def validation_due(self) -> bool:
+        every, step = self.settings.validate_every, self.progress.step
+        if not every or self.validate is None or step == 0 or self.progress.validated >= step:
+            return False
+        at_epoch = step % self.steps_per_epoch == 0
+        return at_epoch and (step // self.steps_per_epoch % every == 0 or self.finished)
+
+    def _validate(self) -> None:
+        assert self.validate is not None
+        model = self.average.module if self.average else self.model
+        values = self.validate(model, self.progress.step, self.log)  # type: ignore[arg-type]
+        self.model.train()
+        self.progress.validated = self.progress.step
+        better = values["AP"] > self.progress.best_ap
+        if better:
+            self.progress.best_ap, self.progress.best_step = values["AP"], self.progress.step
+        if self.log:
+            self.log.scalars("validation", self.progress.step, values)
+            best = " (best so far)" if better else f" (best {self.progress.best_ap:.3f})"
+            self._say(f"step {self.progress.step}: AP {values['AP']:.3f}, AP50 {values['AP50']:.3f}{best}")
+            draw_curves(self.log.file, self.folder / "curves.png")
+        if better:
+            self.save("best.pt")
+        self.save()
+
+    def _keep_epoch(self) -> None:
+        if not self.settings.keep:
+            return
+        epoch = self.progress.step // self.steps_per_epoch
+        self.save(f"epoch-{epoch:04d}.pt")
+        if self.group.main:
+            for old in sorted(self.folder.glob("epoch-*.pt"))[: -self.settings.keep]:
+                old.unlink()
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """The batch in `parts` pieces of nearly equal size (fewer where it has fewer pictures)."""
+    if parts == 1:
+        return [batch]
+    return [
+        Batch(*fields) for fields in zip(*(value.tensor_split(parts) for value in batch)) if len(fields[0])
+    ]
+
+
+def timed(items: Iterable[Loaded]) -> Iterator[tuple[Loaded, float]]:
+    """The items, each with the seconds that its arrival was waited for."""
+    iterator = iter(items)
+    while True:
+        start = time.perf_counter()
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        yield item, time.perf_counter() - start
+
+
+def memory_gib(device: torch.device) -> float:
+    """Peak memory: of the GPU where there is one, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+@contextmanager
+def catch_signals() -> Iterator[Callable[[], int]]:
+    """While active, the first Ctrl-C or SIGTERM is only noted (read it by calling the value); a second Ctrl-C
+    ends the process as usual."""
+    caught = [0]
+    before = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if caught[0] and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught[0] = number
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            before[number] = signal.signal(number, note)
+        except ValueError:  # not the main thread (a notebook's worker): no signals there
+            continue
+    try:
+        yield lambda: caught[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def seed_everything(seed: int) -> None:
+    """The generators from which first weights are drawn; samples have generators of their own."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

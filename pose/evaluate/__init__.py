@@ -1,0 +1,1 @@
+"""From images to people, to results files, to scores."""

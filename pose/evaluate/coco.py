@@ -1,0 +1,493 @@
+"""COCO keypoint results files and COCO's ten numbers (AP, AR) by OKS, for any skeleton.
+
+The numbers come from pycocotools or from its fast twin faster-coco-eval.  Both assume well-formed input: they
+drop ground truth without a word, crash without a name, or return a wrong AP.  So input is checked and copied
+here first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+
+from pose.errors import UserError
+
+Record = dict[str, Any]
+Backend = Literal["fast", "pycocotools"]
+
+STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+MAX_PEOPLE = 20  # per image, best scores first: COCO's maxDets for keypoints
+# nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles: https://cocodataset.org/#keypoints-eval
+COCO_SIGMAS = tuple(
+    np.repeat([0.026, 0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089], [1] + [2] * 8).tolist()
+)
+BOX_TO_AREA = 0.53  # a person covers about half of the box; CrowdPose's evaluator uses this figure
+
+IGNORED = {
+    "crowd": "crowd",
+    "no_keypoints": "without labelled keypoints",
+    "num_keypoints_0": "with num_keypoints 0 although keypoints are labelled",
+    "unlisted_image": "of images that the file does not list",
+}
+DOUBTFUL = {
+    "area_0": "with area 0, so that only an exact hit can match",
+    "num_keypoints_without_labels": "with num_keypoints above 0 but none labelled, scored against the box",
+}
+REPAIRED = {
+    "area": f"area missing or invalid, taken as {BOX_TO_AREA} of the box",
+    "bbox": "bbox missing, taken from the labelled keypoints",
+    "iscrowd": "iscrowd missing, taken as 0",
+    "num_keypoints": "num_keypoints missing, counted",
+    "keypoints": "keypoints missing, taken as not labelled",
+    "id": "id missing, 0 or used twice, numbered anew",
+}
+
+
+@dataclass(frozen=True)
+class CocoScores:
+    """What COCOeval says, and about what.  Counts of ground truth are of the chosen images and categories."""
+
+    stats: dict[str, float]  # keys STATS; -1 where there is nothing to score
+    ignored: dict[str, int]  # keys IGNORED: people that COCOeval leaves out, found or not
+    doubtful: dict[str, int]  # keys DOUBTFUL: people that COCOeval counts, but in a way nobody may have meant
+    repaired: dict[str, int]  # keys REPAIRED: annotations completed in our copy
+    num_images: int
+    num_ground_truth: int
+    num_used: int  # ground truth not ignored
+    num_results: int
+    backend: str
+
+
+@dataclass(frozen=True)
+class _GroundTruth:
+    people: list[Record]  # complete annotations, ours to change
+    repairs: list[list[str]]  # per person: which keys of REPAIRED
+    image_ids: list[int]
+    category_ids: list[int]  # with keypoints: the ones to score
+    known_categories: set[int]
+    num_keypoints: int
+    num_unlisted: int
+
+
+# results files
+
+
+def results_json(
+    people_by_image: Mapping[int, tuple[np.ndarray, np.ndarray]], category_id: int = 1
+) -> list[Record]:
+    """COCO results records of the people found, in the order given.
+
+    people_by_image: image id -> keypoints (N, K, 3) x, y in pixels of the original image and score, 0 = not
+    found; scores (N,).  COCOeval compares all K positions and has no "not found": such a keypoint is placed
+    at the mean of the person's found ones (its score stays 0); a person with no found keypoint is dropped.
+    Keypoints are rounded to 3 decimals.  Raises UserError where a found position or a score is not finite.
+    """
+    records = []
+    for image_id, (keypoints, scores) in people_by_image.items():
+        keypoints, scores = np.asarray(keypoints, np.float64), np.asarray(scores, np.float64)
+        for person, score in zip(keypoints, scores, strict=True):
+            found = person[:, 2] > 0
+            if not np.isfinite([score, *person[:, 2], *person[found, :2].ravel()]).all():
+                raise UserError(f"image {image_id}: a person has a score or a keypoint that is not finite")
+            if not found.any():
+                continue
+            placed = np.where(found[:, None], person, [*person[found, :2].mean(axis=0), 0.0])
+            records.append(
+                {
+                    "image_id": int(image_id),
+                    "category_id": category_id,
+                    "keypoints": placed.round(3).ravel().tolist(),
+                    "score": float(score),
+                }
+            )
+    return records
+
+
+def write_results(path: Path | str, records: Sequence[Mapping[str, Any]]) -> None:
+    """Compact JSON, written by `write_json`."""
+    write_json(path, list(records))
+
+
+def write_json(path: Path | str, data: Any, indent: int | None = None) -> None:
+    """A reader of `path` sees the old file or the whole new one, never a part.  Folders are made.
+    Raises UserError where the file cannot be written, ValueError for a number that is not finite."""
+    path = Path(path)
+    text = json.dumps(data, indent=indent, separators=None if indent else (",", ":"), allow_nan=False)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+# the metric
+
+
+def keypoint_category(annotations: Path | str) -> int:
+    """The category of a COCO file that lists keypoints, which results must name (1 where none does)."""
+    data = _load(annotations, "annotations")
+    categories = data.get("categories") if isinstance(data, Mapping) else None
+    listed = [c for c in categories or () if isinstance(c, Mapping) and c.get("keypoints")]
+    return int(listed[0].get("id", 1)) if listed else 1
+
+
+def evaluate(
+    annotations: Path | str | Mapping[str, Any],
+    results: Path | str | Sequence[Mapping[str, Any]],
+    *,
+    sigmas: Sequence[float] | None = None,
+    image_ids: Sequence[int] | None = None,
+    backend: Backend = "fast",
+    category_id: int | None = None,
+) -> CocoScores:
+    """COCO's keypoint AP and AR of `results` against `annotations`: files, or their content (never changed).
+
+    sigmas: K fall-offs in the ground truth's keypoint order; None takes COCO's where K = 17.
+    image_ids: the images to score; None scores every image of the ground truth.  An image without results
+    counts as one where nobody was found.
+    category_id: None scores every category that has keypoints, and averages.
+    backend: "fast" is faster-coco-eval, "pycocotools" the original; their numbers are equal.
+    Results whose first record has a `bbox` take their area from it, others from the keypoints' extent, as in
+    COCOeval; the area only decides which unmatched results count for medium and large.
+    Raises UserError for a file, record or number that cannot be scored.
+    """
+    if backend not in _BACKENDS:
+        raise UserError(f"unknown backend {backend!r} (known: {', '.join(_BACKENDS)})")
+    ground_truth, where = _load(annotations, "annotations"), _place(annotations, "annotations")
+    truth = _clean_ground_truth(ground_truth, where, category_id)
+    sigmas_array = _check_sigmas(sigmas, truth.num_keypoints)
+    people = _clean_results(_load(results, "results"), truth, _place(results, "results"))
+    images = _choose_images(image_ids, truth.image_ids)
+    # 1, 2, ... keeps the order, which settles ties, whatever integers a file uses as ids
+    rank = {image_id: number for number, image_id in enumerate(images, start=1)}
+    pairs = list(zip(truth.people, truth.repairs, strict=True))
+    repaired = Counter(key for person, keys in pairs if person["image_id"] in rank for key in keys)
+    targets, found = _within(rank, truth.people), _within(rank, people)
+    if category_id is not None:
+        found = [person for person in found if person["category_id"] == category_id]
+    kinds = Counter(kind for person in targets for kind in _kinds(person))
+    ignored = {key: kinds[key] for key in IGNORED}
+    numbers = _BACKENDS[backend](targets, found, sigmas_array, sorted(rank.values()), truth.category_ids)
+    return CocoScores(
+        stats=dict(zip(STATS, map(float, numbers), strict=True)),
+        ignored={**ignored, "unlisted_image": truth.num_unlisted},
+        doubtful={key: kinds[key] for key in DOUBTFUL},
+        repaired={key: repaired[key] for key in REPAIRED},
+        num_images=len(images),
+        num_ground_truth=len(targets) + truth.num_unlisted,
+        num_used=len(targets) - sum(ignored.values()),
+        num_results=len(found),
+        backend=backend,
+    )
+
+
+def _within(rank: Mapping[int, int], people: Sequence[Record]) -> list[Record]:
+    """Copies of the people in the chosen images, which `rank` numbers anew."""
+    chosen = (person for person in people if person["image_id"] in rank)
+    return [{**person, "image_id": rank[person["image_id"]]} for person in chosen]
+
+
+def table(scores: CocoScores, header: Mapping[str, str]) -> str:
+    """Lines for a terminal: what was evaluated, the ten numbers in COCO's wording, what was left out."""
+    lines = _wrapped([f"{key}: {value}" for key, value in header.items()], "   ")
+    lines += [_row(name, value) for name, value in scores.stats.items()]
+    lines.append(
+        f"scored: {scores.num_results} results against {scores.num_used} people in {scores.num_images} images"
+    )
+    for title, counts, reasons in (
+        ("ignored ground truth", scores.ignored, IGNORED),
+        ("doubtful ground truth", scores.doubtful, DOUBTFUL),
+        ("repaired ground truth", scores.repaired, REPAIRED),
+    ):
+        parts = [f"{count} {reasons[key]}" for key, count in counts.items() if count]
+        if parts:
+            lines += _wrapped([f"{title}: {parts[0]}", *parts[1:]], "; ")
+    return "\n".join(lines)
+
+
+def _row(name: str, value: float) -> str:
+    title = "Average Precision  (AP)" if name.startswith("AP") else "Average Recall     (AR)"
+    oks = {"50": "0.50", "75": "0.75"}.get(name[2:], "0.50:0.95")
+    area = {"M": "medium", "L": "large"}.get(name[2:], "all")
+    return f" {title} @[ IoU={oks:<9} | area={area:>6} | maxDets={MAX_PEOPLE:>3} ] = {value:0.3f}"
+
+
+def _wrapped(parts: Sequence[str], separator: str, width: int = 110) -> list[str]:
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(separator) + len(part) <= width:
+            lines[-1] += separator + part
+        else:
+            lines = [*lines[:-1], lines[-1] + separator.rstrip(), "  " + part] if lines else [part]
+    return lines
+
+
+# reading
+
+
+def _place(source: object, what: str) -> str:
+    return str(source) if isinstance(source, str | Path) else f"the {what} given"
+
+
+def _load(source: object, what: str) -> Any:
+    if not isinstance(source, str | Path):
+        return source
+    try:
+        return json.loads(Path(source).read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {what} {source}: {error.strerror}") from error
+    except ValueError as error:  # JSON or its encoding
+        raise UserError(f"{what} {source} is not valid JSON (cut off while written?): {error}") from error
+
+
+def _list_of(data: Any, key: str, where: str) -> Sequence[Mapping[str, Any]]:
+    value = data.get(key) if isinstance(data, Mapping) else None
+    if not isinstance(value, Sequence) or not all(isinstance(entry, Mapping) for entry in value):
+        raise UserError(f"{where}: no list {key!r} of objects, so this is no COCO annotation file")
+    if not value:
+        raise UserError(f"{where}: {key!r} is empty, so there is nothing to score")
+    return value
+
+
+def _integer(record: Mapping[str, Any], key: str, label: str) -> int:
+    value = record.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise UserError(f"{label}: {key} must be an integer, got {value!r}")
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    """`value` as a float; NaN for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # JSON has integers of any length
+        return math.inf
+
+
+def _floats(values: Any, label: str, length: int) -> list[float]:
+    """`values` as `length` finite floats, or a UserError that begins with `label`."""
+    if not isinstance(values, Sequence | np.ndarray) or len(values) != length:
+        got = f"{len(values)} numbers" if isinstance(values, Sequence | np.ndarray) else repr(values)
+        raise UserError(f"{label} must be {length} numbers, got {got}")
+    only_floats = set(map(type, values)) == {float}  # nearly always, and one by one they take longer than AP
+    numbers = list(values) if only_floats else [_number(value) for value in values]
+    if not all(map(math.isfinite, numbers)):
+        raise UserError(f"{label} has a value that is not a finite number")
+    return numbers
+
+
+def _clean_ground_truth(data: Any, where: str, category_id: int | None) -> _GroundTruth:
+    images = [_integer(image, "id", f"{where}: image") for image in _list_of(data, "images", where)]
+    raw = _list_of(data, "annotations", where)
+    categories = [_integer(entry, "category_id", f"{where}: annotation {entry.get('id')!r}") for entry in raw]
+    listed_categories = [entry for entry in data.get("categories") or () if isinstance(entry, Mapping)]
+    declared = {_integer(entry, "id", f"{where}: category") for entry in listed_categories}
+    scored = {category for entry, category in zip(raw, categories, strict=True) if entry.get("keypoints")}
+    if not scored:
+        raise UserError(f"{where}: no annotation has keypoints, so this is no keypoint ground truth")
+    if category_id is not None and category_id not in scored:
+        have = ", ".join(map(str, sorted(scored)))
+        raise UserError(f"{where}: no annotation of category {category_id} has keypoints (have: {have})")
+    wanted = scored if category_id is None else {category_id}
+    chosen = [entry for entry, category in zip(raw, categories, strict=True) if category in wanted]
+    num_keypoints = len(next(entry["keypoints"] for entry in chosen if entry.get("keypoints"))) // 3
+
+    image_of = [_integer(entry, "image_id", f"{where}: annotation {entry.get('id')!r}") for entry in chosen]
+    known = set(images)
+    listed = [entry for entry, image_id in zip(chosen, image_of, strict=True) if image_id in known]
+    people, repairs = [], []
+    used_ids = {"0", "None"}
+    for number, entry in enumerate(listed, start=1):
+        person, missing = _clean_annotation(entry, num_keypoints, where)
+        # an id is COCOeval's "matched" mark: a person with id 0 counts as missed, the same id twice hides one
+        people.append({**person, "id": number})
+        repairs.append(missing + (["id"] if str(entry.get("id")) in used_ids else []))
+        used_ids.add(str(entry.get("id")))
+    return _GroundTruth(
+        people=people,
+        repairs=repairs,
+        image_ids=sorted(known),
+        category_ids=sorted(wanted),
+        known_categories=declared | set(categories),
+        num_keypoints=num_keypoints,
+        num_unlisted=len(chosen) - len(listed),
+    )
+
+
+def _clean_annotation(entry: Mapping[str, Any], num_keypoints: int, where: str) -> tuple[Record, list[str]]:
+    """A complete copy of one annotation (without its id), and the names of what had to be filled in."""
+    label = f"{where}: annotation {entry.get('id')!r} of image {entry['image_id']}:"
+    raw = entry.get("keypoints") or [0.0] * (3 * num_keypoints)
+    keypoints = _floats(raw, f"{label} keypoints", 3 * num_keypoints)
+    points = np.asarray(keypoints).reshape(-1, 3)
+    labelled = points[points[:, 2] > 0, :2]
+    corners = np.concatenate([labelled.min(axis=0), labelled.max(axis=0)]) if len(labelled) else np.zeros(4)
+    extent = [*corners[:2].tolist(), *(corners[2:] - corners[:2]).tolist()]
+    has_box = entry.get("bbox") is not None
+    box = _floats(entry["bbox"], f"{label} bbox", 4) if has_box else extent
+    area = _number(entry.get("area"))
+    area_is_valid = math.isfinite(area) and area >= 0
+    person = {
+        "image_id": int(entry["image_id"]),
+        "category_id": entry["category_id"],
+        "keypoints": keypoints,
+        "bbox": box,
+        "area": area if area_is_valid else BOX_TO_AREA * box[2] * box[3],
+        "iscrowd": int(bool(entry.get("iscrowd"))),
+        "num_keypoints": len(labelled) if entry.get("num_keypoints") is None else entry["num_keypoints"],
+    }
+    missing = [key for key in ("iscrowd", "num_keypoints", "bbox") if entry.get(key) is None]
+    missing += [] if area_is_valid else ["area"]
+    return person, missing + ([] if entry.get("keypoints") else ["keypoints"])
+
+
+def _kinds(person: Mapping[str, Any]) -> list[str]:
+    """Which keys of IGNORED (at most one, by COCOeval's rule) and of DOUBTFUL the person falls under."""
+    labelled = any(v > 0 for v in person["keypoints"][2::3])
+    if person["iscrowd"]:
+        return ["crowd"]
+    if person["num_keypoints"] == 0:
+        return ["num_keypoints_0" if labelled else "no_keypoints"]
+    kinds = [] if labelled else ["num_keypoints_without_labels"]
+    return kinds + (["area_0"] if person["area"] == 0 else [])
+
+
+def _clean_results(records: Any, truth: _GroundTruth, where: str) -> list[Record]:
+    """Checked copies of the results with the `area` that COCOeval gives them, numbered from 1."""
+    if not isinstance(records, Sequence) or isinstance(records, str | bytes):
+        raise UserError(f"{where}: results must be a list of records, got {type(records).__name__}")
+    people: list[Record] = []
+    images = set(truth.image_ids)
+    strangers: list[int] = []
+    boxed = bool(records) and isinstance(records[0], Mapping) and bool(records[0].get("bbox"))
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, Mapping):
+            raise UserError(f"{where}: result {number} is not an object: {record!r:.80}")
+        image_id = _integer(record, "image_id", f"{where}: result {number}")
+        label = f"{where}: result {number}, image {image_id}:"
+        category = _integer(record, "category_id", label[:-1])
+        if category not in truth.known_categories:
+            raise UserError(f"{label} no category {category} in the ground truth (has: {truth.category_ids})")
+        if image_id not in images:
+            strangers.append(image_id)
+        keypoints = _floats(record.get("keypoints"), f"{label} keypoints", 3 * truth.num_keypoints)
+        (score,) = _floats([record.get("score")], f"{label} score", 1)
+        if boxed:
+            _, _, width, height = _floats(record.get("bbox"), f"{label} bbox (the first result has one)", 4)
+        else:
+            x, y = keypoints[0::3], keypoints[1::3]
+            width, height = max(x) - min(x), max(y) - min(y)
+        person = {"image_id": image_id, "category_id": category, "keypoints": keypoints, "score": score}
+        people.append({**person, "id": number, "area": width * height, "iscrowd": 0})
+    if strangers:
+        raise UserError(
+            f"{where}: {len(strangers)} results are for images that the ground truth does not have "
+            f"(the first: image {strangers[0]}); score them against the annotations of their own images"
+        )
+    return people
+
+
+def _check_sigmas(sigmas: Sequence[float] | None, num_keypoints: int) -> np.ndarray:
+    if sigmas is None:
+        if num_keypoints != len(COCO_SIGMAS):
+            raise UserError(
+                f"the ground truth has {num_keypoints} keypoints per person, COCO's sigmas are for "
+                f"{len(COCO_SIGMAS)}: give one sigma per keypoint (the skeleton's `sigmas`)"
+            )
+        sigmas = COCO_SIGMAS
+    if len(sigmas) != num_keypoints:
+        raise UserError(f"{len(sigmas)} sigmas for a ground truth with {num_keypoints} keypoints per person")
+    array = np.asarray(_floats(list(sigmas), "sigmas", num_keypoints))
+    if not (array > 0).all():
+        raise UserError(f"sigmas must be positive, got {array.tolist()}")
+    return array
+
+
+def _choose_images(image_ids: Sequence[int] | None, known: Sequence[int]) -> list[int]:
+    if image_ids is None:
+        return sorted(known)
+    chosen = sorted({_integer({"image id": value}, "image id", "images to score") for value in image_ids})
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} of the images to score are not in the ground truth (the first: {unknown[0]})"
+        )
+    if not chosen:
+        raise UserError("the list of images to score is empty")
+    return chosen
+
+
+# the two libraries
+
+
+def _score_with_pycocotools(
+    targets: list[Record], found: list[Record], sigmas: np.ndarray, images: list[int], categories: list[int]
+) -> np.ndarray:
+    coco, cocoeval = _optional("pycocotools.coco", "pycocotools.cocoeval", package="pycocotools")
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes and has no switch for that
+        truth = _filled(coco.COCO(), targets, images, categories)
+        people = _filled(coco.COCO(), found, images, categories)
+        run = cocoeval.COCOeval(truth, people, "keypoints")
+        run.params.kpt_oks_sigmas, run.params.imgIds, run.params.catIds = sigmas, images, categories
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return run.stats
+
+
+def _score_fast(
+    targets: list[Record], found: list[Record], sigmas: np.ndarray, images: list[int], categories: list[int]
+) -> np.ndarray:
+    (core,) = _optional("faster_coco_eval.core", package="faster-coco-eval")
+    truth = _filled(core.COCO(print_function=_silent), targets, images, categories)
+    people = _filled(core.COCO(print_function=_silent), found, images, categories)
+    run = core.COCOeval_faster(truth, people, "keypoints", print_function=_silent, kpt_oks_sigmas=sigmas)
+    run.params.imgIds, run.params.catIds = images, categories
+    run.run()
+    return run.all_stats
+
+
+_BACKENDS: dict[str, Callable[..., np.ndarray]] = {
+    "fast": _score_fast,
+    "pycocotools": _score_with_pycocotools,
+}
+
+
+def _filled(coco: Any, entries: list[Record], images: list[int], categories: list[int]) -> Any:
+    # not `loadRes`: it fails on an empty list, which is a valid (if poor) result
+    coco.dataset = {
+        "images": [{"id": image_id} for image_id in images],
+        "categories": [{"id": category, "name": str(category)} for category in categories],
+        "annotations": entries,
+    }
+    coco.createIndex()
+    return coco
+
+
+def _silent(*_: object) -> None:
+    """A print function that says nothing."""
+
+
+def _optional(*modules: str, package: str) -> list[ModuleType]:
+    try:
+        return [importlib.import_module(module) for module in modules]
+    except ImportError as error:
+        raise UserError(f"this backend needs {package}: pip install {package} ({error})") from error

@@ -1,0 +1,275 @@
+"""Pictures -> people: letterbox at each scale, mirror, fuse, decode, map back.  Written once for every
+head."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from pose import geometry
+from pose.config import Settings
+from pose.model import PoseModel, autocast, resolve_precision
+from pose.structures import Fields, FieldSpec, InputSettings, People
+
+Mode = Literal["single", "multi"]
+
+
+class TestSettings(Settings):
+    """How pictures are tested.  The defaults are pose-ae-train's."""
+
+    __test__ = False  # not a test case, whatever its name says to pytest
+
+    input_size: tuple[int, int] | None = None
+    """Height and width of the canvas at scale 1; null = the training input size."""
+    resize: Literal["letterbox", "short_side", "long_side"] = "letterbox"
+    """letterbox: the picture inside a canvas of `input_size`.  short_side, long_side: that side is brought
+    to the smaller / larger number of `input_size`, the canvas keeps the picture's aspect."""
+    flip: bool = True
+    """Each pass is repeated on the mirrored picture."""
+    single: tuple[float, ...] = Field((1.0,), min_length=1)
+    """Scales of `-m single`; the maps are fused on the grid of the first."""
+    multi: tuple[float, ...] = Field((2.0, 1.0, 0.5), min_length=1)
+    """Scales of `-m multi`."""
+    stack_within: float = Field(0.5, gt=0)
+    """Stacked fields (tags) come from scales that differ from 1 by less than this."""
+    outlier_heat: float | None = None
+    """A scale is left out for a picture where the heat summed over its passes exceeds this (10 in
+    pose-ae-train)."""
+    batch_size: int = Field(8, ge=1)
+    """Pictures of one canvas size per forward."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32."""
+
+
+class Prepared(NamedTuple):
+    """One picture, ready for the network."""
+
+    position: int  # in the caller's list
+    canvases: list[Tensor]  # (3, H, W) uint8 RGB, one per scale
+    matrix: np.ndarray  # (2, 3) picture -> the first canvas
+
+
+class Geometry(NamedTuple):
+    """Where one picture lies in the canvases of all scales."""
+
+    sizes: list[tuple[int, int]]
+    matrices: list[np.ndarray]
+
+
+def lay_out(
+    size: tuple[int, int],
+    scales: Sequence[float],
+    settings: TestSettings,
+    input: InputSettings,
+    multiple: int,
+) -> Geometry:
+    """Canvas sizes (multiples of `multiple`) and matrices for a picture of `size`.
+
+    The canvas of scale s is the canvas of scale 1, stretched: whole maps correspond, whatever the
+    rounding."""
+    height, width = settings.input_size or input.size
+    center = input.pixel_center
+    if settings.resize == "letterbox":
+        base = (geometry.round_up(height, multiple), geometry.round_up(width, multiple))
+        ratio = min(base[0] / size[0], base[1] / size[1])
+    else:
+        short = settings.resize == "short_side"
+        ratio = (min(height, width) / min(size)) if short else (max(height, width) / max(size))
+        content = [max(1.0, round(side * ratio, 6)) for side in size]
+        base = (geometry.round_up(content[0], multiple), geometry.round_up(content[1], multiple))
+    middle = np.array([base[1], base[0]]) / 2 - center
+    shift = middle - ratio * (np.array([size[1], size[0]]) / 2 - center)
+    matrix = np.array([[ratio, 0.0, shift[0]], [0.0, ratio, shift[1]]])
+    sizes, matrices = [], []
+    for scale in scales:
+        canvas = (geometry.round_up(base[0] * scale, multiple), geometry.round_up(base[1] * scale, multiple))
+        stretch = geometry.resize((canvas[1] / base[1], canvas[0] / base[0]), center)
+        sizes.append(canvas)
+        matrices.append(geometry.compose(matrix, stretch))
+    return Geometry(sizes, matrices)
+
+
+def prepare(
+    image: np.ndarray,
+    index: int,
+    scales: Sequence[float],
+    settings: TestSettings,
+    input: InputSettings,
+    multiple: int,
+) -> Prepared:
+    """image (H, W, 3) uint8 RGB -> canvases at every scale, each warped from the picture itself."""
+    laid_out = lay_out((image.shape[0], image.shape[1]), scales, settings, input, multiple)
+    canvases = [
+        torch.from_numpy(geometry.warp(image, matrix, size)).permute(2, 0, 1)
+        for size, matrix in zip(*laid_out, strict=True)
+    ]
+    return Prepared(index, canvases, laid_out.matrices[0])
+
+
+def unflip(maps: Tensor, spec: FieldSpec) -> Tensor:
+    """The field (B, C, h, w) of mirrored pictures, as it would lie over the pictures themselves."""
+    sign = maps.new_tensor(spec.flip_sign).view(-1, 1, 1)
+    return maps.flip(-1)[:, list(spec.flip_perm)] * sign
+
+
+@dataclass
+class Timing:
+    """Seconds spent by the caller's thread, and by the decoding thread beside it."""
+
+    wait: float = 0.0
+    forward: float = 0.0
+    decode: float = 0.0
+    images: int = 0
+
+
+@dataclass
+class Predictor:
+    """A model with its test settings, on one device.  Use `predictor(image)` for one picture, `predict` for
+    many."""
+
+    model: PoseModel
+    settings: TestSettings
+    mode: Mode = "single"
+    timing: Timing = field(default_factory=Timing)
+
+    def __post_init__(self) -> None:
+        self.model.eval()
+        self.device = next(self.model.parameters()).device
+        self.precision = resolve_precision(self.settings.precision, self.device)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return self.settings.single if self.mode == "single" else self.settings.multi
+
+    def prepare(self, image: np.ndarray, index: int = 0) -> Prepared:
+        return prepare(image, index, self.scales, self.settings, self.model.input, self.model.size_multiple)
+
+    def __call__(self, image: np.ndarray) -> People:
+        """image (H, W, 3) uint8 RGB -> its people, in pixels of the picture."""
+        return next(self.predict([self.prepare(image)]))[1]
+
+    def predict(self, prepared: Iterable[Prepared]) -> Iterator[tuple[int, People]]:
+        """(index, people) for every picture, grouped into batches of one canvas size; not in order.
+
+        Decoding of a batch overlaps with the forward of the next one."""
+        with ThreadPoolExecutor(1) as decoder:
+            pending: deque[Future[list[tuple[int, People]]]] = deque()
+            for batch in self._batches(prepared):
+                start = time.perf_counter()
+                fields, stride = self.fields([item.canvases for item in batch])
+                self.timing.forward += time.perf_counter() - start
+                pending.append(decoder.submit(self._decode, fields, stride, batch))
+                while len(pending) > 1:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+
+    def _batches(self, prepared: Iterable[Prepared]) -> Iterator[list[Prepared]]:
+        buckets: dict[tuple[torch.Size, ...], list[Prepared]] = {}
+        start = time.perf_counter()
+        for item in prepared:
+            self.timing.wait += time.perf_counter() - start
+            shape = tuple(canvas.shape for canvas in item.canvases)
+            bucket = buckets.setdefault(shape, [])
+            bucket.append(item)
+            if len(bucket) == self.settings.batch_size:
+                yield buckets.pop(shape)
+            start = time.perf_counter()
+        yield from buckets.values()
+
+    @torch.inference_mode()
+    def fields(self, canvases: Sequence[Sequence[Tensor]]) -> tuple[Fields, int]:
+        """Fused fields of a batch (outer: pictures, inner: scales) on the grid of the first scale, and its
+        stride.
+
+        Fields with `fuse="mean"` are (B, C, h, w), with `fuse="stack"` (B, T, C, h, w)."""
+        specs = self.model.head.fields
+        sums: Fields = {}
+        stacks: dict[str, list[Tensor]] = {name: [] for name in specs}
+        grid: tuple[int, int] | None = None
+        stride = 1
+        kept = torch.ones(1, device=self.device)  # (B, 1, 1, 1) 0: the stacked passes were outliers
+        nearest = min(abs(scale - 1) for scale in self.scales)
+        for s, scale in enumerate(self.scales):
+            images = torch.stack([one[s] for one in canvases]).to(self.device, non_blocking=True)
+            passes = self._passes(images, scale)
+            first = next(iter(passes.values()))[0]
+            if grid is None:
+                grid = (first.shape[-2], first.shape[-1])
+                stride = images.shape[-2] // first.shape[-2]
+            weight = self._inlier(passes)
+            stacked = abs(scale - 1) < self.settings.stack_within or abs(scale - 1) == nearest
+            for name, spec in specs.items():
+                maps = [resample(one, grid) for one in passes[name]]
+                if spec.fuse == "stack":
+                    stacks[name] += maps if stacked else []
+                else:
+                    total = torch.stack(maps).sum(0) * weight
+                    sums[name] = sums[name] + total if name in sums else total
+            if stacked:
+                kept = kept * weight
+        count = len(self.scales) * (2 if self.settings.flip else 1)
+        fused = {name: total / count * kept for name, total in sums.items()}
+        fused |= {name: torch.stack(maps, 1) for name, maps in stacks.items() if maps}
+        return fused, stride
+
+    def _passes(self, images: Tensor, scale: float) -> dict[str, list[Tensor]]:
+        """Every field of every pass at one scale, the mirrored pass brought back, lengths in unscaled
+        pixels."""
+        specs = self.model.head.fields
+        batch = len(images)
+        stacked = torch.cat([images, images.flip(-1)]) if self.settings.flip else images
+        with autocast(self.device, self.precision):
+            stages = self.model(stacked)
+        fields = self.model.head.readout(stages)
+        passes = {}
+        for name, spec in specs.items():
+            maps = fields[name] / scale if spec.in_pixels else fields[name]
+            passes[name] = [maps[:batch]]
+            if self.settings.flip:
+                passes[name].append(unflip(maps[batch:], spec))
+        return passes
+
+    def _inlier(self, passes: dict[str, list[Tensor]]) -> Tensor:
+        """(B, 1, 1, 1) 1, or 0 for pictures whose summed heat is beyond `outlier_heat`."""
+        some = next(iter(passes.values()))
+        if self.settings.outlier_heat is None or "heatmap" not in passes:
+            return torch.ones(len(some[0]), 1, 1, 1, device=some[0].device)
+        heat = torch.stack(passes["heatmap"]).sum(0).amax((1, 2, 3), keepdim=True)
+        return (heat <= self.settings.outlier_heat).float()
+
+    @torch.inference_mode()
+    def _decode(self, fields: Fields, stride: int, batch: Sequence[Prepared]) -> list[tuple[int, People]]:
+        start = time.perf_counter()
+        people = self.model.head.decode(fields, stride)
+        results = [
+            (item.position, map_back(one, item.matrix)) for item, one in zip(batch, people, strict=True)
+        ]
+        self.timing.decode += time.perf_counter() - start
+        self.timing.images += len(batch)
+        return results
+
+
+def resample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, without antialiasing (as cv2.resize)."""
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def map_back(people: People, matrix: np.ndarray) -> People:
+    """People in canvas pixels -> people in pixels of the picture (`matrix`: picture -> canvas)."""
+    keypoints = people.keypoints.copy()
+    keypoints[..., :2] = geometry.apply(geometry.invert(matrix), keypoints[..., :2])
+    keypoints[keypoints[..., 2] <= 0] = 0
+    return People(keypoints, people.scores)

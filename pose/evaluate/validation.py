@@ -1,0 +1,74 @@
+"""People on a data set's pictures -> COCO numbers, with the work shared among processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pose.evaluate import coco
+from pose.evaluate.images import Orientation, Outcome, predict_images
+from pose.evaluate.predict import Mode, TestSettings
+from pose.model import PoseModel
+from pose.skeleton import Skeleton
+from pose.structures import People
+
+Gather = Callable[[Any], list[Any]]
+
+
+def predict_set(
+    models: Sequence[PoseModel],
+    images: Sequence[tuple[int, Path]],
+    settings: TestSettings,
+    *,
+    gather: Gather,
+    share: tuple[int, int],
+    mode: Mode,
+    workers: int,
+    strict: bool = False,
+    orientation: Orientation = "stored",
+    progress: bool = True,
+) -> tuple[dict[int, People], Outcome]:
+    """People by image id from all processes (each does its share), and this process's outcome."""
+    outcome = predict_images(
+        models,
+        [path for _, path in images],
+        settings,
+        mode=mode,
+        workers=workers,
+        strict=strict,
+        orientation=orientation,
+        share=share,
+        progress=progress,
+    )
+    parts = gather((outcome.people, outcome.unreadable))
+    merged = {index: people for part, _ in parts for index, people in part.items()}
+    bad = {index: text for _, part in parts for index, text in part.items()}
+    if len(merged) + len(bad) != len(images):
+        raise AssertionError(
+            f"{len(images)} pictures, but people of {len(merged)} and {len(bad)} unreadable ones"
+        )
+    outcome.unreadable = bad
+    return {images[index][0]: merged[index] for index in sorted(merged)}, outcome
+
+
+def records(people: Mapping[int, People], category_id: int) -> list[dict[str, Any]]:
+    """COCO results records."""
+    return coco.results_json({i: (p.keypoints, p.scores) for i, p in people.items()}, category_id)
+
+
+def score(
+    people: Mapping[int, People],
+    annotations: Path,
+    skeleton: Skeleton,
+    image_ids: Sequence[int] | None,
+    backend: Literal["fast", "pycocotools"] = "fast",
+) -> coco.CocoScores:
+    """COCO numbers over `image_ids` (None = every picture of the annotations)."""
+    return coco.evaluate(
+        annotations,
+        records(people, coco.keypoint_category(annotations)),
+        sigmas=skeleton.sigmas,
+        image_ids=image_ids,
+        backend=backend,
+    )

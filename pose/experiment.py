@@ -1,0 +1,184 @@
+"""The whole config, and the run folder `exp/NAME/` that holds it with everything a run makes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pose import config as cfg
+from pose.config import Merged, Settings, component_settings
+from pose.data.dataset import DataSettings, resolve_skeleton
+from pose.engine.log import environment
+from pose.engine.trainer import TrainSettings
+from pose.errors import UserError
+from pose.evaluate.predict import TestSettings
+from pose.registry import BACKBONES, HEADS, nearest
+from pose.skeleton import Skeleton, to_dict
+from pose.structures import InputSettings
+
+if TYPE_CHECKING:
+    BackboneSettings: TypeAlias = Any
+    HeadSettings: TypeAlias = Any
+else:
+    BackboneSettings = component_settings(BACKBONES)
+    HeadSettings = component_settings(HEADS)
+
+RUNS = Path("exp")
+DEFAULT_CONFIG = "synthetic/ae_small.yaml"
+
+
+class ExperimentConfig(Settings):
+    """One experiment.  Each section goes to the part that it is named after."""
+
+    input: InputSettings = InputSettings()
+    """What the network sees."""
+    data: DataSettings
+    """Pictures, annotations, skeleton, augmentation."""
+    backbone: BackboneSettings
+    """The network: image -> stages of fields."""
+    head: HeadSettings
+    """The grouping method: targets, loss, decoder."""
+    train: TrainSettings = TrainSettings()
+    """The training recipe."""
+    test: TestSettings = TestSettings()
+    """How pictures are tested."""
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return resolve_skeleton(self.data)
+
+
+def config_folder() -> Path:
+    """`configs/` of the checkout, or its copy inside an installed package."""
+    here = Path(__file__).resolve().parent
+    for folder in (here.parent / "configs", here / "_configs"):
+        if folder.is_dir():
+            return folder
+    raise UserError("the configs that belong to the package are missing; install it again")
+
+
+def find_config(name: str | Path) -> Path:
+    """A config file by path, or by its path inside the project's `configs/` folder (`.yaml` may be left
+    out)."""
+    given = Path(name)
+    folder = config_folder()
+    inside = Path(*given.parts[1:]) if given.parts[:1] == ("configs",) else given
+    for candidate in (given, folder / inside, folder / f"{inside}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = [str(Path("configs") / p.relative_to(folder)) for p in sorted(folder.rglob("*.yaml"))]
+    known = [file for file in known if "/_" not in file]
+    hint = nearest(str(name), known)
+    raise UserError(f"no config file {name}{hint} (the project's: {', '.join(known)})")
+
+
+def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """The checked config of a YAML file, with `key.sub=value` settings above it."""
+    merged = cfg.merge(find_config(path) if path is not None else None, overrides)
+    _embed_skeleton(merged)
+    return cfg.validate(ExperimentConfig, merged)
+
+
+def _embed_skeleton(merged: Merged) -> None:
+    """`data.skeleton: coco17` -> the skeleton itself, so that a run folder needs no other file."""
+    data = merged.data.get("data")
+    name = data.get("skeleton") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(name, str):
+        return
+    origin = merged.origin_of(("data", "skeleton")) or cfg.COMMAND_LINE
+    if name == "annotations":
+        skeleton = _skeleton_of_annotations(data, merged)
+    else:
+        skeleton = cfg.read_yaml(_skeleton_file(name, Path(origin).parent))
+    merged.put({"data": {"skeleton": skeleton}}, origin)
+
+
+def _skeleton_of_annotations(data: dict[str, Any], merged: Merged) -> dict[str, Any]:
+    """The skeleton that the training annotations describe in their `categories`."""
+    plain = Merged()
+    plain.origin = merged.origin
+    plain.data = {k: v for k, v in data.items() if k != "skeleton"}
+    return to_dict(resolve_skeleton(cfg.validate(DataSettings, plain)))
+
+
+def _skeleton_file(name: str, beside: Path) -> Path:
+    folder = config_folder() / "_skeletons"
+    for candidate in (Path(name), beside / name, folder / f"{name}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = sorted(p.stem for p in folder.glob("*.yaml"))
+    raise UserError(
+        f"data.skeleton: no skeleton {name!r}{nearest(name, known)} (known: {', '.join(known)}; or a YAML "
+        "file, or `annotations` for the one in the annotation file)"
+    )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run: its folder and its resolved config."""
+
+    folder: Path
+    config: ExperimentConfig
+
+    @staticmethod
+    def create(name: str, config: ExperimentConfig, runs: Path = RUNS) -> Experiment:
+        """A new run folder with the resolved config and what the result depends on."""
+        folder = run_folder(name, runs)
+        if folder.exists():
+            raise UserError(already_exists(name, folder))
+        folder.mkdir(parents=True)
+        text = f"# The resolved config of the run {name}: -c {name} reads this file and no other.\n"
+        (folder / "config.yaml").write_text(text + cfg.to_yaml(config), encoding="utf-8")
+        experiment = Experiment(folder, config)
+        experiment.note_environment()
+        return experiment
+
+    @staticmethod
+    def open(name: str, runs: Path = RUNS, overrides: Sequence[str] = ()) -> Experiment:
+        """An existing run; only `exp/NAME/config.yaml` is read."""
+        folder = run_folder(name, runs)
+        file = folder / "config.yaml"
+        if not file.is_file():
+            known = sorted(p.parent.name for p in runs.glob("*/config.yaml"))
+            listed = f" (known: {', '.join(known)})" if known else f"; there are no runs in {runs}/ yet"
+            raise UserError(f"no run {name!r}: {file} is missing{nearest(name, known)}{listed}")
+        return Experiment(folder, cfg.validate(ExperimentConfig, cfg.merge(file, overrides)))
+
+    def path(self, file: str) -> Path:
+        return self.folder / file
+
+    def note_environment(self) -> None:
+        """Adds this session's versions, git state and command line to `environment.jsonl`."""
+        with open(self.path("environment.jsonl"), "a", encoding="utf-8") as file:
+            file.write(json.dumps(environment()) + "\n")
+
+    def weights(self, choice: str) -> Path:
+        """The file of `best`, `last` or a path."""
+        file = self.path(f"{choice}.pt") if re.fullmatch(r"[\w-]+", choice) else Path(choice)
+        if not file.is_file():
+            there = sorted(p.name for p in self.folder.glob("*.pt"))
+            listed = f"there are {', '.join(there)}" if there else "the run has saved none yet"
+            raise UserError(f"no weights {file}; {listed}")
+        return file
+
+
+def run_folder(name: str, runs: Path = RUNS) -> Path:
+    if not re.fullmatch(r"[\w][\w.+-]*", name):
+        raise UserError(f"{name!r} is no run name; use letters, digits, '.', '_', '+' and '-'")
+    return runs / name
+
+
+def already_exists(name: str, folder: Path) -> str:
+    return f"{folder} exists already; continue it with -c {name}, choose another name, or remove the folder"
+
+
+def model_weights(state: dict[str, Any]) -> dict[str, Any]:
+    """The weights to use from a checkpoint: the moving average where it has one."""
+    chosen = state.get("ema") or state.get("model") or state.get("state_dict") or state
+    if not isinstance(chosen, dict):
+        raise UserError("the checkpoint holds no named weights")
+    return chosen

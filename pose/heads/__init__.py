@@ -1,0 +1,1 @@
+"""Heads: the targets, loss, readout and decoder of one grouping method.  One file each."""

@@ -1,0 +1,124 @@
+"""Associative embedding (Newell, Huang, Deng: Associative Embedding, NIPS 2017): one heatmap and one tag map
+per keypoint; keypoints of one person carry close tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pose.config import Settings, component_settings
+from pose.decoders.tag_groups import TagGroupsSettings
+from pose.errors import UserError
+from pose.heads.base import Head
+from pose.losses.heatmap import masked_mse
+from pose.losses.tags import tag_loss
+from pose.registry import DECODERS, HEADS
+from pose.skeleton import Skeleton
+from pose.structures import Batch, Fields, FieldSpec, People
+from pose.targets.heatmaps import cells, draw_heatmaps, flat_index, grid_mask
+
+if TYPE_CHECKING:
+    DecoderSettings: TypeAlias = Any
+else:
+    DecoderSettings = component_settings(DECODERS)
+
+
+class TagsSettings(Settings):
+    """The defaults are pose-ae-train's."""
+
+    name: Literal["tags"] = "tags"
+    tag_dim: int = Field(1, ge=1)
+    """Numbers per keypoint by which people are told apart."""
+    sigma: float = Field(2.0, gt=0)
+    """Width of the target Gaussian in cells."""
+    center: Literal["cell", "subpixel"] = "cell"
+    """Centre of the target Gaussian: the keypoint's cell, or the keypoint itself."""
+    combine: Literal["max"] = "max"
+    """How the Gaussians of several people make one heatmap."""
+    heatmap_weight: float = Field(1.0, ge=0)
+    pull_weight: float = Field(1e-3, ge=0)
+    """Weight of the term that draws one person's tags together."""
+    push_weight: float = Field(1e-3, ge=0)
+    """Weight of the term that drives different people's mean tags apart."""
+    push: Literal["exp", "hinge"] = "exp"
+    """exp(-d^2), as published, or max(0, 1 - d), which still pushes where all tags have collapsed."""
+    decoder: DecoderSettings = TagGroupsSettings()
+
+
+class TagTargets(NamedTuple):
+    """All on the grid of one stride."""
+
+    heatmap: Tensor  # (B, K, h, w)
+    mask: Tensor  # (B, 1, h, w)
+    cell_index: Tensor  # (B, P, K) int64, flat cell of each keypoint
+    visible: Tensor  # (B, P, K) bool, labelled and on the grid
+
+
+@HEADS.register("tags", TagsSettings)
+class TagsHead(Head):
+    def __init__(self, cfg: TagsSettings, skeleton: Skeleton, pixel_center: float = 0.5) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.skeleton = skeleton
+        self.pixel_center = pixel_center
+        num_keypoints, dim = len(skeleton), cfg.tag_dim
+        tag_perm = tuple(k * dim + d for k in skeleton.flip_index for d in range(dim))
+        self.fields = {
+            "heatmap": FieldSpec(num_keypoints, skeleton.flip_index, (1.0,) * num_keypoints, fuse="mean"),
+            # tags are comparable only within one pass over the picture, so passes stay side by side
+            "tag": FieldSpec(num_keypoints * dim, tag_perm, (1.0,) * num_keypoints * dim, fuse="stack"),
+        }
+        needs = getattr(DECODERS[cfg.decoder.name].component, "needs", ())
+        if set(needs) - set(self.fields):
+            raise UserError(f"head.decoder: {cfg.decoder.name!r} needs {', '.join(needs)}, but 'tags' has no such")
+        self.decoder = DECODERS.build(cfg.decoder, skeleton, pixel_center)
+
+    def targets(self, batch: Batch, stride: int) -> TagTargets:
+        height, width = (side // stride for side in batch.loss_mask.shape[-2:])
+        position, cell, visible = cells(batch.keypoints, stride, (height, width), self.pixel_center)
+        heatmap = draw_heatmaps(
+            position, cell, visible, (height, width), self.cfg.sigma, subpixel=self.cfg.center == "subpixel"
+        )
+        return TagTargets(heatmap, grid_mask(batch.loss_mask, stride), flat_index(cell, width), visible)
+
+    def loss(self, stages: Sequence[Fields], targets: Sequence[TagTargets]) -> dict[str, Tensor]:
+        """heatmap, pull and push: means over stages and images; `stat/collapse` is how close push is to its
+        value when everybody has the same tag (1 = collapsed), over pictures with several people."""
+        heatmap, pull, push = [], [], []
+        for fields, target in zip(stages, targets, strict=True):
+            with torch.autocast(fields["heatmap"].device.type, enabled=False):
+                heatmap.append(masked_mse(fields["heatmap"].float(), target.heatmap, target.mask))
+                if "tag" in fields:
+                    tags = fields["tag"].unflatten(1, (-1, self.cfg.tag_dim))
+                    one = tag_loss(tags, target.cell_index, target.visible, self.cfg.push)
+                    pull.append(one[0])
+                    push.append(one[1])
+        several = (targets[-1].visible.any(2).sum(1) > 1).float()
+        raw_pull, raw_push = torch.stack(pull), torch.stack(push)  # (S, B)
+        collapse = (raw_push[-1].detach() * several).sum() / (0.5 * several.sum()).clamp(min=0.5)
+        return {
+            "heatmap": self.cfg.heatmap_weight * torch.stack(heatmap).mean(),
+            "pull": self.cfg.pull_weight * raw_pull.mean(),
+            "push": self.cfg.push_weight * raw_push.mean(),
+            "stat/collapse": collapse,
+        }
+
+    def readout(self, stages: Sequence[Fields]) -> Fields:
+        return {name: stages[-1][name].float() for name in self.fields}
+
+    def decode(self, fields: Fields, stride: int) -> list[People]:
+        """heatmap (B, K, h, w), tag (B, T, K * D, h, w)."""
+        tag = fields["tag"].unflatten(2, (-1, self.cfg.tag_dim))  # (B, T, K, D, h, w)
+        return self.decoder(fields["heatmap"], tag.transpose(1, 2).flatten(2, 3), stride)
+
+    def warnings(self, terms: dict[str, float]) -> list[str]:
+        if terms.get("stat/collapse", 0.0) < 0.9:
+            return []
+        return [
+            "all people have nearly the same tag (push stays at its collapsed value), so they cannot be told "
+            "apart; try head.push=hinge, or a larger head.push_weight against head.pull_weight"
+        ]

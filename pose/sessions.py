@@ -1,0 +1,153 @@
+"""From a config to the things that a session works with: data, loaders, validation, a run's model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pose import checkpoint
+from pose.data import synthetic
+from pose.data.dataset import KeypointDataset, read_image, set_files, validation_images
+from pose.data.loader import Loaded, TrainStream, default_workers, train_loader, training_data
+from pose.engine.distributed import Processes
+from pose.engine.log import RunLog
+from pose.errors import UserError
+from pose.evaluate.draw import contact_sheet, draw_people
+from pose.evaluate.images import Orientation
+from pose.evaluate.validation import predict_set, score
+from pose.experiment import Experiment, ExperimentConfig, model_weights
+from pose.model import PoseModel, build_model
+from pose.structures import People
+
+SHEET = 8  # pictures drawn at every validation
+
+
+def test_workers(config: ExperimentConfig) -> int:
+    """Processes that read and letterbox pictures for testing."""
+    return default_workers() if config.data.workers is None else config.data.workers
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training pictures in their endless order, and the pictures of validation."""
+
+    config: ExperimentConfig
+    dataset: KeypointDataset
+    stream: TrainStream
+    validation: list[tuple[int, Path]]
+
+    @property
+    def pass_length(self) -> int:
+        return len(self.stream)
+
+    def loader(self, start_step: int, batch_size: int, group: Processes) -> Iterable[Loaded]:
+        """This process's share of every global batch of `batch_size`, from `start_step` on."""
+        return train_loader(
+            self.dataset,
+            self.stream,
+            batch_size // group.world_size,
+            rank=group.rank,
+            world_size=group.world_size,
+            start_step=start_step,
+            workers=self.config.data.workers,
+            device=group.device,
+        )
+
+
+def draw_synthetic(config: ExperimentConfig, group: Processes) -> None:
+    """Makes the drawn data set on first use, where the config asks for it."""
+    wanted = config.data.synthetic
+    if wanted is not None:
+        group.first(lambda: synthetic.ensure(Path(config.data.root), wanted.build()))
+
+
+def validation_set(config: ExperimentConfig, group: Processes, limit: int | None) -> list[tuple[int, Path]]:
+    """(image id, path) of the validation pictures, or of a fixed random subset."""
+
+    def read() -> list[tuple[int, Path]]:
+        return validation_images(config.data, config.skeleton, limit=limit)
+
+    group.first(lambda: None if read() else None)  # one process fills the cache for the others
+    return read()
+
+
+def prepare_data(config: ExperimentConfig, group: Processes) -> TrainingData:
+    draw_synthetic(config, group)
+
+    def read() -> tuple[KeypointDataset, TrainStream]:
+        return training_data(config.data, config.input, config.skeleton, seed=config.train.seed)
+
+    group.first(lambda: None if read() else None)
+    dataset, stream = read()
+    images = (
+        validation_set(config, group, config.train.validate_images) if config.train.validate_every else []
+    )
+    return TrainingData(config, dataset, stream, images)
+
+
+def validator(
+    config: ExperimentConfig, data: TrainingData, group: Processes
+) -> Callable[[nn.Module, int, RunLog | None], dict[str, float]]:
+    """Real AP on a fixed subset of the validation pictures, by all processes together."""
+
+    def validate(model: nn.Module, step: int, log: RunLog | None) -> dict[str, float]:
+        assert isinstance(model, PoseModel)
+        people, _ = predict_set(
+            [model],
+            data.validation,
+            config.test,
+            gather=group.gather,
+            share=(group.rank, group.world_size),
+            mode=config.train.validate_mode,
+            workers=test_workers(config),
+            strict=config.data.strict,
+        )
+
+        def judge() -> dict[str, float]:
+            ids = [image_id for image_id, _ in data.validation]
+            scores = score(people, set_files(config.data, "val").annotations, config.skeleton, ids)
+            if log is not None:
+                log.image("validation/people", step, drawn(config, data.validation[:SHEET], people))
+            return scores.stats
+
+        return group.first(judge)
+
+    return validate
+
+
+def drawn(
+    config: ExperimentConfig,
+    images: Sequence[tuple[int, Path]],
+    people: dict[int, People],
+    *,
+    orientation: Orientation = "stored",
+    min_score: float = 0.2,
+) -> np.ndarray:
+    """A contact sheet of pictures with their people."""
+    pictures = [
+        draw_people(
+            read_image(path, orientation=orientation),
+            people[image_id],
+            config.skeleton,
+            min_score=min_score,
+        )
+        for image_id, path in images
+        if image_id in people
+    ]
+    return contact_sheet(pictures) if pictures else np.full((8, 8, 3), 255, np.uint8)
+
+
+def load_model(experiment: Experiment, weights: str, device: torch.device) -> tuple[PoseModel, Path]:
+    """A run's model with the weights of `best`, `last` or a file, and that file."""
+    config = experiment.config
+    file = experiment.weights(weights)
+    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    report = checkpoint.load_matching(model, model_weights(checkpoint.load(file)))
+    if not report.complete:
+        raise UserError(f"{file} is of another network than {experiment.path('config.yaml')}: {report}")
+    return model.to(device).eval(), file

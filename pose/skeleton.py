@@ -1,0 +1,175 @@
+"""A skeleton is data: keypoint names, limbs, sigmas, grouping order.  Left and right are derived from the
+names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pose.errors import UserError
+from pose.registry import nearest
+
+SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
+DEFAULT_SIGMA = 0.05  # near the middle of COCO's 17 values (0.025 .. 0.107)
+
+
+def mirrored_name(name: str, names: Sequence[str]) -> str:
+    """`left_knee` -> `right_knee`, `kneeR` -> `kneeL`; a name without a side is its own mirror."""
+    tokens = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^A-Za-z\d]+", name)
+    for i, token in enumerate(tokens):
+        other = SIDES.get(token.lower())
+        if other is None:
+            continue
+        cased = other.upper() if token.isupper() else other.capitalize() if token[0].isupper() else other
+        candidate = "".join([*tokens[:i], cased, *tokens[i + 1 :]])
+        if candidate in names or len(token) > 1:  # a lone "l" counts only where its partner exists
+            return candidate
+    return name
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """keypoints: K names; limbs: pairs of names; sigmas: COCO fall-off per keypoint; grouping_order: the
+    order in which keypoints are grouped to people, most reliable first.  Indices and the mirror are
+    derived."""
+
+    name: str
+    keypoints: tuple[str, ...]
+    limbs: tuple[tuple[str, str], ...] = ()
+    sigmas: tuple[float, ...] = ()
+    grouping_order: tuple[str, ...] = ()
+    mirror: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.sigmas:
+            object.__setattr__(self, "sigmas", (DEFAULT_SIGMA,) * len(self.keypoints))
+        if not self.grouping_order:
+            object.__setattr__(self, "grouping_order", self._breadth_first())
+        problems = self._problems()
+        if problems:
+            raise UserError(f"skeleton {self.name!r}: " + "; ".join(problems))
+
+    def _breadth_first(self) -> tuple[str, ...]:
+        """Keypoints by distance along the limbs from the first keypoint: neighbours follow each other."""
+        order: list[str] = []
+        for root in self.keypoints:
+            queue = [root] if root not in order else []
+            while queue:
+                name = queue.pop(0)
+                if name in order:
+                    continue
+                order.append(name)
+                queue += [b if a == name else a for a, b in self.limbs if name in (a, b)]
+        return tuple(name for name in order if name in self.keypoints)
+
+    def _mirror_of(self, name: str) -> str:
+        pairs = {**self.mirror, **{b: a for a, b in self.mirror.items()}}
+        return pairs.get(name) or mirrored_name(name, self.keypoints)
+
+    def _problems(self) -> list[str]:
+        names = self.keypoints
+        known = set(names)
+        problems = []
+        if not names:
+            problems.append("no keypoints")
+        if len(known) != len(names):
+            problems.append(f"keypoint {next(n for n in names if names.count(n) > 1)!r} is named twice")
+        mentioned = [("limbs", n) for limb in self.limbs for n in limb]
+        mentioned += [("grouping_order", n) for n in self.grouping_order]
+        mentioned += [("mirror", n) for pair in self.mirror.items() for n in pair]
+        problems += [
+            f"{where}: no keypoint {n!r}{nearest(n, names)}" for where, n in mentioned if n not in known
+        ]
+        if len(self.sigmas) != len(names):
+            problems.append(f"{len(names)} keypoints but {len(self.sigmas)} sigmas")
+        if any(not sigma > 0 for sigma in self.sigmas):
+            problems.append("sigmas must be positive")
+        if sorted(self.grouping_order) != sorted(names) and not problems:
+            problems.append("grouping_order must name every keypoint once")
+        if problems:
+            return problems
+        limbs = {frozenset(limb) for limb in self.limbs}
+        if any(a == b for a, b in self.limbs) or len(limbs) != len(self.limbs):
+            problems.append("a limb joins two different keypoints and is listed once")
+        for name in names:
+            other = self._mirror_of(name)
+            if other not in known:
+                problems.append(f"{name!r} would mirror to {other!r}, which is no keypoint; set `mirror`")
+            elif self._mirror_of(other) != name:
+                problems.append(f"{name!r} mirrors to {other!r}, which mirrors to {self._mirror_of(other)!r}")
+        if not problems:
+            for a, b in self.limbs:
+                if frozenset((self._mirror_of(a), self._mirror_of(b))) not in limbs:
+                    problems.append(f"limb {a}-{b} has no mirror image among the limbs")
+        return problems
+
+    @cached_property
+    def flip_index(self) -> tuple[int, ...]:
+        """Permutation of K: keypoint k of a mirrored picture is keypoint flip_index[k]."""
+        return tuple(self.keypoints.index(self._mirror_of(name)) for name in self.keypoints)
+
+    @cached_property
+    def limb_index(self) -> tuple[tuple[int, int], ...]:
+        return tuple((self.keypoints.index(a), self.keypoints.index(b)) for a, b in self.limbs)
+
+    @cached_property
+    def grouping_index(self) -> tuple[int, ...]:
+        return tuple(self.keypoints.index(name) for name in self.grouping_order)
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+
+def from_dict(data: Mapping[str, Any]) -> Skeleton:
+    """The skeleton of a YAML file's mapping.  `sigmas` is a list or a mapping from names."""
+    sigmas = data.get("sigmas") or ()
+    if isinstance(sigmas, Mapping):
+        missing = [name for name in data["keypoints"] if name not in sigmas]
+        if missing:
+            raise UserError(f"skeleton {data.get('name')!r}: sigmas: nothing for {', '.join(missing)}")
+        sigmas = [sigmas[name] for name in data["keypoints"]]
+    return Skeleton(
+        name=data.get("name", "custom"),
+        keypoints=tuple(data["keypoints"]),
+        limbs=tuple((a, b) for a, b in data.get("limbs") or ()),
+        sigmas=tuple(float(s) for s in sigmas),
+        grouping_order=tuple(data.get("grouping_order") or ()),
+        mirror=dict(data.get("mirror") or {}),
+    )
+
+
+def from_coco_category(category: Mapping[str, Any]) -> Skeleton:
+    """The skeleton of a COCO file's category: `keypoints` (names) and `skeleton` (pairs counted from 1).
+    `sigmas` and `grouping_order` are taken where the file has them; COCO itself has not."""
+    names = category.get("keypoints")
+    if not names:
+        raise UserError(f"category {category.get('name')!r} lists no keypoints, so it is no skeleton")
+    pairs = category.get("skeleton") or ()
+    if any(not 1 <= i <= len(names) for pair in pairs for i in pair):
+        raise UserError(
+            f"category {category.get('name')!r}: skeleton pairs count keypoints from 1 to {len(names)}"
+        )
+    return from_dict(
+        {
+            "name": str(category.get("name", "custom")),
+            "keypoints": names,
+            "limbs": [(names[a - 1], names[b - 1]) for a, b in pairs],
+            "sigmas": category.get("sigmas"),
+            "grouping_order": category.get("grouping_order"),
+        }
+    )
+
+
+def to_dict(skeleton: Skeleton) -> dict[str, Any]:
+    """The mapping that `from_dict` reads back to an equal skeleton."""
+    return {
+        "name": skeleton.name,
+        "keypoints": list(skeleton.keypoints),
+        "limbs": [list(limb) for limb in skeleton.limbs],
+        "sigmas": list(skeleton.sigmas),
+        "grouping_order": list(skeleton.grouping_order),
+        "mirror": dict(skeleton.mirror),
+    }

@@ -1,0 +1,205 @@
+"""Test a run: people on every picture of its validation set, and the COCO AP table.
+
+    python -m pose.test -c NAME -m single        one scale
+    python -m pose.test -c NAME -m multi         several scales
+    python -m pose.test -c NAME --images DIR     people of a folder's pictures, without a score
+
+Reads exp/NAME/config.yaml; `test.*` and `head.decoder.*` may be set on the command line.  Writes
+results-MODE.json (COCO results) and metrics-MODE.json to the run folder.  All visible GPUs work; under
+torchrun, all processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import torch
+
+from pose import config as cfg
+from pose.data.dataset import set_files
+from pose.engine.distributed import Processes, processes
+from pose.errors import UserError, user_facing
+from pose.evaluate import coco
+from pose.evaluate.images import Orientation, Outcome, replicas
+from pose.evaluate.validation import predict_set, records, score
+from pose.experiment import Experiment
+from pose.model import resolve_precision
+from pose.sessions import draw_synthetic, drawn, load_model, test_workers, validation_set
+from pose.structures import People
+
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+CHANGEABLE = (
+    "test.",
+    "head.decoder.",
+    "data.root=",
+    "data.val.",
+    "data.workers=",
+    "data.strict=",
+    "data.year=",
+)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pose.test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "-c", "--continue", dest="name", metavar="NAME", required=True, help="the run exp/NAME/"
+    )
+    parser.add_argument(
+        "-m", "--mode", choices=["single", "multi"], default="single", help="one or several scales"
+    )
+    parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
+    parser.add_argument("--images", metavar="DIR", help="predict the pictures of a folder instead of the set")
+    parser.add_argument("--limit", type=int, metavar="N", help="test a fixed random subset of N pictures")
+    parser.add_argument(
+        "--save-pictures", type=int, default=0, metavar="N", help="draw the people of N pictures"
+    )
+    parser.add_argument("--backend", choices=["fast", "pycocotools"], default="fast", help="who computes AP")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    parser.add_argument(
+        "settings", nargs="*", metavar="key.sub=value", help="test.* or head.decoder.* settings"
+    )
+    options = parser.parse_args(arguments)
+    for text in options.settings:
+        if not text.startswith(CHANGEABLE):
+            raise UserError(f"{text!r} cannot be changed for a trained run; {', '.join(CHANGEABLE)}... can")
+    return options
+
+
+def folder_images(folder: Path) -> list[tuple[int, Path]]:
+    """The pictures of a folder, numbered from 1 in the order of their names."""
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    if not files:
+        raise UserError(f"{folder} holds no pictures ({', '.join(sorted(PICTURES))})")
+    return list(enumerate(files, start=1))
+
+
+def devices(options: argparse.Namespace, group: Processes) -> list[torch.device]:
+    if group.distributed or group.device.type != "cuda" or ":" in options.device:
+        return [group.device]
+    return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+
+
+def test(options: argparse.Namespace, group: Processes) -> int:
+    experiment = Experiment.open(options.name, overrides=options.settings)
+    config = experiment.config
+    choice = options.weights or ("best" if experiment.path("best.pt").is_file() else "last")
+    model, weights = load_model(experiment, choice, group.device)
+    if options.images:
+        images = folder_images(Path(options.images))[: options.limit]
+    else:
+        draw_synthetic(config, group)
+        images = validation_set(config, group, options.limit)
+    start = time.perf_counter()
+    people, outcome = predict_set(
+        replicas(model, devices(options, group)),
+        images,
+        config.test,
+        gather=group.gather,
+        share=(group.rank, group.world_size),
+        mode=options.mode,
+        workers=test_workers(config),
+        strict=config.data.strict,
+        orientation="exif" if options.images else "stored",
+    )
+    seconds = time.perf_counter() - start
+    if group.main:
+        print(speed(outcome, seconds, len(images)), file=sys.stderr)
+        Report(options, experiment, weights, images).write(people, outcome)
+    return 0
+
+
+def speed(outcome: Outcome, seconds: float, count: int) -> str:
+    timing = outcome.timing
+    done = max(1, timing.images)
+    return (
+        f"{count} pictures in {seconds:.1f} s; per picture {1e3 * timing.wait / done:.1f} ms waiting for "
+        f"data, {1e3 * timing.forward / done:.1f} forward, {1e3 * timing.decode / done:.1f} decode beside it"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a test leaves behind."""
+
+    options: argparse.Namespace
+    experiment: Experiment
+    weights: Path
+    images: Sequence[tuple[int, Path]]
+
+    def write(self, people: dict[int, People], outcome: Outcome) -> None:
+        options, experiment = self.options, self.experiment
+        stem = f"{options.mode}-images" if options.images else options.mode
+        annotations = set_files(experiment.config.data, "val").annotations
+        category = 1 if options.images else coco.keypoint_category(annotations)
+        results = experiment.path(f"results-{stem}.json")
+        entries = records(people, category)
+        coco.write_results(results, entries)
+        if options.images:
+            names = {image_id: str(path) for image_id, path in self.images}
+            coco.write_json(experiment.path(f"images-{stem}.json"), names)
+            print(f"{len(entries)} people on {len(people)} pictures: {results}")
+        else:
+            self._score(people, stem)
+            print(f"results: {results}")
+        if outcome.unreadable:
+            print(f"pictures that could not be read: {len(outcome.unreadable)}")
+        if options.save_pictures:
+            self._draw(people, experiment.path(f"pictures-{stem}.png"))
+
+    def header(self) -> dict[str, str]:
+        config, mode = self.experiment.config, self.options.mode
+        total = len(self.images)
+        subset = "a fixed random subset" if self.options.limit else "all"
+        device = torch.device("cuda" if torch.cuda.is_available() and self.options.device != "cpu" else "cpu")
+        return {
+            "run": self.experiment.folder.name,
+            "weights": self.weights.name,
+            "flip": "on" if config.test.flip else "off",
+            "scales": ", ".join(f"{scale:g}" for scale in getattr(config.test, mode)),
+            "images": f"{total} ({subset}, with and without people)",
+            "precision": resolve_precision(config.test.precision, device),
+        }
+
+    def _score(self, people: dict[int, People], stem: str) -> None:
+        config = self.experiment.config
+        scores = score(
+            people,
+            set_files(config.data, "val").annotations,
+            config.skeleton,
+            [image_id for image_id, _ in self.images],
+            self.options.backend,
+        )
+        print(coco.table(scores, self.header()))
+        metrics = {
+            "header": self.header(),
+            **dataclasses.asdict(scores),
+            "settings": {"test": cfg.to_plain(config.test), "head": cfg.to_plain(config.head)},
+        }
+        coco.write_json(self.experiment.path(f"metrics-{stem}.json"), metrics, indent=2)
+
+    def _draw(self, people: dict[int, People], output: Path) -> None:
+        orientation: Orientation = "exif" if self.options.images else "stored"
+        chosen = [one for one in self.images if one[0] in people][: self.options.save_pictures]
+        sheet = drawn(self.experiment.config, chosen, people, orientation=orientation)
+        cv2.imwrite(str(output), sheet[..., ::-1])
+        print(f"pictures: {output}")
+
+
+def main() -> int:
+    options = parse()
+    with processes(options.device) as group:
+        return test(options, group)
+
+
+if __name__ == "__main__":
+    sys.exit(user_facing(main)())

@@ -1,0 +1,116 @@
+"""Score a results file: the numbers of a data set's metric, as a table and, with -o, as JSON.
+
+    python -m pose.tools.score coco --annotations person_keypoints_val2017.json --results results.json
+    python -m pose.tools.score coco --annotations my.json --results results.json --sigmas my.yaml -o out.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pose import skeleton
+from pose.errors import UserError, user_facing
+from pose.evaluate import coco
+
+
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    args = _parser().parse_args(arguments)
+    args.run(args)
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pose.tools.score", description="Score a results file.")
+    metrics = parser.add_subparsers(title="metrics", metavar="METRIC", required=True)
+    _add_coco(metrics)
+    return parser
+
+
+def _add_coco(metrics: Any) -> None:
+    parser = metrics.add_parser("coco", help="COCO's keypoint AP and AR by OKS")
+    parser.add_argument("--annotations", required=True, type=Path, help="ground truth, COCO format")
+    parser.add_argument("--results", required=True, type=Path, help="COCO keypoint results")
+    parser.add_argument("--backend", choices=("fast", "pycocotools"), default="fast", help="same numbers")
+    parser.add_argument(
+        "--sigmas", help="one OKS sigma per keypoint: comma list, or YAML file with a list or a skeleton"
+    )
+    parser.add_argument("--image-ids", type=Path, help="score only these: JSON list, or one id per line")
+    parser.add_argument("-o", "--output", type=Path, help="write the numbers here, as JSON")
+    parser.set_defaults(run=_score_coco)
+
+
+def _score_coco(args: argparse.Namespace) -> None:
+    image_ids = None if args.image_ids is None else read_image_ids(args.image_ids)
+    scores = coco.evaluate(
+        args.annotations,
+        args.results,
+        sigmas=None if args.sigmas is None else read_sigmas(args.sigmas),
+        image_ids=image_ids,
+        backend=args.backend,
+    )
+    which = "all" if image_ids is None else f"of {args.image_ids}"
+    header = {
+        "results": str(args.results),
+        "annotations": str(args.annotations),
+        "images": f"{scores.num_images} ({which})",
+        "backend": scores.backend,
+    }
+    if args.sigmas is not None:
+        header["sigmas"] = args.sigmas
+    print(coco.table(scores, header))
+    if args.output is not None:
+        coco.write_json(args.output, {"metric": "coco", **header, **asdict(scores)}, indent=1)
+
+
+def read_sigmas(text: str) -> list[float]:
+    """K sigmas from "0.026, 0.025, ..." or a YAML file: a list, or a mapping with `sigmas` (a skeleton)."""
+    if not text.endswith((".yaml", ".yml", ".json")):
+        try:
+            return [float(part) for part in text.split(",")]
+        except ValueError as error:
+            raise UserError(f"--sigmas {text}: neither a comma list of numbers nor a .yaml file") from error
+    try:
+        data = yaml.safe_load(_read(Path(text), "--sigmas"))
+        if isinstance(data, dict) and data.get("sigmas") and data.get("keypoints"):
+            return list(skeleton.from_dict(data).sigmas)  # which may be listed by name
+        sigmas = data["sigmas"] if isinstance(data, dict) else data
+        if not isinstance(sigmas, list) or not sigmas:
+            raise ValueError("no list")
+        return [float(value) for value in sigmas]
+    except UserError:  # a ValueError that already says it better
+        raise
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"--sigmas {text}: expected a list of numbers, or a mapping with `sigmas`") from error
+
+
+def read_image_ids(path: Path) -> list[int]:
+    """Integers from a JSON list or from lines; blank lines do not count."""
+    text = _read(path, "--image-ids")
+    try:
+        if not text.lstrip().startswith("["):
+            return [int(line) for line in text.split()]
+        ids = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"--image-ids {path}: neither a JSON list nor one id per line: {error}") from error
+    if not all(isinstance(value, int) and not isinstance(value, bool) for value in ids):
+        raise UserError(f"--image-ids {path}: the list has something that is not an integer")
+    return ids
+
+
+def _read(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{option}: cannot read {path}: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(user_facing(main)())

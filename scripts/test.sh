@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Style, types and tests, as continuous integration runs them:
+#
+#   bash scripts/test.sh [arguments of pytest]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+POSE_EXTRAS=dev
+# shellcheck source=scripts/_venv.sh
+source scripts/_venv.sh
+
+say "ruff check"
+"$PYTHON" -m ruff check .
+say "mypy"
+"$PYTHON" -m mypy
+say "pytest"
+if [[ $# -eq 0 ]]; then set -- -q; fi
+exec "$PYTHON" -m pytest "$@"

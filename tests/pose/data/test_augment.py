@@ -1,0 +1,155 @@
+"""Random geometry and colour."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from pose import geometry
+from pose.data.augment import (
+    IDENTITY_COLOR,
+    AugmentSettings,
+    color_jitter,
+    draw_affine,
+    draw_color,
+    no_augmentation,
+)
+
+SIZE, OUTPUT = (90, 160), (128, 128)
+
+
+def rng(position: int = 0) -> np.random.Generator:
+    return np.random.default_rng([3, position])
+
+
+def test_without_augmentation_the_long_side_fills_the_input() -> None:
+    matrix, flip = draw_affine(rng(), no_augmentation(), SIZE, OUTPUT)
+    np.testing.assert_allclose(matrix, geometry.affine(size=SIZE, output_size=OUTPUT, side=160), atol=1e-12)
+    assert not flip
+    np.testing.assert_array_equal(draw_color(rng(), no_augmentation()), np.array(IDENTITY_COLOR, np.float32))
+    assert not no_augmentation().needs_color
+
+
+def test_without_augmentation_a_square_of_the_input_size_is_untouched() -> None:
+    matrix, _ = draw_affine(rng(), no_augmentation(), OUTPUT, OUTPUT)
+    np.testing.assert_allclose(matrix, [[1, 0, 0], [0, 1, 0]], atol=1e-12)
+
+
+@pytest.mark.parametrize("pixel_center", [0.5, 0.0])
+def test_affine_round_trip(pixel_center: float) -> None:
+    points = rng().uniform(0, 100, (7, 2))
+    for position in range(20):
+        matrix, _ = draw_affine(rng(position), AugmentSettings(), SIZE, OUTPUT, pixel_center)
+        back = geometry.apply(geometry.invert(matrix), geometry.apply(matrix, points))
+        np.testing.assert_allclose(back, points, atol=1e-9)
+
+
+def test_geometry_stays_in_its_ranges() -> None:
+    """Scale, rotation and shift read back from many matrices fill their ranges and never leave them."""
+    settings = AugmentSettings()
+    sides, angles, shifts, flips = [], [], [], []
+    for position in range(600):
+        matrix, flip = draw_affine(rng(position), settings, SIZE, OUTPUT)
+        upright = geometry.compose(matrix, geometry.mirror_matrix(OUTPUT[1])) if flip else matrix
+        scale = np.sqrt(np.linalg.det(upright[:, :2]))
+        side = OUTPUT[0] / scale
+        center = geometry.apply(geometry.invert(upright), np.array([63.5, 63.5])) - [79.5, 44.5]
+        sides.append(side / 160)
+        angles.append(np.degrees(np.arctan2(upright[0, 1], upright[0, 0])))
+        shifts.append(center / side)
+        flips.append(flip)
+    for values, low, high in [(sides, 0.75, 1.25), (angles, -30.0, 30.0), (shifts, -0.2, 0.2)]:
+        margin = 0.02 * (high - low)
+        assert low - 1e-9 <= np.min(values) < low + margin
+        assert high - margin < np.max(values) <= high + 1e-9
+    assert 0.4 < np.mean(flips) < 0.6
+
+
+def test_higher_hrnet_scales_by_the_short_side() -> None:
+    settings = AugmentSettings(scale=(0.75, 1.5), scale_of="short", rotation=0.0, shift=0.0, flip=0.0)
+    matrices = [draw_affine(rng(position), settings, SIZE, OUTPUT)[0] for position in range(400)]
+    factors = [OUTPUT[0] / matrix[0, 0] / 90 for matrix in matrices]
+    assert 0.75 <= min(factors) < 0.77 and 1.47 < max(factors) <= 1.5
+
+
+def test_switching_one_change_off_leaves_the_others() -> None:
+    full, _ = draw_affine(rng(), AugmentSettings(flip=0.0), SIZE, OUTPUT)
+    upright, _ = draw_affine(rng(), AugmentSettings(flip=0.0, rotation=0.0), SIZE, OUTPUT)
+    assert np.isclose(np.linalg.det(full[:, :2]), np.linalg.det(upright[:, :2]))
+
+
+@pytest.mark.parametrize("wrong", [{"scale": (1.5, 0.75)}, {"scale": (0.0, 1.0)}, {"contrast": (-1.0, 1.0)},
+                                   {"flip": 1.5}, {"hue": -0.1}])  # fmt: skip
+def test_impossible_ranges_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValidationError):
+        AugmentSettings(**wrong)
+
+
+# ------------------------------------------------------------------------------------------------- colours
+
+
+def literal_jitter(image: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """image (3, H, W), one pixel at a time."""
+    hue, saturation, brightness, contrast = color.tolist()
+    result = np.empty_like(image)
+    for y in range(image.shape[1]):
+        for x in range(image.shape[2]):
+            h, s, v = colorsys.rgb_to_hsv(*image[:, y, x].tolist())
+            pixel = colorsys.hsv_to_rgb((h + hue) % 1, min(s * saturation, 1), v)
+            bright = [channel + brightness for channel in pixel]
+            grey = sum(bright) / 3
+            result[:, y, x] = [min(max((c - grey) * contrast + grey, 0), 1) for c in bright]
+    return result
+
+
+def pictures(batch: int = 4) -> torch.Tensor:
+    images = rng().random((batch, 3, 9, 8)).astype(np.float32)
+    images[:, :, 0, 0], images[:, :, 0, 1], images[:, :, 0, 2] = 0, 1, 0.5  # black, white, grey
+    images[:, :, 1, :3] = np.eye(3)  # pure colours
+    images[:, :2, 2, 0] = images[:, 1:, 2, 1] = 0.7  # two channels alike
+    return torch.from_numpy(images)
+
+
+def test_colors_equal_a_pixel_by_pixel_loop() -> None:
+    images = pictures(6)
+    color = np.stack([draw_color(rng(i), AugmentSettings()) for i in range(6)])
+    expected = np.stack([literal_jitter(images[i].double().numpy(), color[i]) for i in range(6)])
+    result = color_jitter(images, torch.from_numpy(color))
+    np.testing.assert_allclose(result.numpy(), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("hsv", [True, False])
+def test_identity_color_changes_nothing(hsv: bool) -> None:
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    color = torch.tensor([IDENTITY_COLOR] * 2)
+    torch.testing.assert_close(color_jitter(images, color, hsv=hsv), images, atol=1e-6, rtol=0)
+
+
+def test_without_hsv_only_hue_and_saturation_are_left_out() -> None:
+    images = pictures()
+    color = torch.tensor([[0.0, 1.0, 0.2, 1.4], [0, 1, -0.3, 0.5], [0, 1, 0, 1], [0, 1, 0.1, 0.9]])
+    changed = color * torch.tensor([1.0, 2, 1, 1]) + torch.tensor([0.1, 0, 0, 0])
+    assert torch.equal(color_jitter(images, changed, hsv=False), color_jitter(images, color, hsv=False))
+    torch.testing.assert_close(
+        color_jitter(images, color, hsv=False), color_jitter(images, color), atol=1e-6, rtol=0
+    )
+
+
+def test_batched_colors_equal_single_ones_and_leave_the_input() -> None:
+    images = pictures()
+    color = torch.from_numpy(np.stack([draw_color(rng(i), AugmentSettings()) for i in range(4)]))
+    before = images.clone()
+    batched = color_jitter(images, color)
+    assert torch.equal(images, before)
+    for i in range(4):
+        assert torch.equal(batched[i : i + 1], color_jitter(images[i : i + 1], color[i : i + 1]))
+
+
+def test_a_full_turn_of_hue_is_none() -> None:
+    images = pictures(1)
+    turned = color_jitter(images, torch.tensor([[1.0, 1, 0, 1]]))
+    torch.testing.assert_close(turned, images, atol=2e-6, rtol=0)

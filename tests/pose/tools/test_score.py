@@ -1,0 +1,105 @@
+"""The scoring command: options in, table and JSON out, one-sentence errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pose.errors import UserError, user_facing
+from pose.tools.score import main, read_image_ids, read_sigmas
+
+KEYPOINTS = [10, 10, 2, 60, 40, 2, 90, 150, 1]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """Two images, two people with 3 keypoints; the one of image 2 is found exactly, the other not."""
+    person: dict[str, Any] = {"category_id": 1, "keypoints": KEYPOINTS, "bbox": [10, 10, 80, 140]}
+    people = [{**person, "id": image_id, "image_id": image_id} for image_id in (1, 2)]
+    found = {"image_id": 2, "category_id": 1, "keypoints": KEYPOINTS, "score": 0.5}
+    contents = {
+        "truth": {"images": [{"id": 1}, {"id": 2}], "annotations": people, "categories": [{"id": 1}]},
+        "results": [found],
+    }
+    paths = {name: tmp_path / f"{name}.json" for name in contents}
+    for name, path in paths.items():
+        path.write_text(json.dumps(contents[name]))
+    return paths
+
+
+def command(files: dict[str, Path], *options: str) -> list[str]:
+    return ["coco", "--annotations", str(files["truth"]), "--results", str(files["results"]), *options]
+
+
+@pytest.mark.parametrize("backend", ["fast", "pycocotools"])
+def test_scores_are_printed_and_written(
+    files: dict[str, Path], backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "metrics.json"
+    main(command(files, "--backend", backend, "--sigmas", "0.1, 0.1,0.1", "-o", str(output)))
+    text = capsys.readouterr().out
+    assert " Average Recall     (AR) @[ IoU=0.50:0.95 | area=   all | maxDets= 20 ] = 0.500" in text
+    assert "images: 2 (all)" in text and f"backend: {backend}" in text
+    metrics = json.loads(output.read_text())
+    assert metrics["stats"]["AR"] == pytest.approx(0.5)
+    assert metrics["num_images"] == 2
+
+
+def test_only_chosen_images_count(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = tmp_path / "ids.txt"
+    for content in ("2\n\n", "[2]"):
+        chosen.write_text(content)
+        main(command(files, "--sigmas", "0.1,0.1,0.1", "--image-ids", str(chosen)))
+        text = capsys.readouterr().out
+        assert "maxDets= 20 ] = 1.000" in text and f"images: 1 (of {chosen})" in text
+
+
+def test_a_mistake_is_one_sentence(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert user_facing(lambda: main(command(files)))() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "3 keypoints" in error and error.count("\n") == 1
+
+
+def test_a_metric_must_be_named() -> None:
+    with pytest.raises(SystemExit):
+        main([])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[0.1, 0.2, 3.0e-1]",
+        "sigmas: [0.1, 0.2, 0.3]",
+        "{keypoints: [a, b, c], limbs: [[a, b], [b, c]], sigmas: {c: 0.3, b: 0.2, a: 0.1}}",
+    ],
+)
+def test_sigmas_of_a_file_are_in_keypoint_order(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "sigmas.yaml"
+    path.write_text(content)
+    assert read_sigmas(str(path)) == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "a: [", "{keypoints: [a, b]}", "{keypoints: [a], sigmas: {}}", "[x, y]", "{sigmas: {a: 1}}", "7"],
+)
+def test_bad_sigmas_are_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "sigmas.yaml"
+    path.write_text(content)
+    for text in (str(path), str(tmp_path / "absent.yaml"), "0.1;0.2"):
+        with pytest.raises(UserError, match="--sigmas"):
+            read_sigmas(text)
+
+
+@pytest.mark.parametrize("content", ["1\ntwo\n", "[1, 'a']", "[1, ", '["1"]', "[true]"])
+def test_bad_image_ids_are_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "ids.json"
+    path.write_text(content)
+    for place in (path, tmp_path / "absent"):
+        with pytest.raises(UserError, match="--image-ids"):
+            read_image_ids(place)

@@ -1,0 +1,100 @@
+"""The examples of CONTRIBUTING.md work as they stand there."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+from pose import config, skeleton
+from pose.registry import BACKBONES, HEADS
+from pose.skeleton import Skeleton
+from pose.structures import Batch
+
+TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+EXAMPLES = {
+    path: code for code, path in re.findall(r"^```\w+\n(# (\S+\.(?:py|yaml))\n.*?)^```", TEXT, re.M | re.S)
+}
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the examples register is gone after the test."""
+    for registry in (BACKBONES, HEADS):
+        registry.names()
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+
+def written(path: str, folder: Path) -> Path:
+    file = folder / Path(path).name
+    file.write_text(EXAMPLES[path], encoding="utf-8")
+    return file
+
+
+def imported(path: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    name = path.removesuffix(".py").replace("/", ".")
+    spec = importlib.util.spec_from_file_location(name, written(path, folder))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def quadruped(folder: Path) -> Skeleton:
+    return skeleton.from_dict(config.read_yaml(written("configs/_skeletons/quadruped.yaml", folder)))
+
+
+def test_the_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = imported("pose/backbones/tiny.py", tmp_path, monkeypatch).TinySettings(width=8)
+    net = BACKBONES.build(settings, {"heatmap": 3, "tag": 6})
+    stages = net(torch.rand(2, 3, 32, 48))
+    assert [tuple(maps.shape) for maps in stages[-1].values()] == [(2, 3, 8, 12), (2, 6, 8, 12)]
+    assert list(stages[-1]) == ["heatmap", "tag"] and len(stages) == len(net.strides)
+
+
+def test_the_head_reads_back_what_it_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = quadruped(tmp_path)
+    head = HEADS.build(imported("pose/heads/single.py", tmp_path, monkeypatch).SingleSettings(), one)
+    generator = torch.Generator().manual_seed(0)
+    position = torch.rand(2, 1, len(one), 2, generator=generator) * 56 + 4
+    keypoints = torch.cat((position, torch.full((2, 1, len(one), 1), 2)), -1)
+    batch = Batch(
+        image=torch.zeros(2, 3, 64, 64, dtype=torch.uint8),
+        loss_mask=torch.ones(2, 64, 64, dtype=torch.bool),
+        keypoints=keypoints,
+        areas=torch.ones(2, 1),
+        color=torch.tensor([[0.0, 1, 0, 1]] * 2),
+        image_id=torch.arange(2),
+    )
+    targets = head.targets(batch, stride=4)
+    stages = [{"heatmap": targets.heatmap}]
+    assert head.loss(stages, [targets])["heatmap"] == 0
+    people = head.decode(head.readout(stages), stride=4)
+    found = torch.stack([torch.from_numpy(p.keypoints) for p in people])
+    assert (found[..., :2] - keypoints[..., :2]).abs().max() <= 2  # half a cell
+    assert (found[..., 2] > 0.5).all()
+
+
+def test_the_data_set(tmp_path: Path) -> None:
+    from pose.experiment import load_config
+
+    quadruped(tmp_path)
+    file = written("configs/animals/tiny.yaml", tmp_path)
+    loaded = load_config(file, ["backbone.name=hourglass", f"data.skeleton={tmp_path / 'quadruped.yaml'}"])
+    assert loaded.skeleton.name == "quadruped"
+    assert loaded.data.root == "data/animals"
+
+
+def test_every_example_is_tested() -> None:
+    assert sorted(EXAMPLES) == [
+        "configs/_skeletons/quadruped.yaml",
+        "configs/animals/tiny.yaml",
+        "pose/backbones/tiny.py",
+        "pose/heads/single.py",
+    ]
