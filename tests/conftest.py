@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve the other workers of a small machine
+    """Small real data sets, no part of the project; tests that want them skip without."""
 
 
 @pytest.fixture(scope="session")

@@ -94,8 +94,7 @@ class Stack(nn.Module):
     def __init__(self, cfg: HourglassSettings, outputs: int, last: bool) -> None:
         super().__init__()
         self.hourglass = Hourglass(cfg, cfg.depth, cfg.width)
-        plain = cfg.model_copy(update={"batch_norm": "none"})  # as published: none next to the prediction
-        self.features = nn.Sequential(conv(plain, cfg.width, cfg.width), conv(plain, cfg.width, cfg.width))
+        self.features = nn.Sequential(conv(cfg, cfg.width, cfg.width), conv(cfg, cfg.width, cfg.width))
         self.prediction = nn.Conv2d(cfg.width, outputs, 1)
         self.merge_features = None if last else nn.Conv2d(cfg.width, cfg.width, 1)
         self.merge_prediction = None if last else nn.Conv2d(outputs, cfg.width, 1)

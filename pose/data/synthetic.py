@@ -251,7 +251,7 @@ def _leg(rng: np.random.Generator, style: str, side: int, phase: float) -> tuple
 
 
 def _facing(rng: np.random.Generator) -> float:
-    """Yaw in radians: seven in eight people face the viewer, some of them turned; the others show their back."""
+    """Yaw in radians: seven in eight people face the viewer, some turned; the others show their back."""
     kind = rng.random()
     if kind < 0.80:
         return math.radians(np.clip(rng.normal(0, 17), -45, 45))

@@ -18,10 +18,10 @@ LOG_FLOOR = 1e-10  # the heat below which the logarithm of a map is cut off
 
 class Peaks(NamedTuple):
     """The highest peaks of every map, highest first and of equal ones the first in row-major order; places
-    left over have heat 0 and index 0."""
+    left over have heat 0 and cell 0."""
 
     heat: Tensor  # (B, K, M) float32
-    index: Tensor  # (B, K, M) int64
+    cell: Tensor  # (B, K, M) int64
 
 
 def clean(heatmap: Tensor, clip: float | None = None) -> Tensor:

@@ -1,8 +1,8 @@
 """Peaks -> people by their tags: the decoder of associative embedding.
 
 Newell, Huang and Deng, "Associative Embedding: End-to-End Learning for Joint Detection and Grouping" (2017),
-as released in pose-ae-train.  The maps stay on their device: one small table of peaks comes to the host, where
-people are grouped, and one table of the keypoints still missing goes back and returns filled.
+as released in pose-ae-train.  The maps stay on their device: one small table of peaks comes to the host,
+where people are grouped, and one table of the keypoints still missing goes back and returns filled.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pose.structures import People
 
 NO_PERSON = 1e10  # the cost of a candidate that no person takes, where the matcher needs a square matrix
 CELLS_AT_ONCE = 1 << 24  # of one full search on an accelerator: 128 MiB per intermediate map
-# The pruned search looks at these shares of a map's cells, the hottest ones, before it takes all; the first look
-# pays only where it serves MANY_ROWS.
+# The pruned search looks at these shares of a map's cells, the hottest ones, before it takes all; the
+# first look pays only where it serves MANY_ROWS.
 HOT_SHARES = (1 / 64, 1 / 16, 1 / 8)
 MANY_ROWS = 6
 SAMPLE_STEP = 61  # every so many cells the heat is read to tell which level such a share lies above
@@ -120,11 +120,11 @@ class TagGroups:
         peaks = find_peaks(
             heat, self.settings.max_peaks, self.settings.nms_size, self.settings.detection_threshold
         )
-        images, kinds, _ = peaks.index.shape
+        images, kinds, _ = peaks.cell.shape
         channel = torch.arange(images * kinds, device=heat.device).view(images, kinds, 1)
-        at = peaks.index[:, :, None].expand(-1, -1, tag.shape[2], -1)
+        at = peaks.cell[:, :, None].expand(-1, -1, tag.shape[2], -1)
         tags = tag.flatten(3).gather(3, at).transpose(2, 3)
-        cells = _positions(sharp, channel, peaks.index, self.settings.subpixel)
+        cells = _positions(sharp, channel, peaks.cell, self.settings.subpixel)
         # the one copy to the host
         table = torch.cat((peaks.heat.double()[..., None], cells, tags.double()), 3).cpu().numpy()
         valid = (table[..., 0] > 0) & np.isfinite(table).all(3)

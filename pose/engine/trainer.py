@@ -159,6 +159,7 @@ class Trainer:
         self.buffers = [b for b in self.model.buffers() if b.numel()]
         self.pending: deque[Pending] = deque()
         self.nonfinite_run = 0
+        self.warned: set[str] = set()
         self._say = say or (lambda text: print(text, file=sys.stderr))
         self.log: RunLog | None = None
 
@@ -185,7 +186,9 @@ class Trainer:
             if self.average:
                 self.average.module.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.scheduler.load_state_dict(state["scheduler"])
+            # the schedule itself is a function of the config and is not saved
+            schedule = {**state["scheduler"], "lr_lambdas": [None] * len(self.optimizer.param_groups)}
+            self.scheduler.load_state_dict(schedule)
             self.scaler.load_state_dict(state["scaler"])
             self.progress = Progress(**state["progress"])
             torch.set_rng_state(state["rng"].cpu())
@@ -369,8 +372,9 @@ class Trainer:
             "GiB": f"{values['memory_gib']:.1f}",
         }
         self.log.advance(0, shown)
-        if self.progress.step >= max(self.settings.warmup_steps, self.total_steps // 20):
-            for text in self.model.head.warnings(means):
+        if self.progress.step >= max(self.settings.warmup_steps, min(self.total_steps // 5, 5000)):
+            for text in set(self.model.head.warnings(means)) - self.warned:
+                self.warned.add(text)  # once: it may hold for the rest of the run
                 self._say(f"step {self.progress.step}: {text}")
 
     @property

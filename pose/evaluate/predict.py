@@ -3,6 +3,7 @@ head."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,10 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from pose import geometry
@@ -22,6 +24,10 @@ from pose.model import PoseModel, autocast, resolve_precision
 from pose.structures import Fields, FieldSpec, InputSettings, People
 
 Mode = Literal["single", "multi"]
+
+LONGEST = 8  # short_side: the longer side of a canvas at scale 1, in larger numbers of `input_size`
+LARGEST_SOURCE = 32000  # pixels; OpenCV 4 warps no picture of 32767 and more
+WAITING = 8  # batches' worth of pictures that may wait for others of their canvas size
 
 
 class TestSettings(Settings):
@@ -50,6 +56,13 @@ class TestSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32."""
 
+    @field_validator("input_size", "single", "multi")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and min(value) <= 0:
+            raise ValueError(f"expected numbers above 0, got {min(value):g}")
+        return value
+
 
 class Prepared(NamedTuple):
     """One picture, ready for the network."""
@@ -76,7 +89,7 @@ def lay_out(
     """Canvas sizes (multiples of `multiple`) and matrices for a picture of `size`.
 
     The canvas of scale s is the canvas of scale 1, stretched: whole maps correspond, whatever the
-    rounding."""
+    rounding.  A very long picture is shrunk below its `short_side`, or its canvas would fill the memory."""
     height, width = settings.input_size or input.size
     center = input.pixel_center
     if settings.resize == "letterbox":
@@ -85,6 +98,7 @@ def lay_out(
     else:
         short = settings.resize == "short_side"
         ratio = (min(height, width) / min(size)) if short else (max(height, width) / max(size))
+        ratio = min(ratio, LONGEST * max(height, width) / max(size))
         content = [max(1.0, round(side * ratio, 6)) for side in size]
         base = (geometry.round_up(content[0], multiple), geometry.round_up(content[1], multiple))
     middle = np.array([base[1], base[0]]) / 2 - center
@@ -92,7 +106,9 @@ def lay_out(
     matrix = np.array([[ratio, 0.0, shift[0]], [0.0, ratio, shift[1]]])
     sizes, matrices = [], []
     for scale in scales:
-        canvas = (geometry.round_up(base[0] * scale, multiple), geometry.round_up(base[1] * scale, multiple))
+        # whole pixels first: 704.0000000000001 must not become a multiple more (and so does pose-ae-train)
+        wanted = [max(1, int(round(side * scale, 6))) for side in base]
+        canvas = (geometry.round_up(wanted[0], multiple), geometry.round_up(wanted[1], multiple))
         stretch = geometry.resize((canvas[1] / base[1], canvas[0] / base[0]), center)
         sizes.append(canvas)
         matrices.append(geometry.compose(matrix, stretch))
@@ -109,11 +125,23 @@ def prepare(
 ) -> Prepared:
     """image (H, W, 3) uint8 RGB -> canvases at every scale, each warped from the picture itself."""
     laid_out = lay_out((image.shape[0], image.shape[1]), scales, settings, input, multiple)
+    source, shrink = _within_limits(image, input.pixel_center)
     canvases = [
-        torch.from_numpy(geometry.warp(image, matrix, size)).permute(2, 0, 1)
+        torch.from_numpy(geometry.warp(source, geometry.compose(shrink, matrix), size)).permute(2, 0, 1)
         for size, matrix in zip(*laid_out, strict=True)
     ]
     return Prepared(index, canvases, laid_out.matrices[0])
+
+
+def _within_limits(image: np.ndarray, pixel_center: float) -> tuple[np.ndarray, np.ndarray]:
+    """A picture that can be warped, and the matrix (2, 3) from its pixels to those of `image`."""
+    height, width = image.shape[:2]
+    ratio = LARGEST_SOURCE / max(height, width)
+    if ratio >= 1:
+        return image, np.eye(2, 3)
+    small = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    back = geometry.resize((width / small[0], height / small[1]), pixel_center)
+    return cv2.resize(image, small, interpolation=cv2.INTER_AREA), back
 
 
 def unflip(maps: Tensor, spec: FieldSpec) -> Tensor:
@@ -175,6 +203,8 @@ class Predictor:
                 yield from pending.popleft().result()
 
     def _batches(self, prepared: Iterable[Prepared]) -> Iterator[list[Prepared]]:
+        """Full batches; partial ones at the end, or while pictures of many sizes wait: each holds memory, and
+        from a worker also an open file per canvas."""
         buckets: dict[tuple[torch.Size, ...], list[Prepared]] = {}
         start = time.perf_counter()
         for item in prepared:
@@ -184,6 +214,8 @@ class Predictor:
             bucket.append(item)
             if len(bucket) == self.settings.batch_size:
                 yield buckets.pop(shape)
+            elif sum(map(len, buckets.values())) >= WAITING * self.settings.batch_size:
+                yield buckets.pop(max(buckets, key=lambda key: len(buckets[key])))
             start = time.perf_counter()
         yield from buckets.values()
 
@@ -202,7 +234,9 @@ class Predictor:
         nearest = min(abs(scale - 1) for scale in self.scales)
         for s, scale in enumerate(self.scales):
             images = torch.stack([one[s] for one in canvases]).to(self.device, non_blocking=True)
-            passes = self._passes(images, scale)
+            # pixels of the first canvas, which the people are read in, per pixel of this one
+            unit = math.sqrt(canvases[0][0][0].numel() / images[0, 0].numel())
+            passes = self._passes(images, unit)
             first = next(iter(passes.values()))[0]
             if grid is None:
                 grid = (first.shape[-2], first.shape[-1])
@@ -214,7 +248,7 @@ class Predictor:
                 if spec.fuse == "stack":
                     stacks[name] += maps if stacked else []
                 else:
-                    total = torch.stack(maps).sum(0) * weight
+                    total = torch.where(weight > 0, torch.stack(maps).sum(0), 0)
                     sums[name] = sums[name] + total if name in sums else total
             if stacked:
                 kept = kept * weight
@@ -223,9 +257,8 @@ class Predictor:
         fused |= {name: torch.stack(maps, 1) for name, maps in stacks.items() if maps}
         return fused, stride
 
-    def _passes(self, images: Tensor, scale: float) -> dict[str, list[Tensor]]:
-        """Every field of every pass at one scale, the mirrored pass brought back, lengths in unscaled
-        pixels."""
+    def _passes(self, images: Tensor, unit: float) -> dict[str, list[Tensor]]:
+        """Every field of every pass at one scale, the mirrored pass brought back, lengths times `unit`."""
         specs = self.model.head.fields
         batch = len(images)
         stacked = torch.cat([images, images.flip(-1)]) if self.settings.flip else images
@@ -234,7 +267,7 @@ class Predictor:
         fields = self.model.head.readout(stages)
         passes = {}
         for name, spec in specs.items():
-            maps = fields[name] / scale if spec.in_pixels else fields[name]
+            maps = fields[name] * unit if spec.in_pixels else fields[name]
             passes[name] = [maps[:batch]]
             if self.settings.flip:
                 passes[name].append(unflip(maps[batch:], spec))

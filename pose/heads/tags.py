@@ -74,7 +74,7 @@ class TagsHead(Head):
         }
         needs = getattr(DECODERS[cfg.decoder.name].component, "needs", ())
         if set(needs) - set(self.fields):
-            raise UserError(f"head.decoder: {cfg.decoder.name!r} needs {', '.join(needs)}, but 'tags' has no such")
+            raise UserError(f"head.decoder: {cfg.decoder.name!r} needs {', '.join(needs)}; 'tags' has others")
         self.decoder = DECODERS.build(cfg.decoder, skeleton, pixel_center)
 
     def targets(self, batch: Batch, stride: int) -> TagTargets:

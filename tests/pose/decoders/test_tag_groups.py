@@ -46,9 +46,11 @@ def drawn(
     `own` (people, dims))."""
     height, width = size
     x, y = rng.uniform(0, width, (K, people)), rng.uniform(0, height, (K, people))
-    squared = (np.arange(height)[:, None] - y[..., None, None]) ** 2 + (np.arange(width) - x[..., None, None]) ** 2
+    rows, columns = np.arange(height)[:, None], np.arange(width)
+    squared = (rows - y[..., None, None]) ** 2 + (columns - x[..., None, None]) ** 2
     strength = rng.uniform(0.2, 1.3, (K, people)) * (rng.random((K, people)) > 0.2)
-    heat = (np.exp(-squared / 4) * strength[..., None, None]).max(1, initial=0) + rng.normal(0, noise, (K, *size))
+    heat = (np.exp(-squared / 4) * strength[..., None, None]).max(1, initial=0)
+    heat += rng.normal(0, noise, (K, *size))
     tag = rng.normal(0, 0.2, (K, *size, dims))
     if people:
         own = rng.uniform(-0.8, 0.8, (people, dims)) * people if own is None else own
@@ -57,8 +59,8 @@ def drawn(
 
 
 def scenes() -> Iterator[tuple[int, Maps]]:
-    """500 scenes: 0 to 40 people, tag dimensions 1, 2 and 4, maps smaller than the number of peaks, equal heats
-    and tags, empty maps."""
+    """500 scenes: 0 to 40 people, tag dimensions 1, 2 and 4, maps smaller than the number of peaks, equal
+    heats and tags, empty maps."""
     for number in range(500):
         rng = np.random.default_rng([7, number])
         people = int(rng.choice([0, 1, 2, 4, 8])) if number % 10 else 40
@@ -73,7 +75,7 @@ def scenes() -> Iterator[tuple[int, Maps]]:
 
 def expected(maps: Maps, **settings: object) -> People:
     heat, tag = np.minimum(maps[0], 1), maps[1]
-    keypoints, scores = literal.group_and_refine(heat, tag, SKELETON.grouping_index, **settings)  # type: ignore[arg-type]
+    keypoints, scores = literal.group_and_refine(heat, tag, SKELETON.grouping_index, **settings)
     scores = scores.astype(np.float32)
     order = np.argsort(-scores, kind="stable")
     return People(keypoints[order].astype(np.float32), scores[order])
@@ -140,7 +142,8 @@ def test_without_refinement_only_grouped_keypoints_are_there() -> None:
 
 
 def search_cases() -> Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]]:
-    """heat (2, 3, h, w), tag, channel, mean: near and far tags, ties, empty and negative maps, unclipped heat."""
+    """heat (2, 3, h, w), tag, channel, mean: near and far tags, ties, empty and negative maps, unclipped
+    heat."""
     for number in range(60):
         rng = np.random.default_rng(number)
         size = (2, 3, int(rng.integers(1, 40)), int(rng.integers(1, 40)))
@@ -169,7 +172,8 @@ def test_both_searches_find_the_first_best_cell_of_the_whole_map(monkeypatch: py
     monkeypatch.setattr(tag_groups, "CELLS_AT_ONCE", 3000)
     total = 0
     for heat, tag, channel, mean in search_cases():
-        h, t = heat.flatten(0, 1).flatten(1).numpy()[channel], tag.flatten(0, 1).flatten(2).numpy()[channel]
+        h = heat.flatten(0, 1).flatten(1).numpy()[channel]
+        t = tag.flatten(0, 1).flatten(2).numpy()[channel]
         distance = np.sqrt(((t.transpose(0, 2, 1) - mean[:, None]) ** 2).sum(2))
         best = (h - np.round(distance)).argmax(1)
         pruned = tag_groups.search_pruned(heat.flatten(2).numpy(), tag.flatten(3).numpy(), channel, mean)
@@ -187,11 +191,12 @@ def test_a_root_rounds_to_zero_up_to_the_stated_square() -> None:
 
 def test_both_ways_to_find_peaks_agree_on_ties() -> None:
     for seed in range(30):
-        heat = torch.from_numpy(np.random.default_rng(seed).normal(0.1, 0.3, (2, 3, 9, 14)).astype(np.float32))
+        heat = torch.randn(2, 3, 9, 14, generator=torch.Generator().manual_seed(seed)) * 0.3 + 0.1
         heat = (heat * 5).round() / 5 if seed % 2 else heat
         flat, highest = heat.flatten(2), peaks.local_maximum(heat, 3).flatten(2)
         for limit in (1, 7, 126):
-            here, there = peaks._top_cells_cpu(flat, highest, limit, 0.1), peaks._top_cells(flat, highest, limit, 0.1)
+            here = peaks._top_cells_cpu(flat, highest, limit, 0.1)
+            there = peaks._top_cells(flat, highest, limit, 0.1)
             torch.testing.assert_close(here, there, rtol=0, atol=0)
 
 
@@ -287,10 +292,10 @@ def test_people_are_sorted_and_the_weak_are_dropped() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_finds_the_same_people() -> None:
-    maps = tensors([drawn(np.random.default_rng(i), 2 * i, (40, 40), 2) for i in range(8)])
+    heat, tag = tensors([drawn(np.random.default_rng(i), 2 * i, (40, 40), 2) for i in range(8)])
     for subpixel in ("none", "quarter"):
         decode = decoder(subpixel=subpixel)
-        for here, there in zip(decode(*maps, 4), decode(*(m.cuda() for m in maps), 4), strict=True):
+        for here, there in zip(decode(heat, tag, 4), decode(heat.cuda(), tag.cuda(), 4), strict=True):
             assert_equal(there, here)
 
 
