@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from pose.errors import UserError
 
-WRAPPERS = ("module.", "_orig_mod.")  # added to parameter names by DataParallel / DDP and torch.compile
+# whole steps that DataParallel / DDP and torch.compile put into parameter names (`submodule.` is none)
+WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)\.")
 
 
 def save(state: Mapping[str, Any], path: Path) -> None:
@@ -30,12 +31,13 @@ def save(state: Mapping[str, Any], path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         kept = f"; the older {path.name} is untouched" if path.exists() else ""
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise UserError(
             f"cannot save {path}: {reason}{kept}; free some space or move the run folder"
         ) from None
+    finally:  # also where the user interrupts: a part of a large file is of no use to anybody
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
@@ -45,15 +47,14 @@ def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]
         state = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"no checkpoint {path}") from None
-    except pickle.UnpicklingError as error:
-        unsafe = "weights_only" in str(error) or "Unsupported" in str(error)
-        reason = (
-            "it holds objects other than tensors and plain data, so it is not loaded" if unsafe else "damaged"
-        )
-        raise UserError(f"cannot load the checkpoint {path}: {reason}") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # bytes at random make torch raise nearly everything
+        if _holds_code(error):
+            raise UserError(
+                f"cannot load the checkpoint {path}: it holds objects other than tensors and plain data, so "
+                "it is not loaded"
+            ) from None
         raise UserError(
-            f"cannot load the checkpoint {path}: it is cut off or not a checkpoint ({_first_line(error)}); "
+            f"cannot load the checkpoint {path}: it is cut off or not a checkpoint{_reason(error)}; "
             "take another checkpoint of the run or copy the file again"
         ) from None
     if not isinstance(state, dict):
@@ -63,8 +64,16 @@ def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]
     return state
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0][:160]
+def _holds_code(error: Exception) -> bool:
+    """Whether torch refused a class or function, rather than bytes that are no pickle."""
+    told = ("Unsupported global", "Unsupported class", "not an allowed global", "Trying to")
+    return isinstance(error, pickle.UnpicklingError) and any(text in str(error) for text in told)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError) or not str(error).strip():
+        return ""  # torch's long advice on trusting files
+    return f" ({str(error).strip().splitlines()[0][:160]})"
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ class LoadReport:
 
 def strip_wrappers(name: str) -> str:
     """`module.features.0` -> `features.0`: names as the bare network has them."""
-    return re.sub("|".join(re.escape(w) for w in WRAPPERS), "", name)
+    return WRAPPERS.sub("", name)
 
 
 def load_matching(
@@ -109,6 +118,8 @@ def load_matching(
         target = rename(name)
         if target not in own:
             unexpected.append(name)
+        elif not isinstance(value, Tensor):
+            mismatched.append(f"{target}: file {type(value).__name__}, network {tuple(own[target].shape)}")
         elif own[target].shape != value.shape:
             mismatched.append(f"{target}: file {tuple(value.shape)}, network {tuple(own[target].shape)}")
         else:

@@ -10,6 +10,7 @@ import copy
 import difflib
 import json
 import re
+import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -57,6 +58,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *other`
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (list, dict)):
                 raise yaml.constructor.ConstructorError(
@@ -74,14 +77,17 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, regexp) for tag, regexp in rules if tag != "tag:yaml.org,2002:timestamp"]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+_EXPONENT = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 def parse_yaml(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader
+        json.dumps(data, default=str, skipkeys=True)  # finds an alias that leads back to itself
+        return data
+    except RecursionError:
+        raise UserError(f"{where}: not readable as YAML: nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -123,14 +129,15 @@ class Merged:
         self._put(self.data, data, origin, ())
 
     def _put(self, into: dict[str, Any], data: Mapping[str, Any], origin: str, path: Path_) -> None:
-        for key, value in data.items():
+        for name, value in data.items():
+            key = str(name)  # a number: an unknown key like any other
             here = (*path, key)
             old = into.get(key)
             renamed = (
                 isinstance(value, Mapping)
                 and isinstance(old, dict)
-                and "name" in value
-                and value["name"] != old.get("name")
+                and value.get("name", old.get("name")) != old.get("name")
+                and "name" in old
             )
             if isinstance(value, Mapping) and isinstance(old, dict) and not renamed:
                 self._put(old, value, origin, here)
@@ -178,8 +185,10 @@ def merge(path: Path | None, overrides: Iterable[str] = ()) -> Merged:
     merged = Merged()
     if path is not None:
         _put_file(merged, path, ())
-    for text in overrides:
-        keys, value = parse_override(text)
+    parsed = [(text, *parse_override(text)) for text in overrides]
+    # `backbone.name=other` first, so that it does not undo `backbone.width=8` on its left
+    parsed.sort(key=lambda one: (one[1][-1] != "name", len(one[1]) if one[1][-1] == "name" else 0))
+    for text, keys, value in parsed:
         node: Any = merged.data
         for i, key in enumerate(keys[:-1]):
             node = node.get(key) if isinstance(node, dict) else None
@@ -204,8 +213,10 @@ def validate(schema: type[S], merged: Merged) -> S:
     except (TypeError, ValueError) as error:
         raise UserError(f"the config holds a value that is not plain data: {error}") from None
     by_file: dict[str, list[str]] = {}
-    for problem in problems:
-        path, line = _explain(schema, problem, merged.data)
+    explained = [_explain(schema, problem, merged.data) for problem in problems]
+    for path, line in explained:
+        if any(len(other) > len(path) and other[: len(path)] == path for other, _ in explained):
+            continue  # of `A | B` the value is clearly an A with a mistake inside, so "not a B" says nothing
         origin = merged.origin_of(path) or _first_file(merged)
         lines = by_file.setdefault(origin, [])
         if line not in lines:
@@ -230,7 +241,7 @@ def _explain(schema: type[Settings], problem: Any, data: Any) -> tuple[Path_, st
     kind, given, context = problem["type"], problem.get("input"), problem.get("ctx", {})
     if kind == "extra_forbidden":
         fields = list(model.model_fields) if model else []
-        return path, f"{dotted}: unknown key{nearest(path[-1], fields)}" + _known(fields)
+        return path, f"{dotted}: unknown key{nearest(path[-1], fields) or _known(fields)}"
     if kind == "missing":
         return path, f"{dotted}: missing"
     if kind in ("union_tag_invalid", "literal_error") and (
@@ -254,8 +265,13 @@ def _explain(schema: type[Settings], problem: Any, data: Any) -> tuple[Path_, st
         "model_type": "a mapping", "model_attributes_type": "a mapping", "path_type": "a path",
     }.get(kind)  # fmt: skip
     if expected:
-        return path, f"{dotted}: expected {expected}, got {given!r}"
-    return path, f"{dotted}: {_lower_first(problem['msg'])}, got {given!r}"
+        return path, f"{dotted}: expected {expected}, got {_short(given)}"
+    return path, f"{dotted}: {_lower_first(problem['msg'])}, got {_short(given)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _lower_first(text: str) -> str:
@@ -272,13 +288,15 @@ def _user_path(schema: type[Settings], loc: Sequence[Any], data: Any) -> tuple[P
     path: list[str] = []
     model: type[Settings] | None = schema
     options: tuple[Any, ...] = ()
+    tagged = False
     for i, step in enumerate(loc):
         member = next((m for m in options if _member_name(m) == step), None)
         if member is not None:
             model, options = member, ()
             continue
-        if options and not isinstance(data, Mapping) and isinstance(step, str):
-            continue  # a tag such as "list[str]" or "none" that pydantic adds to a union's path
+        if tagged:
+            tagged = False  # a tag such as "list[str]" that pydantic adds to a union's path
+            continue
         path.append(str(step))
         if isinstance(data, Mapping):
             data = data.get(step)
@@ -295,9 +313,14 @@ def _user_path(schema: type[Settings], loc: Sequence[Any], data: Any) -> tuple[P
         if i < len(loc) - 1:
             model = members[0] if len(members) == 1 else None
             options = tuple(members) if len(members) > 1 else ()
-            if not members:
-                options = get_args(field.annotation) if get_origin(field.annotation) else ()
+            tagged = not members and _is_union(field.annotation)
     return tuple(path), model
+
+
+def _is_union(annotation: Any) -> bool:
+    """`A | B`, but not `A | None`."""
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    return get_origin(annotation) in (Union, types.UnionType) and len(members) > 1
 
 
 def _member_name(member: Any) -> str | None:
@@ -332,6 +355,8 @@ def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
 
 
 _Dumper.add_representer(list, _represent_list)
+# text that looks like a number to our loader is written in quotes
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 def to_plain(settings: Settings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import sys
@@ -19,7 +20,8 @@ class ToldElsewhere(UserError):
 
 def user_facing(main: Callable[[], int | None]) -> Callable[[], int]:
     """Wrap a command's `main`: a `UserError` becomes one message and exit code 2; every other error is a bug
-    of ours and keeps its traceback.  A closed pipe (`... | head`) ends the command quietly."""
+    of ours and keeps its traceback.  A full disk is the user's to mend, wherever it is noticed.  Ctrl-C and a
+    closed pipe (`... | head`) end the command quietly."""
 
     @functools.wraps(main)
     def wrapped() -> int:
@@ -31,8 +33,17 @@ def user_facing(main: Callable[[], int | None]) -> Callable[[], int]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             return 2
+        except KeyboardInterrupt:
+            print("stopped by Ctrl-C", file=sys.stderr, flush=True)
+            return 130
         except BrokenPipeError:
             sys.stderr.close()
             return 141
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f" for {error.filename}" if error.filename else ""
+            print(f"error: the disk is full{where}; free some space and go on", file=sys.stderr, flush=True)
+            return 2
 
     return wrapped

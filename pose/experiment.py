@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,15 +128,30 @@ class Experiment:
     @staticmethod
     def create(name: str, config: ExperimentConfig, runs: Path = RUNS) -> Experiment:
         """A new run folder with the resolved config and what the result depends on."""
+        experiment = Experiment.plan(name, config, runs)
+        folder = experiment.folder
+        text = f"# The resolved config of the run {name}: -c {name} reads this file and no other.\n"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            raise UserError(already_exists(name, folder)) from None
+        except OSError as error:
+            raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from None
+        try:
+            experiment.path("config.yaml").write_text(text + cfg.to_yaml(config), encoding="utf-8")
+            experiment.note_environment()
+        except OSError as error:  # half a run folder would be in the way of the next attempt
+            shutil.rmtree(folder, ignore_errors=True)
+            raise UserError(f"cannot write to the run folder {folder}: {error.strerror}") from None
+        return experiment
+
+    @staticmethod
+    def plan(name: str, config: ExperimentConfig, runs: Path = RUNS) -> Experiment:
+        """What `create` will make: nothing is written yet."""
         folder = run_folder(name, runs)
         if folder.exists():
             raise UserError(already_exists(name, folder))
-        folder.mkdir(parents=True)
-        text = f"# The resolved config of the run {name}: -c {name} reads this file and no other.\n"
-        (folder / "config.yaml").write_text(text + cfg.to_yaml(config), encoding="utf-8")
-        experiment = Experiment(folder, config)
-        experiment.note_environment()
-        return experiment
+        return Experiment(folder, config)
 
     @staticmethod
     def open(name: str, runs: Path = RUNS, overrides: Sequence[str] = ()) -> Experiment:

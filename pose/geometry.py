@@ -42,7 +42,7 @@ def mirror_x(x: Array, width: int, pixel_center: float = PIXEL_CENTER) -> Array:
 
 def round_up(size: float, multiple: int) -> int:
     """The smallest multiple of `multiple` that is at least `size`."""
-    return -(-math.ceil(size) // multiple) * multiple
+    return -(-math.ceil(round(size, 6)) // multiple) * multiple  # 1600 * 2.2 is 3520.0000000000005
 
 
 def compose(*matrices: np.ndarray) -> np.ndarray:

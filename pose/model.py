@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pose.data.augment import color_jitter
+from pose.errors import UserError
+from pose.geometry import round_up
 from pose.heads.base import Head
 from pose.registry import BACKBONES, HEADS
 from pose.skeleton import Skeleton
@@ -45,7 +47,14 @@ class PoseModel(nn.Module):
 def build_model(backbone: Any, head: Any, skeleton: Skeleton, input: InputSettings) -> PoseModel:
     """The model of a config's `backbone:` and `head:` sections."""
     head_module: Head = HEADS.build(head, skeleton, input.pixel_center)
-    return PoseModel(BACKBONES.build(backbone, head_module.channels), head_module, input)
+    model = PoseModel(BACKBONES.build(backbone, head_module.channels), head_module, input)
+    fitting = [round_up(side, model.size_multiple) for side in input.size]
+    if fitting != list(input.size):
+        raise UserError(
+            f"input.size: {list(input.size)} does not go through the {backbone.name} backbone; height and "
+            f"width must be multiples of {model.size_multiple}, such as {fitting}"
+        )
+    return model
 
 
 class TrainStep(nn.Module):

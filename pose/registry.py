@@ -29,6 +29,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
+def _same_code(one: type, other: type) -> bool:
+    """Whether a file is only imported again, perhaps as the program that is run."""
+    modules = {one.__module__, other.__module__}
+    return one.__qualname__ == other.__qualname__ and (len(modules) == 1 or "__main__" in modules)
+
+
 class Registry:
     """`kind` for messages ("backbone"); `package` is the folder whose files register themselves."""
 
@@ -43,7 +49,7 @@ class Registry:
 
         def add(component: C) -> C:
             taken = self._entries.get(name)
-            if taken is not None and taken.component.__qualname__ != component.__qualname__:
+            if taken is not None and not _same_code(taken.component, component):
                 raise ValueError(
                     f"{self.kind} {name!r} is registered twice: "
                     f"{taken.component.__module__} and {component.__module__}"
@@ -73,7 +79,7 @@ class Registry:
 
     def unknown(self, name: object, names: Iterable[str]) -> str:
         known = list(names)
-        return f"unknown {self.kind} {name!r}{nearest(str(name), known) or ''} (known: {', '.join(known)})"
+        return f"unknown {self.kind} {name!r}{nearest(str(name), known)} (known: {', '.join(known)})"
 
     def build(self, config: Any, *args: Any, **kwargs: Any) -> Any:
         """The component that `config.name` names, made as `Class(config, *args, **kwargs)`."""

@@ -70,10 +70,23 @@ def validation_set(config: ExperimentConfig, group: Processes, limit: int | None
     """(image id, path) of the validation pictures, or of a fixed random subset."""
 
     def read() -> list[tuple[int, Path]]:
-        return validation_images(config.data, config.skeleton, limit=limit)
+        images = validation_images(config.data, config.skeleton, limit=limit)
+        check_pictures(images, config)
+        return images
 
-    group.first(lambda: None if read() else None)  # one process fills the cache for the others
-    return read()
+    return group.main_first(read)
+
+
+def check_pictures(images: Sequence[tuple[int, Path]], config: ExperimentConfig) -> None:
+    """Wrong paths are found before the training, not at its first validation."""
+    first = [path for _, path in images[:20]]
+    if not any(path.exists() for path in first):
+        files = set_files(config.data, "val")
+        example = f"none of its first {len(first)} pictures, e.g. {first[0].name}" if first else "no pictures"
+        raise UserError(
+            f"validation: {files.images} has {example}, of {files.annotations}; check data.root, "
+            "data.val.images and data.val.annotations"
+        )
 
 
 def prepare_data(config: ExperimentConfig, group: Processes) -> TrainingData:
@@ -82,8 +95,7 @@ def prepare_data(config: ExperimentConfig, group: Processes) -> TrainingData:
     def read() -> tuple[KeypointDataset, TrainStream]:
         return training_data(config.data, config.input, config.skeleton, seed=config.train.seed)
 
-    group.first(lambda: None if read() else None)
-    dataset, stream = read()
+    dataset, stream = group.main_first(read)
     images = (
         validation_set(config, group, config.train.validate_images) if config.train.validate_every else []
     )

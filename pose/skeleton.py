@@ -3,6 +3,7 @@ names."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,13 @@ def mirrored_name(name: str, names: Sequence[str]) -> str:
         candidate = "".join([*tokens[:i], cased, *tokens[i + 1 :]])
         if candidate in names or len(token) > 1:  # a lone "l" counts only where its partner exists
             return candidate
+    for i in (0, -1):  # "lhip", "hipl": no boundary after the letter, so its partner must exist
+        other = SIDES.get(name[i : i + 1 or None].lower())
+        if other is not None:
+            cased = other.upper() if name[i].isupper() else other
+            candidate = cased + name[1:] if i == 0 else name[:-1] + cased
+            if candidate in names:
+                return candidate
     return name
 
 
@@ -85,7 +93,7 @@ class Skeleton:
         ]
         if len(self.sigmas) != len(names):
             problems.append(f"{len(names)} keypoints but {len(self.sigmas)} sigmas")
-        if any(not sigma > 0 for sigma in self.sigmas):
+        if not all(0 < sigma < math.inf for sigma in self.sigmas):
             problems.append("sigmas must be positive")
         if sorted(self.grouping_order) != sorted(names) and not problems:
             problems.append("grouping_order must name every keypoint once")
@@ -125,6 +133,7 @@ class Skeleton:
 
 def from_dict(data: Mapping[str, Any]) -> Skeleton:
     """The skeleton of a YAML file's mapping.  `sigmas` is a list or a mapping from names."""
+    _check_types(data)
     sigmas = data.get("sigmas") or ()
     if isinstance(sigmas, Mapping):
         missing = [name for name in data["keypoints"] if name not in sigmas]
@@ -141,6 +150,31 @@ def from_dict(data: Mapping[str, Any]) -> Skeleton:
     )
 
 
+def _check_types(data: Mapping[str, Any]) -> None:
+    def texts(value: Any) -> bool:
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        return listed and all(isinstance(v, str) for v in value)
+
+    def numbers(value: Any) -> bool:
+        return not isinstance(value, str) and all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) for v in value
+        )
+
+    limbs, sigmas, mirror = data.get("limbs") or (), data.get("sigmas") or (), data.get("mirror") or {}
+    wanted = {
+        "keypoints: expected a list of names": texts(data.get("keypoints")),
+        "limbs: expected a list of pairs of names": isinstance(limbs, Sequence)
+        and all(texts(limb) and len(limb) == 2 for limb in limbs),
+        "sigmas: expected numbers, as a list or by name": isinstance(sigmas, (Sequence, Mapping))
+        and numbers(sigmas.values() if isinstance(sigmas, Mapping) else sigmas),
+        "grouping_order: expected a list of names": texts(data.get("grouping_order") or ()),
+        "mirror: expected names by name": isinstance(mirror, Mapping) and texts([*mirror, *mirror.values()]),
+    }
+    wrong = [text for text, fine in wanted.items() if not fine]
+    if wrong:
+        raise UserError(f"skeleton {data.get('name', 'custom')!r}: " + "; ".join(wrong))
+
+
 def from_coco_category(category: Mapping[str, Any]) -> Skeleton:
     """The skeleton of a COCO file's category: `keypoints` (names) and `skeleton` (pairs counted from 1).
     `sigmas` and `grouping_order` are taken where the file has them; COCO itself has not."""
@@ -148,7 +182,8 @@ def from_coco_category(category: Mapping[str, Any]) -> Skeleton:
     if not names:
         raise UserError(f"category {category.get('name')!r} lists no keypoints, so it is no skeleton")
     pairs = category.get("skeleton") or ()
-    if any(not 1 <= i <= len(names) for pair in pairs for i in pair):
+    fine = isinstance(names, Sequence) and isinstance(pairs, Sequence)
+    if not fine or not all(_is_pair(pair, len(names)) for pair in pairs):
         raise UserError(
             f"category {category.get('name')!r}: skeleton pairs count keypoints from 1 to {len(names)}"
         )
@@ -160,6 +195,15 @@ def from_coco_category(category: Mapping[str, Any]) -> Skeleton:
             "sigmas": category.get("sigmas"),
             "grouping_order": category.get("grouping_order"),
         }
+    )
+
+
+def _is_pair(pair: Any, largest: int) -> bool:
+    """Two integers from 1 on."""
+    return (
+        isinstance(pair, Sequence)
+        and len(pair) == 2
+        and all(isinstance(i, int) and 1 <= i <= largest for i in pair)
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from pydantic import field_validator
 from torch import Tensor
 
 from pose.config import Settings
@@ -29,6 +30,13 @@ class InputSettings(Settings):
     pixel_center: float = 0.5
     """Where a pixel's centre lies relative to its integer coordinate: 0.5, or 0 for pose-ae-train's
     weights."""
+
+    @field_validator("size", "std")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(number > 0 for number in value):
+            raise ValueError(f"expected positive numbers, got {list(value)}")
+        return value
 
 
 class Sample(NamedTuple):

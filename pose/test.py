@@ -70,6 +70,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for text in options.settings:
         if not text.startswith(CHANGEABLE):
             raise UserError(f"{text!r} cannot be changed for a trained run; {', '.join(CHANGEABLE)}... can")
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit}: expected 1 picture or more")
+    if options.save_pictures < 0:
+        raise UserError(f"--save-pictures {options.save_pictures}: expected 0 or more")
     return options
 
 
@@ -77,7 +81,7 @@ def folder_images(folder: Path) -> list[tuple[int, Path]]:
     """The pictures of a folder, numbered from 1 in the order of their names."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
     if not files:
         raise UserError(f"{folder} holds no pictures ({', '.join(sorted(PICTURES))})")
     return list(enumerate(files, start=1))
@@ -114,7 +118,7 @@ def test(options: argparse.Namespace, group: Processes) -> int:
     seconds = time.perf_counter() - start
     if group.main:
         print(speed(outcome, seconds, len(images)), file=sys.stderr)
-        Report(options, experiment, weights, images).write(people, outcome)
+        Report(options, experiment, weights, images, group.device).write(people, outcome)
     return 0
 
 
@@ -135,46 +139,51 @@ class Report:
     experiment: Experiment
     weights: Path
     images: Sequence[tuple[int, Path]]
+    device: torch.device
 
     def write(self, people: dict[int, People], outcome: Outcome) -> None:
         options, experiment = self.options, self.experiment
         stem = f"{options.mode}-images" if options.images else options.mode
-        annotations = set_files(experiment.config.data, "val").annotations
-        category = 1 if options.images else coco.keypoint_category(annotations)
         results = experiment.path(f"results-{stem}.json")
-        entries = records(people, category)
+        entries = records(people, 1 if options.images else coco.keypoint_category(self.annotations))
         coco.write_results(results, entries)
         if options.images:
             names = {image_id: str(path) for image_id, path in self.images}
             coco.write_json(experiment.path(f"images-{stem}.json"), names)
             print(f"{len(entries)} people on {len(people)} pictures: {results}")
         else:
-            self._score(people, stem)
+            self._score(people, outcome, stem)
             print(f"results: {results}")
         if outcome.unreadable:
             print(f"pictures that could not be read: {len(outcome.unreadable)}")
         if options.save_pictures:
             self._draw(people, experiment.path(f"pictures-{stem}.png"))
 
+    @property
+    def annotations(self) -> Path:
+        return set_files(self.experiment.config.data, "val").annotations
+
     def header(self) -> dict[str, str]:
         config, mode = self.experiment.config, self.options.mode
-        total = len(self.images)
+        chosen = self.annotations.name
+        if config.data.validation_ids:
+            chosen += f", ids of {Path(config.data.validation_ids).name}"
         subset = "a fixed random subset" if self.options.limit else "all"
-        device = torch.device("cuda" if torch.cuda.is_available() and self.options.device != "cpu" else "cpu")
         return {
             "run": self.experiment.folder.name,
             "weights": self.weights.name,
+            "mode": mode,
             "flip": "on" if config.test.flip else "off",
             "scales": ", ".join(f"{scale:g}" for scale in getattr(config.test, mode)),
-            "images": f"{total} ({subset}, with and without people)",
-            "precision": resolve_precision(config.test.precision, device),
+            "images": f"{len(self.images)} of {chosen} ({subset}, with and without people)",
+            "precision": resolve_precision(config.test.precision, self.device),
         }
 
-    def _score(self, people: dict[int, People], stem: str) -> None:
+    def _score(self, people: dict[int, People], outcome: Outcome, stem: str) -> None:
         config = self.experiment.config
         scores = score(
             people,
-            set_files(config.data, "val").annotations,
+            self.annotations,
             config.skeleton,
             [image_id for image_id, _ in self.images],
             self.options.backend,
@@ -183,6 +192,7 @@ class Report:
         metrics = {
             "header": self.header(),
             **dataclasses.asdict(scores),
+            "unreadable": [outcome.unreadable[i] for i in sorted(outcome.unreadable)],
             "settings": {"test": cfg.to_plain(config.test), "head": cfg.to_plain(config.head)},
         }
         coco.write_json(self.experiment.path(f"metrics-{stem}.json"), metrics, indent=2)
@@ -191,7 +201,8 @@ class Report:
         orientation: Orientation = "exif" if self.options.images else "stored"
         chosen = [one for one in self.images if one[0] in people][: self.options.save_pictures]
         sheet = drawn(self.experiment.config, chosen, people, orientation=orientation)
-        cv2.imwrite(str(output), sheet[..., ::-1])
+        if not cv2.imwrite(str(output), sheet[..., ::-1]):
+            raise UserError(f"cannot write {output}; is the disk full?")
         print(f"pictures: {output}")
 
 

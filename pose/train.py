@@ -21,9 +21,16 @@ import torch
 
 from pose import checkpoint
 from pose.engine.distributed import Processes, processes, wrap
-from pose.engine.trainer import Interrupted, Trainer, seed_everything
+from pose.engine.trainer import Interrupted, Trainer, TrainSettings, seed_everything
 from pose.errors import UserError, user_facing
-from pose.experiment import DEFAULT_CONFIG, Experiment, already_exists, load_config, model_weights, run_folder
+from pose.experiment import (
+    DEFAULT_CONFIG,
+    Experiment,
+    ExperimentConfig,
+    load_config,
+    model_weights,
+    run_folder,
+)
 from pose.model import PoseModel, TrainStep, build_model, resolve_precision
 from pose.sessions import TrainingData, prepare_data, validator
 
@@ -43,7 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, metavar="N", help="train on N pictures only (data.subset=N)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     parser.add_argument("settings", nargs="*", metavar="key.sub=value", help="settings above the file's")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.limit is not None:
         options.settings.append(f"data.subset={options.limit}")
     if options.resume and (options.config or options.settings):
@@ -54,61 +61,61 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def open_run(options: argparse.Namespace, group: Processes) -> tuple[Experiment, TrainingData]:
-    """The run folder (made only when config and data are known to be good) and the data."""
+def find_run(options: argparse.Namespace) -> Experiment:
+    """The run to continue, or a planned one whose config is known to be good; nothing is written yet."""
     if options.resume:
-        experiment = Experiment.open(options.resume)
-        data = prepare_data(experiment.config, group)
-        group.first(experiment.note_environment)
-        return experiment, data
-    folder = run_folder(options.experiment)
+        return Experiment.open(options.resume)
+    run_folder(options.experiment)  # a bad name is told before a bad config
     config = load_config(options.config or DEFAULT_CONFIG, options.settings)
-    if group.main and folder.exists():
-        raise UserError(already_exists(options.experiment, folder))
-    with torch.device("meta"):  # a config that makes no model is found before there is a folder
+    with torch.device("meta"):  # a config that makes no model is found before the data are read
         build_model(config.backbone, config.head, config.skeleton, config.input)
-    data = prepare_data(config, group)
-    return group.first(lambda: Experiment.create(options.experiment, config)), data
+    return Experiment.plan(options.experiment, config)
 
 
-def load_weights(model: PoseModel, file: str) -> None:
-    report = checkpoint.load_matching(model, model_weights(checkpoint.load(Path(file))))
-    print(f"{file}: {report}", file=sys.stderr)
+def first_model(config: ExperimentConfig, *, weights: bool, tell: bool) -> PoseModel:
+    """The model with its first weights: the seed's or, with `weights`, those of `train.weights`."""
+    seed_everything(config.train.seed)
+    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    file = config.train.weights
+    if not weights or not file:
+        return model
+    state = checkpoint.load(Path(file))
+    try:
+        report = checkpoint.load_matching(model, model_weights(state))
+    except UserError as error:
+        raise UserError(f"train.weights={file}: {error}") from None
+    if tell:
+        print(f"{file}: {report}", file=sys.stderr)
+    return model
 
 
-def train(options: argparse.Namespace, group: Processes) -> int:
-    experiment, data = open_run(options, group)
-    config, settings = experiment.config, experiment.config.train
-    gpus = (
-        1
-        if group.distributed or group.device.type != "cuda" or ":" in options.device
-        else torch.cuda.device_count()
-    )
-    processes_or_gpus = max(gpus, group.world_size)
-    if (
-        settings.batch_size % group.world_size
-        or settings.batch_size < processes_or_gpus * settings.accumulate
-    ):
+def check_batch(settings: TrainSettings, parts: int) -> None:
+    """`parts`: GPUs or processes that share a batch."""
+    smallest = parts * settings.accumulate
+    if settings.batch_size % parts or settings.batch_size < smallest:
         raise UserError(
-            f"train.batch_size={settings.batch_size} cannot be shared by {processes_or_gpus} GPUs (processes)"
-            f" in {settings.accumulate} parts; choose a multiple of {processes_or_gpus * settings.accumulate}"
+            f"train.batch_size={settings.batch_size} cannot be shared by {parts} GPUs (processes) in "
+            f"{settings.accumulate} parts; choose a multiple of {smallest}"
         )
-    seed_everything(settings.seed)
-    model = build_model(config.backbone, config.head, config.skeleton, config.input).to(group.device)
-    last = experiment.path("last.pt")
-    if settings.weights and not last.exists():
-        load_weights(model, settings.weights)
-    channels_last = (
-        settings.channels_last if settings.channels_last is not None else group.device.type == "cuda"
-    )
-    if channels_last:
+
+
+def make_trainer(
+    experiment: Experiment, model: PoseModel, data: TrainingData, group: Processes, gpus: int
+) -> Trainer:
+    """`model` is on its device; it is wrapped as the settings and `group` want it."""
+    config, settings = experiment.config, experiment.config.train
+    last = settings.channels_last
+    if last or (last is None and group.device.type == "cuda"):
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.compile:
         model.backbone.compile()
-    precision = resolve_precision(settings.precision, group.device)
-    augment = config.data.augment
-    step = TrainStep(model, precision=precision, color=augment.needs_color, hsv=augment.needs_hsv)
-    trainer = Trainer(
+    step = TrainStep(
+        model,
+        precision=resolve_precision(settings.precision, group.device),
+        color=config.data.augment.needs_color,
+        hsv=config.data.augment.needs_hsv,
+    )
+    return Trainer(
         step=step,
         wrapped=wrap(step, group, gpus=gpus, sync_bn=settings.sync_bn),
         settings=settings,
@@ -118,13 +125,30 @@ def train(options: argparse.Namespace, group: Processes) -> int:
         folder=experiment.folder,
         validate=validator(config, data, group) if settings.validate_every else None,
     )
+
+
+def train(options: argparse.Namespace, group: Processes) -> int:
+    experiment = group.together(lambda: find_run(options))
+    config = experiment.config
+    one_gpu = group.distributed or group.device.type != "cuda" or ":" in options.device
+    gpus = 1 if one_gpu else torch.cuda.device_count()
+    group.together(lambda: check_batch(config.train, max(gpus, group.world_size)))
+    data = prepare_data(config, group)
+    last = experiment.path("last.pt")
+    model = group.together(lambda: first_model(config, weights=not last.exists(), tell=group.main))
+    if options.experiment:  # only now: what fails above leaves no run folder behind
+        experiment = group.first(lambda: Experiment.create(options.experiment, config))
+    trainer = make_trainer(experiment, model.to(group.device), data, group, gpus)
     if last.exists():
-        trainer.load_state(checkpoint.load(last, group.device), last)
-        if trainer.finished and not trainer.validation_due:
-            print(f"{experiment.folder}: already finished, {trainer.progress.step} steps", file=sys.stderr)
-            return 0
+        group.together(lambda: trainer.load_state(checkpoint.load(last, group.device), last))
+    if trainer.finished and not trainer.validation_due:
+        if group.main:
+            print(f"{experiment.folder}: already finished, {trainer.total_steps} steps", file=sys.stderr)
+        return 0
+    if options.resume:
+        group.first(experiment.note_environment)
     if group.main:
-        announce(experiment, trainer, data, group, gpus, precision)
+        announce(experiment, trainer, data, group, gpus)
     try:
         trainer.run()
     except Interrupted as stop:
@@ -141,7 +165,7 @@ def train(options: argparse.Namespace, group: Processes) -> int:
 
 
 def announce(
-    experiment: Experiment, trainer: Trainer, data: TrainingData, group: Processes, gpus: int, precision: str
+    experiment: Experiment, trainer: Trainer, data: TrainingData, group: Processes, gpus: int
 ) -> None:
     parameters = sum(p.numel() for p in trainer.model.parameters())
     where = (
@@ -153,6 +177,7 @@ def announce(
     )
     start = f"continuing at step {trainer.progress.step}" if trainer.progress.step else "new run"
     config = experiment.config
+    precision = resolve_precision(config.train.precision, group.device)
     print(
         f"{experiment.folder}: {start} of {trainer.total_steps}; "
         f"{config.backbone.name} + {config.head.name}, "
@@ -170,6 +195,7 @@ def conclude(experiment: Experiment, trainer: Trainer) -> None:
         else "never validated"
     )
     skipped = f", {done.nonfinite} steps skipped for a non-finite loss" if done.nonfinite else ""
+    skipped += f", {done.unreadable} times a picture that could not be read" if done.unreadable else ""
     print(
         f"{experiment.folder}: finished after {done.step} steps{skipped}; {best}; curves in "
         f"{experiment.path('curves.png')}.\n"

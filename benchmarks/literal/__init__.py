@@ -1,1 +1,1 @@
-"""The associative embedding system pose-ae-train, restated slowly and literally to compare fast code with."""
+"""Literal restatements that tests and benchmarks compare with."""

@@ -18,6 +18,14 @@ from pose.errors import ToldElsewhere, UserError
 
 T = TypeVar("T")
 
+PEER_SIGNS = (  # what gloo and NCCL say when the other end is gone
+    "closed by peer",
+    "reset by peer",
+    "Broken pipe",
+    "remote process exited",
+    "communicator was aborted",
+)
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -61,6 +69,38 @@ class Processes:
             raise UserError(value) if self.main else ToldElsewhere(value)
         return value
 
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work()` gives on each rank; a `UserError` on any is raised on all, told by the first that has
+        one.  `work` must not wait for other ranks."""
+        if not self.distributed:
+            return work()
+        result: list[T] = []
+        own: str | None = None
+        try:
+            result.append(work())
+        except UserError as error:
+            own = str(error)
+        errors = self.gather(own)
+        failed = [rank for rank, text in enumerate(errors) if text is not None]
+        if failed:
+            told = errors[failed[0]]
+            raise UserError(told) if self.rank == failed[0] else ToldElsewhere(told)
+        return result[0]
+
+    def main_first(self, read: Callable[[], T]) -> T:
+        """What `read()` gives on each rank, where rank 0 reads first and so fills a cache for the others."""
+        if not self.distributed:
+            return read()
+        own: list[T] = []
+        self.first(lambda: own.append(read()))
+        return self.together(lambda: own[0] if self.main else read())
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Gives every rank the buffers of rank 0 (statistics of batch norm differ between ranks)."""
+        if self.distributed:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
 
 def pick_device(name: str, local_rank: int) -> torch.device:
     """`auto`, `cpu`, `cuda` or `cuda:1`."""
@@ -102,8 +142,17 @@ def processes(device: str = "auto") -> Iterator[Processes]:
         ) from None
     try:
         yield Processes(chosen, rank, world_size, local_rank)
+    except RuntimeError as error:
+        raise peer_loss(error, rank) or error from None
     finally:
         dist.destroy_process_group()
+
+
+def peer_loss(error: BaseException, rank: int) -> UserError | None:
+    """A sentence about another process that ended in the middle of an exchange; None for any other error."""
+    if not any(sign in str(error) for sign in PEER_SIGNS):
+        return None
+    return UserError(f"rank {rank} stops because another process ended; the message of that one says why")
 
 
 def wrap(step: nn.Module, group: Processes, *, gpus: int, sync_bn: bool = False) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -27,14 +28,17 @@ PACKAGES = (
 
 
 class RunLog:
-    """Writes scalars by step.  Continuing a run drops what an interrupted stretch wrote beyond `step`."""
+    """Writes scalars by step.  Continuing a run drops what an interrupted stretch wrote beyond `step`, and
+    validations beyond `validated`."""
 
-    def __init__(self, folder: Path, step: int, total_steps: int, *, bar: bool = True) -> None:
+    def __init__(
+        self, folder: Path, step: int, total_steps: int, *, validated: int = 0, bar: bool = True
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import: only where a run writes
 
         self.folder = folder
         self.file = folder / "log.jsonl"
-        keep_until(self.file, step)
+        keep_until(self.file, step, validated)
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
         self.bar = tqdm(
             total=total_steps, initial=step, unit="step", dynamic_ncols=True, disable=None if bar else True
@@ -42,11 +46,15 @@ class RunLog:
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """One line of `log.jsonl`, and the same values under fixed names in TensorBoard."""
-        record = {"kind": kind, "step": step, **{name: _rounded(value) for name, value in values.items()}}
-        with open(self.file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        self.note(kind, step, {name: _rounded(value) for name, value in values.items()})
         for name, value in values.items():
-            self.board.add_scalar(f"{kind}/{name}", value, step)
+            if np.isfinite(value):
+                self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def note(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """One line of `log.jsonl`; `values` are plain data."""
+        with open(self.file, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
 
     def image(self, name: str, step: int, picture: np.ndarray) -> None:
         """picture (H, W, 3) uint8 RGB."""
@@ -80,10 +88,12 @@ def read_log(file: Path) -> list[dict[str, Any]]:
     return records
 
 
-def keep_until(file: Path, step: int) -> None:
+def keep_until(file: Path, step: int, validated: int) -> None:
+    """Drop the records beyond `step`, and the validations beyond step `validated`: they will come again."""
     if not file.exists():
         return
-    records = [record for record in read_log(file) if record["step"] <= step]
+    ends = {"validation": validated}
+    records = [record for record in read_log(file) if record["step"] <= ends.get(record["kind"], step)]
     temporary = file.with_suffix(".partial")
     temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     temporary.replace(file)
@@ -99,7 +109,7 @@ def environment() -> dict[str, Any]:
             versions[package] = "absent"
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
-        "command": " ".join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+        "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cuda": torch.version.cuda,
@@ -121,15 +131,13 @@ def _git(*arguments: str) -> str | None:
 
 def draw_curves(file: Path, output: Path) -> None:
     """Loss terms and AP over steps, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure  # not pyplot, which would choose a backend for the whole process
 
     records = read_log(file)
     train = [r for r in records if r["kind"] == "train"]
     validation = [r for r in records if r["kind"] == "validation"]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
     terms = [name for name in (train[0] if train else {}) if name.startswith("loss")]
     for name in terms:
         points = [(r["step"], r[name]) for r in train if r.get(name)]
@@ -144,4 +152,3 @@ def draw_curves(file: Path, output: Path) -> None:
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
     figure.savefig(output, dpi=110)
-    pyplot.close(figure)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -55,7 +55,13 @@ def build_optimizer(parameters: Iterable[nn.Parameter], cfg: OptimSettings) -> t
     groups = [group for group in groups if group["params"]]
     fused = all(p.device.type in ("cuda", "cpu") for p in chosen)
     if cfg.optimizer == "sgd":
-        return torch.optim.SGD(groups, cfg.lr, cfg.momentum, nesterov=cfg.nesterov, fused=fused)
+        sgd = torch.optim.SGD(groups, cfg.lr, cfg.momentum, nesterov=cfg.nesterov, fused=fused)
+        if cfg.momentum:
+            # fused SGD leaves the momentum uninitialised where its very first step is skipped; from zeros the
+            # first step is the same
+            for parameter in chosen:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     kind = torch.optim.Adam if cfg.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, cfg.lr, cfg.betas, fused=fused)
 
@@ -70,6 +76,24 @@ def rate(step: int, cfg: OptimSettings, total_steps: int, steps_per_epoch: int) 
         progress = (step - cfg.warmup_steps) / max(1, total_steps - cfg.warmup_steps)
         return cfg.final_lr + (1 - cfg.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     return 1.0
+
+
+def keep_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load `state` (moments), but keep the optimiser's own settings: a rate that was edited in the config
+    counts when a run is continued."""
+    own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
+
+
+def continue_at(scheduler: torch.optim.lr_scheduler.LambdaLR, state: Mapping[str, Any]) -> None:
+    """Set the scheduler to the step of its `state`, with its own rates."""
+    scheduler.last_epoch, scheduler._step_count = state["last_epoch"], state["_step_count"]
+    rates = [base * at(scheduler.last_epoch) for base, at in zip(scheduler.base_lrs, scheduler.lr_lambdas)]
+    for group, lr in zip(scheduler.optimizer.param_groups, rates, strict=True):
+        group["lr"] = lr
+    scheduler._last_lr = rates
 
 
 def build_scheduler(

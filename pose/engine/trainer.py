@@ -18,16 +18,26 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pose import checkpoint
 from pose.data.loader import Loaded, worker_death
 from pose.engine.distributed import Processes
 from pose.engine.log import RunLog, draw_curves
-from pose.engine.optim import MovingAverage, OptimSettings, build_optimizer, build_scheduler
-from pose.errors import UserError
+from pose.engine.optim import (
+    MovingAverage,
+    OptimSettings,
+    build_optimizer,
+    build_scheduler,
+    continue_at,
+    keep_settings,
+)
+from pose.errors import ToldElsewhere, UserError
 from pose.model import TrainStep
 from pose.structures import Batch
+
+AGREE_SECONDS = 1.0  # how often processes agree whether to stop or save: well within torchrun's 30 s of grace
 
 
 class TrainSettings(OptimSettings):
@@ -99,12 +109,27 @@ class Meter:
     wait: float = 0.0
     start: float = field(default_factory=time.perf_counter)
 
+    def means(self) -> dict[str, float]:
+        """Of every term over the steps that were not skipped; nan where all were."""
+        skipped = self.terms["skipped"].item()
+        good = self.steps - skipped or float("nan")
+        return {name: value.item() / good for name, value in self.terms.items() if name != "skipped"}
+
     def add(self, terms: Mapping[str, Tensor], images: int, wait: float) -> None:
         for name, value in terms.items():
             self.terms[name] = self.terms[name] + value if name in self.terms else value.clone()
         self.steps += 1
         self.images += images
         self.wait += wait
+
+
+@dataclass
+class Agreement:
+    """When the processes ask each other next."""
+
+    step: int = 0
+    since_step: int = 0
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -159,6 +184,9 @@ class Trainer:
         self.buffers = [b for b in self.model.buffers() if b.numel()]
         self.pending: deque[Pending] = deque()
         self.nonfinite_run = 0
+        self.saved_step: int | None = None  # what last.pt holds
+        self.saved_at = time.monotonic()
+        self.agreement = Agreement()
         self.warned: set[str] = set()
         self._say = say or (lambda text: print(text, file=sys.stderr))
         self.log: RunLog | None = None
@@ -185,13 +213,12 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             if self.average:
                 self.average.module.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            # the schedule itself is a function of the config and is not saved
-            schedule = {**state["scheduler"], "lr_lambdas": [None] * len(self.optimizer.param_groups)}
-            self.scheduler.load_state_dict(schedule)
+            keep_settings(self.optimizer, state["optimizer"])
+            continue_at(self.scheduler, state["scheduler"])
             self.scaler.load_state_dict(state["scaler"])
             self.progress = Progress(**state["progress"])
             torch.set_rng_state(state["rng"].cpu())
+            self.saved_step = self.progress.step
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             first = str(error).strip().split("\n")[0]
             raise UserError(
@@ -200,8 +227,13 @@ class Trainer:
             ) from None
 
     def save(self, name: str = "last.pt") -> None:
-        if self.group.main:
-            checkpoint.save(self.state(), self.folder / name)
+        """Rank 0 saves; where it cannot, every rank ends."""
+        self.group.first(lambda: checkpoint.save(self.state(), self.folder / name))
+
+    def _save_last(self) -> None:
+        self._drain()
+        self.save()
+        self.saved_step, self.saved_at = self.progress.step, time.monotonic()
 
     # ------------------------------------------------------------------------------------------------- loop
 
@@ -214,13 +246,19 @@ class Trainer:
         with ExitStack() as stack:
             stop = stack.enter_context(catch_signals())
             if self.group.main:
-                self.log = RunLog(self.folder, self.progress.step, self.total_steps)
+                done = self.progress
+                self.log = RunLog(self.folder, done.step, self.total_steps, validated=done.validated)
                 stack.callback(self.log.close)
+                stack.enter_context(logging_redirect_tqdm())
+                for rest in self.folder.glob(".*.partial"):  # of a save that was killed
+                    rest.unlink()
                 self._say = self.log.say
             try:
                 self._loop(stop)
             except RuntimeError as error:  # a dying loader process interrupts whatever runs here
                 raise worker_death(error) or error from None
+            if self.log:
+                draw_curves(self.log.file, self.folder / "curves.png")
 
     def _loop(self, stop: Callable[[], int]) -> None:
         if self.validation_due:  # interrupted between the end of an epoch and its validation
@@ -228,7 +266,8 @@ class Trainer:
         if self.finished:
             return
         self.wrapped.train()
-        meter, saved = Meter(), time.monotonic()
+        meter = Meter()
+        self.saved_at, self.agreement = time.monotonic(), Agreement(self.progress.step, self.progress.step)
         for loaded, wait in timed(self.loader(self.progress.step)):
             self.progress.unreadable += len(loaded.unreadable)
             terms = self._train_step(loaded.batch)
@@ -242,34 +281,39 @@ class Trainer:
                 self._drain()
                 self._log(meter)
                 meter = Meter()
-            due = self.settings.save_steps and step % self.settings.save_steps == 0
-            if epoch_ends or due or time.monotonic() - saved > 60 * self.settings.save_minutes:
-                self._drain()
-                self.save()
-                saved = time.monotonic()
-            number = self._stop_asked(stop)
-            if number:
-                self._drain()
-                self.save()
-                raise Interrupted(number)
+            number, late = self._agree(stop)
             if epoch_ends:
                 self._keep_epoch()
-                if self.validation_due:
-                    self._validate()
-                    meter = Meter()
+            if epoch_ends or late or number or self._at_save_step():
+                self._save_last()
+            if number:
+                raise Interrupted(number)
+            if self.validation_due:
+                self._validate()
+                meter = Meter()
             if self.finished:
                 break
 
-    def _stop_asked(self, stop: Callable[[], int]) -> int:
-        """The signal to obey; with several processes all must stop at the same step, so they agree at
-        times."""
+    def _at_save_step(self) -> bool:
+        every = self.settings.save_steps
+        return every is not None and self.progress.step % every == 0
+
+    def _agree(self, stop: Callable[[], int]) -> tuple[int, bool]:
+        """The signal to obey (0: none), and whether the last save is too long ago.
+
+        With several processes all must stop and save at the same step, and asking costs a wait for the GPUs:
+        they ask each other about every second, at a step on which they agreed the time before."""
+        late = time.monotonic() - self.saved_at > 60 * self.settings.save_minutes
         if not self.group.distributed:
-            return stop()
-        cpu = self.group.device.type == "cpu"
-        if not cpu and self.progress.step % self.settings.log_every:
-            return 0
-        numbers = self.group.gather(stop())
-        return max(numbers)
+            return stop(), late
+        step, last = self.progress.step, self.agreement
+        if step < last.step:
+            return 0, False
+        pace = (time.monotonic() - last.since) / max(1, step - last.since_step)
+        answers = self.group.gather((stop(), late, pace))
+        slowest = max(one[2] for one in answers)
+        self.agreement = Agreement(step + max(1, int(AGREE_SECONDS / max(slowest, 1e-6))), step)
+        return max(one[0] for one in answers), answers[0][1]
 
     def _train_step(self, batch: Batch) -> dict[str, Tensor]:
         device = self.group.device
@@ -283,7 +327,7 @@ class Trainer:
             last = i == len(parts) - 1
             hold = nullcontext() if last else self._no_sync()
             with hold:
-                terms = {name: value.mean() for name, value in self.wrapped(part).items()}
+                terms = {name: self._mean(value, part) for name, value in self.wrapped(part).items()}
                 loss = terms["loss"] * share
                 # a non-finite loss must show in the gradients of every process, even where a mask hides it
                 poison = torch.where(loss.isfinite(), 1.0, torch.nan)
@@ -297,6 +341,13 @@ class Trainer:
             "skipped": (~finite).float()
         }
 
+    def _mean(self, value: Tensor, part: Batch) -> Tensor:
+        """The term of the whole part; DataParallel gives one for each replica, whose shares may differ."""
+        if not isinstance(self.wrapped, DataParallel):
+            return value.mean()
+        shares = [len(ids) / len(part.image_id) for ids in part.image_id.chunk(len(self.wrapped.device_ids))]
+        return torch.stack([one * share for one, share in zip(value, shares, strict=True)]).sum()
+
     def _no_sync(self) -> Any:
         ddp = isinstance(self.wrapped, DistributedDataParallel)
         return self.wrapped.no_sync() if ddp else nullcontext()  # type: ignore[operator]
@@ -305,10 +356,13 @@ class Trainer:
         """Optimiser, schedule and average, on the device.  Where the gradients are not finite nothing
         changes: the optimiser skips the step, and the buffers (statistics of batch norm) return to
         `before`."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        finite = nn.utils.get_total_norm(gradients).isfinite()
+        # the scaler looks at single values; finite ones whose norm overflows must stop the step as well
+        gradients[0].mul_(torch.where(finite, 1.0, torch.nan))
         self.scaler.unscale_(self.optimizer)
-        limit = self.settings.clip_norm or float("inf")
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        finite = norm.isfinite()
+        if self.settings.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update(None if self.scaling else 1.0)
         self.scheduler.step()
@@ -330,23 +384,34 @@ class Trainer:
             if finite:
                 continue
             self.progress.nonfinite += 1
-            ids = ", ".join(str(i) for i in one.image_ids.tolist())
-            self._say(f"step {one.step + 1}: the loss is not finite, the step is skipped (image ids {ids})")
+            self._report_skipped(one)
             if self.nonfinite_run >= self.settings.max_nonfinite:
                 self.pending.clear()
-                raise UserError(
-                    f"the loss was not finite in {self.nonfinite_run} steps in a row (the last of them step "
-                    f"{one.step + 1}); the weights of the last good step are kept. Try a lower train.lr, "
-                    "train.clip_norm=1, or train.precision=fp32"
-                )
+                self._give_up(one.step + 1)
         self.pending.clear()
+
+    def _report_skipped(self, one: Pending) -> None:
+        ids = [number for share in self.group.gather(one.image_ids.tolist()) for number in share]
+        if self.log:
+            self.log.note("skipped", one.step + 1, {"image_ids": ids})
+            listed = ", ".join(map(str, ids))
+            self._say(f"step {one.step + 1}: the loss is not finite, step skipped (image ids {listed})")
+
+    def _give_up(self, step: int) -> None:
+        at = self.saved_step
+        saved = "nothing was saved yet" if at is None else f"last.pt holds step {at}"
+        text = (
+            f"{self.folder}: the loss was not finite in {self.nonfinite_run} steps in a row (the last of "
+            f"them step {step}); they changed no weights, {saved}. Set a lower train.lr, train.clip_norm: 1 "
+            f"or train.precision: fp32 in {self.folder / 'config.yaml'}, then -c {self.folder.name}"
+        )
+        raise UserError(text) if self.group.main else ToldElsewhere(text)
 
     # ---------------------------------------------------------------------------------- log, validate, keep
 
     def _log(self, meter: Meter) -> None:
         seconds = time.perf_counter() - meter.start
-        good = max(1.0, meter.steps - float(meter.terms["skipped"].item()))
-        means = {name: float(value.item()) / good for name, value in meter.terms.items() if name != "skipped"}
+        means = meter.means()
         if self.group.distributed:
             everyone = self.group.gather(means)
             means = {name: sum(one[name] for one in everyone) / len(everyone) for name in means}
@@ -372,10 +437,12 @@ class Trainer:
             "GiB": f"{values['memory_gib']:.1f}",
         }
         self.log.advance(0, shown)
-        if self.progress.step >= max(self.settings.warmup_steps, min(self.total_steps // 5, 5000)):
-            for text in set(self.model.head.warnings(means)) - self.warned:
-                self.warned.add(text)  # once: it may hold for the rest of the run
-                self._say(f"step {self.progress.step}: {text}")
+        early = self.progress.step < max(self.settings.warmup_steps, min(self.total_steps // 5, 5000))
+        if early or not np.isfinite(values["loss"]):
+            return
+        for text in set(self.model.head.warnings(means)) - self.warned:
+            self.warned.add(text)  # once: it may hold for the rest of the run
+            self._say(f"step {self.progress.step}: {text}")
 
     @property
     def validation_due(self) -> bool:
@@ -388,7 +455,9 @@ class Trainer:
     def _validate(self) -> None:
         assert self.validate is not None
         model = self.average.module if self.average else self.model
-        values = self.validate(model, self.progress.step, self.log)  # type: ignore[arg-type]
+        self.group.share_buffers(model)
+        with signals_for_this_process_only():
+            values = self.validate(model, self.progress.step, self.log)  # type: ignore[arg-type]
         self.model.train()
         self.progress.validated = self.progress.step
         better = values["AP"] > self.progress.best_ap
@@ -401,7 +470,7 @@ class Trainer:
             draw_curves(self.log.file, self.folder / "curves.png")
         if better:
             self.save("best.pt")
-        self.save()
+        self._save_last()
 
     def _keep_epoch(self) -> None:
         if not self.settings.keep:
@@ -425,13 +494,13 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 def timed(items: Iterable[Loaded]) -> Iterator[tuple[Loaded, float]]:
     """The items, each with the seconds that its arrival was waited for."""
     iterator = iter(items)
-    while True:
+    with signals_for_this_process_only():  # the first item starts the workers
         start = time.perf_counter()
-        try:
-            item = next(iterator)
-        except StopIteration:
-            return
+        item = next(iterator, None)
+    while item is not None:
         yield item, time.perf_counter() - start
+        start = time.perf_counter()
+        item = next(iterator, None)
 
 
 def memory_gib(device: torch.device) -> float:
@@ -465,6 +534,17 @@ def catch_signals() -> Iterator[Callable[[], int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def signals_for_this_process_only() -> Iterator[None]:
+    """Processes that are started meanwhile never get SIGTERM, which torchrun and batch systems send to the
+    whole group: a loader worker that died of it would end the run before it is saved."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def seed_everything(seed: int) -> None:

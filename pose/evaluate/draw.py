@@ -12,6 +12,8 @@ from pose.skeleton import Skeleton
 from pose.structures import People
 
 FRACTION_BITS = 4  # cv2 draws at 1/16 pixel
+SMALL = 48  # pixels; outlines and rings would cover a person of less
+MARGIN = 6  # pixels between the pictures of a sheet
 
 
 def person_color(index: int) -> tuple[int, int, int]:
@@ -47,17 +49,18 @@ def _draw_person(
     extent = float(np.linalg.norm(spots.max(0) - spots.min(0)))
     width = int(np.clip(round(extent / 60), 1, max(2, min(canvas.shape[:2]) // 100)))
     points = [_fixed(point) for point in keypoints[:, :2]]
-    edge = tuple(c // 3 for c in color)
-    for a, b in skeleton.limb_index:
-        if shown[a] and shown[b]:
-            cv2.line(canvas, points[a], points[b], edge, width + 2, cv2.LINE_AA, FRACTION_BITS)
-    for a, b in skeleton.limb_index:
-        if shown[a] and shown[b]:
-            cv2.line(canvas, points[a], points[b], color, width, cv2.LINE_AA, FRACTION_BITS)
-    for k in np.flatnonzero(shown):
-        radius = (width + 1) << FRACTION_BITS
-        cv2.circle(canvas, points[k], radius, (255, 255, 255), -1, cv2.LINE_AA, FRACTION_BITS)
-        cv2.circle(canvas, points[k], radius * 2 // 3, color, -1, cv2.LINE_AA, FRACTION_BITS)
+    limbs = [(points[a], points[b]) for a, b in skeleton.limb_index if shown[a] and shown[b]]
+    dots = [points[k] for k in np.flatnonzero(shown)]
+    small = extent < SMALL
+    outline = tuple(c // 3 for c in color)
+    for line_color, line_width in [(color, 1)] if small else [(outline, width + 2), (color, width)]:
+        for start, end in limbs:
+            cv2.line(canvas, start, end, line_color, line_width, cv2.LINE_AA, FRACTION_BITS)
+    radius = (width + 1) << FRACTION_BITS
+    rings = [(color, radius // 2)] if small else [((255, 255, 255), radius), (color, radius * 2 // 3)]
+    for dot in dots:
+        for dot_color, dot_radius in rings:
+            cv2.circle(canvas, dot, dot_radius, dot_color, -1, cv2.LINE_AA, FRACTION_BITS)
 
 
 def _fixed(point: np.ndarray) -> tuple[int, int]:
@@ -66,13 +69,26 @@ def _fixed(point: np.ndarray) -> tuple[int, int]:
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 4, cell: int = 320) -> np.ndarray:
-    """The pictures side by side, each inside a square of `cell` pixels: (H, W, 3) uint8 RGB."""
-    rows = -(-len(pictures) // columns)
-    columns = min(columns, len(pictures))
-    sheet = np.full((rows * cell, columns * cell, 3), 255, np.uint8)
+    """The pictures side by side in rows, each inside a square of `cell` pixels: (H, W, 3) uint8 RGB."""
+    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+    sheets = [_sheet_row([_fitted(picture, cell) for picture in row], cell) for row in rows]
+    width = max(row.shape[1] for row in sheets)
+    padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in sheets]
+    return np.concatenate(padded)
+
+
+def _fitted(picture: np.ndarray, cell: int) -> np.ndarray:
+    ratio = cell / max(picture.shape[:2])
+    height, width = (min(cell, max(1, round(side * ratio))) for side in picture.shape[:2])
+    shrinks = ratio < 1
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _sheet_row(pictures: Sequence[np.ndarray], cell: int) -> np.ndarray:
+    """As high as the highest of them."""
+    height = max(picture.shape[0] for picture in pictures)
+    row = np.full((height + MARGIN, len(pictures) * (cell + MARGIN), 3), 255, np.uint8)
     for i, picture in enumerate(pictures):
-        ratio = cell / max(picture.shape[:2])
-        small = cv2.resize(picture, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)[:cell, :cell]
-        top, left = i // columns * cell, i % columns * cell
-        sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return sheet
+        left = i * (cell + MARGIN) + (cell - picture.shape[1]) // 2
+        row[: picture.shape[0], left : left + picture.shape[1]] = picture
+    return row

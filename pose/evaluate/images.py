@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import queue
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pose.data.dataset import UnreadableImage, read_image
+from pose.data.loader import worker_death
 from pose.errors import UserError
 from pose.evaluate.predict import Mode, Predictor, Prepared, TestSettings, Timing, prepare
 from pose.model import PoseModel
@@ -53,7 +55,13 @@ class PreparedImages(Dataset):
         return prepare(image, index, *self.arguments)
 
 
+def _unchanged(item: Any) -> Any:
+    """Instead of the loader's own conversion, which makes tensors of arrays."""
+    return item
+
+
 def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
     cv2.setNumThreads(0)  # the workers are the threads
     torch.set_num_threads(1)
 
@@ -108,7 +116,9 @@ def predict_images(
         dataset,
         batch_size=None,
         num_workers=workers if len(positions) > 4 else 0,
+        collate_fn=_unchanged,
         worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # else starting the workers would draw from the global generator
         pin_memory=predictors[0].device.type == "cuda",
     )
 
@@ -124,10 +134,13 @@ def predict_images(
             log.warning("picture skipped: %s", text)
             bar.update()
 
-    for index, people in _run(predictors, readable()):
-        outcome.people[positions[index]] = people
-        bar.update()
-    bar.close()
+    with bar:
+        try:
+            for index, people in _run(predictors, readable()):
+                outcome.people[positions[index]] = people
+                bar.update()
+        except RuntimeError as error:
+            raise worker_death(error) or error from None
     for predictor in predictors:
         for name, value in vars(predictor.timing).items():
             setattr(outcome.timing, name, getattr(outcome.timing, name) + value)
@@ -141,11 +154,11 @@ def _run(predictors: Sequence[Predictor], items: Iterator[Prepared]) -> Iterator
     if len(predictors) == 1:
         yield from predictors[0].predict(items)
         return
-    lock = threading.Lock()
+    lock, stop = threading.Lock(), threading.Event()
     results: queue.Queue[Any] = queue.Queue()
 
     def shared() -> Iterator[Prepared]:
-        while True:
+        while not stop.is_set():
             with lock:
                 item = next(items, None)
             if item is None:
@@ -164,14 +177,19 @@ def _run(predictors: Sequence[Predictor], items: Iterator[Prepared]) -> Iterator
     for thread in threads:
         thread.start()
     running = len(threads)
-    while running:
-        result = results.get()
-        if result is None:
-            running -= 1
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            yield result
+    try:
+        while running:
+            result = results.get()
+            if result is None:
+                running -= 1
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                yield result
+    finally:  # after an error the others end with the batch they are at
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def replicas(model: PoseModel, devices: Sequence[torch.device]) -> list[PoseModel]:

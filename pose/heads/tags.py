@@ -40,6 +40,10 @@ class TagsSettings(Settings):
     combine: Literal["max"] = "max"
     """How the Gaussians of several people make one heatmap."""
     heatmap_weight: float = Field(1.0, ge=0)
+    """Weight of the heatmaps' squared error."""
+    foreground_weight: float = Field(0.0, ge=0)
+    """Squared errors count 1 + this times the target: above 0, a short training leaves the all-zero map
+    sooner."""
     pull_weight: float = Field(1e-3, ge=0)
     """Weight of the term that draws one person's tags together."""
     push_weight: float = Field(1e-3, ge=0)
@@ -91,7 +95,7 @@ class TagsHead(Head):
         heatmap, pull, push = [], [], []
         for fields, target in zip(stages, targets, strict=True):
             with torch.autocast(fields["heatmap"].device.type, enabled=False):
-                heatmap.append(masked_mse(fields["heatmap"].float(), target.heatmap, target.mask))
+                heatmap.append(self._heatmap_loss(fields["heatmap"], target))
                 if "tag" in fields:
                     tags = fields["tag"].unflatten(1, (-1, self.cfg.tag_dim))
                     one = tag_loss(tags, target.cell_index, target.visible, self.cfg.push)
@@ -106,6 +110,9 @@ class TagsHead(Head):
             "push": self.cfg.push_weight * raw_push.mean(),
             "stat/collapse": collapse,
         }
+
+    def _heatmap_loss(self, heatmap: Tensor, target: TagTargets) -> Tensor:
+        return masked_mse(heatmap.float(), target.heatmap, target.mask, self.cfg.foreground_weight)
 
     def readout(self, stages: Sequence[Fields]) -> Fields:
         return {name: stages[-1][name].float() for name in self.fields}

@@ -18,10 +18,15 @@ def cells(
     (B, P, K) bool: labelled and on the grid.  Only where the last is True do the cells mean anything."""
     position = to_grid(keypoints[..., :2], stride, pixel_center)
     cell = (position + 0.5).floor()
-    limit = cell.new_tensor([size[1], size[0]])
+    limit = _width_height(size, cell)
     valid = (keypoints[..., 2] > 0) & ((cell >= 0) & (cell < limit)).all(-1)
     cell = torch.where(valid[..., None], cell, torch.zeros_like(cell)).long()
     return position, cell, valid
+
+
+def _width_height(size: tuple[int, int], like: Tensor) -> Tensor:
+    """(2,) filled on the device: a tensor made from a list would be copied there, and waited for."""
+    return torch.stack([like.new_full((), size[1]), like.new_full((), size[0])])
 
 
 def flat_index(cell: Tensor, width: int) -> Tensor:
@@ -44,8 +49,9 @@ def draw_heatmaps(
     around = cell[..., None] + reach  # (B, P, K, 2, R) cells covered in x and in y
     center = position if subpixel else cell.to(position.dtype)
     bell = torch.exp(-((around - center[..., None]) ** 2) / (2 * sigma**2))
-    limit = around.new_tensor([[width], [height]])
-    bell = bell * ((around >= 0) & (around < limit) & valid[..., None, None])
+    limit = _width_height(size, around)[:, None]
+    inside = (around >= 0) & (around < limit) & valid[..., None, None]
+    bell = bell.where(inside, 0)  # not a product: an unlabelled keypoint may hold any number
     patch = bell[..., 1, :, None] * bell[..., 0, None, :]  # (B, P, K, R, R) rows are y
     around = around.clamp(min=0).minimum(limit - 1)
     index = around[..., 1, :, None] * width + around[..., 0, None, :]

@@ -20,7 +20,7 @@ from pose.tools import convert
 
 @pytest.fixture
 def published(tmp_path: Path) -> tuple[Path, pose_ae_network.PoseNet]:
-    """A small network in the published file's shape and key names, with random weights that give many peaks."""
+    """A small network in the published shape and key names, with random weights that give many peaks."""
     torch.manual_seed(0)
     net = pose_ae_network.PoseNet(stacks=2, width=16, growth=8, depth=4, channels=68)
     with torch.no_grad():

@@ -1,0 +1,191 @@
+"""Where the time of a training step and of a tested picture goes.
+
+    python -m benchmarks.steps [CONFIG] [key.sub=value ...]
+
+Uses the config's network, head and input size on drawn pictures, on the GPU where there is one.  On a GPU it also
+checks that a step never waits for the device (torch's sync debug mode raises where it would).
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pose.data.loader import Loaded, train_loader, training_data
+from pose.data.synthetic import SyntheticConfig, synthesize
+from pose.engine.distributed import Processes
+from pose.engine.trainer import Trainer
+from pose.evaluate.predict import Predictor
+from pose.experiment import ExperimentConfig, load_config
+from pose.model import TrainStep, autocast, build_model, resolve_precision
+from pose.structures import Batch
+
+WARM_UP, STEPS = 5, 20
+
+
+class Clock:
+    """Seconds by part; on a GPU each part is ended by a synchronisation, so parts do not leak into each other."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        start = self.now()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + self.now() - start
+
+    def table(self, title: str, count: int) -> str:
+        total = sum(self.seconds.values())
+        lines = [f"{title}: {1e3 * total / count:.1f} ms"]
+        lines += [
+            f"    {name:<22}{1e3 * value / count:9.2f} ms {value / total:6.1%}"
+            for name, value in self.seconds.items()
+        ]
+        return "\n".join(lines)
+
+
+def data_config(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
+    """The config on a small drawn data set, pictures as large as COCO's."""
+    size = 640 if max(config.input.size) > 320 else 320
+    synthesize(folder, SyntheticConfig(train=64, val=16, size=size), progress=False)
+    sets = {
+        name: config.data.train.model_copy(
+            update={"annotations": f"annotations/person_keypoints_{name}.json", "images": name}
+        )
+        for name in ("train", "val")
+    }
+    return config.model_copy(update={"data": config.data.model_copy(update={"root": str(folder), **sets})})
+
+
+def training_parts(config: ExperimentConfig, device: torch.device, batches: list[Batch]) -> str:
+    """A step taken apart: the sum is more than a real step, where the device runs ahead of the host."""
+    model = build_model(config.backbone, config.head, config.skeleton, config.input).to(device)
+    precision = resolve_precision(config.train.precision, device)
+    if device.type == "cuda":
+        model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
+    clock = Clock(device)
+    for i, host in enumerate(itertools.islice(itertools.cycle(batches), WARM_UP + STEPS)):
+        if i == WARM_UP:
+            clock.seconds.clear()
+        with clock.part("copy to the device"):
+            batch = Batch(*(value.to(device, non_blocking=True) for value in host))
+        stride = model.backbone.strides[-1]
+        with clock.part("targets"):
+            targets = model.head.targets(batch, stride)
+        with clock.part("forward"), autocast(device, precision):
+            stages = model(batch.image)
+        with clock.part("loss"):
+            terms = model.head.loss(stages, [targets] * len(stages))
+            loss = sum(value for name, value in terms.items() if not name.startswith("stat/"))
+        with clock.part("backward"):
+            loss.backward()
+        with clock.part("optimiser"):
+            optimizer.step()
+            optimizer.zero_grad()
+    parameters = sum(p.numel() for p in model.parameters())
+    title = (
+        f"a training step, batch {len(batches[0].image_id)} at {config.input.size[0]} x {config.input.size[1]}, "
+        f"{parameters / 1e6:.1f} M parameters, {precision}"
+    )
+    return clock.table(title, STEPS)
+
+
+def whole_steps(config: ExperimentConfig, device: torch.device, loader: Callable[[int], Any]) -> str:
+    """The real loop's step, data included: pictures per second, and the share of time waiting for data."""
+    model = build_model(config.backbone, config.head, config.skeleton, config.input).to(device)
+    if device.type == "cuda":
+        model = model.to(memory_format=torch.channels_last)
+    augment = config.data.augment
+    precision = resolve_precision(config.train.precision, device)
+    step = TrainStep(model, precision=precision, color=augment.needs_color, hsv=augment.needs_hsv)
+    trainer = Trainer(
+        step=step, wrapped=step, settings=config.train, group=Processes(device), loader=loader,
+        steps_per_epoch=1000, folder=Path("."),
+    )  # fmt: skip
+    clock, wait, images = Clock(device), 0.0, 0
+    stream = iter(loader(0))
+    start = 0.0
+    step.train()
+    for i in range(WARM_UP + STEPS):
+        if i == WARM_UP:
+            trainer._drain()
+            if device.type == "cuda":
+                torch.cuda.set_sync_debug_mode("error")
+            start, wait, images = clock.now(), 0.0, 0
+        before = time.perf_counter()
+        loaded: Loaded = next(stream)
+        wait += time.perf_counter() - before
+        trainer._train_step(loaded.batch)
+        images += len(loaded.batch.image_id)
+    if device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("default")
+    seconds = clock.now() - start
+    memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device.type == "cuda" else ""
+    checked = "; no step waited for the device" if device.type == "cuda" else ""
+    return (
+        f"whole steps with the loader: {images / seconds:.1f} pictures/s, "
+        f"{wait / seconds:.1%} of the time waiting for data{memory}{checked}"
+    )
+
+
+def testing_parts(config: ExperimentConfig, device: torch.device) -> str:
+    """Pictures through the predictor: forward and decode overlap in use, here they are timed apart."""
+    model = build_model(config.backbone, config.head, config.skeleton, config.input).to(device)
+    predictor = Predictor(model, config.test)
+    clock = Clock(device)
+    rng = np.random.default_rng(0)
+    count = 4
+    for i in range(3):
+        if i == 1:
+            clock.seconds.clear()
+        with clock.part("letterbox"):
+            pictures = [rng.integers(0, 255, (425, 640, 3), np.uint8) for _ in range(count)]
+            batch = [predictor.prepare(picture, k) for k, picture in enumerate(pictures)]
+        with clock.part("forward (flip) + fuse"):
+            fields, stride = predictor.fields([item.canvases for item in batch])
+        with clock.part("decode"):
+            predictor._decode(fields, stride, batch)
+    return clock.table("a tested picture, single scale", 2 * count)
+
+
+def main(arguments: list[str]) -> None:
+    files = [a for a in arguments if "=" not in a] or ["synthetic/ae_small.yaml"]
+    config = load_config(files[0], [a for a in arguments if "=" in a])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{files[0]} on {name}, torch {torch.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        config = data_config(config, Path(folder) / "data")
+        dataset, stream = training_data(config.data, config.input, config.skeleton)
+
+        def loader(start: int) -> Any:
+            workers = config.data.workers
+            return train_loader(
+                dataset, stream, config.train.batch_size, start_step=start, workers=workers, device=device
+            )
+
+        batches = [loaded.batch for loaded in itertools.islice(loader(0), 4)]
+        print(training_parts(config, device, batches))
+        print(whole_steps(config, device, loader))
+    print(testing_parts(config, device))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

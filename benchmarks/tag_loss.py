@@ -1,0 +1,85 @@
+"""Time of the tag loss on one core: the literal loops of pose-ae-train against `tag_loss`.
+
+    python -m benchmarks.tag_loss
+
+Batch 8, 17 maps of 128 x 128 cells, pull and push, forward and backward.  What is left of our time goes into
+filling the gradient of the whole tag maps, which is zero but for the keypoints' cells, with zeros.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks.literal import pose_ae_training as literal
+from pose.losses.tags import tag_loss
+
+BATCH, KEYPOINTS, SIZE = 8, 17, 128
+
+
+def scene(people: int, dim: int = 1, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """tags (B, K, D, h, w), index and visible (B, P, K); a fifth of the keypoints is missing."""
+    generator = torch.Generator().manual_seed(seed)
+    tags = torch.randn(BATCH, KEYPOINTS, dim, SIZE, SIZE, generator=generator)
+    index = torch.randint(0, SIZE * SIZE, (BATCH, people, KEYPOINTS), generator=generator)
+    return tags, index, torch.rand(index.shape, generator=generator) < 0.8
+
+
+def median_ms(call: Callable[[], object], runs: int) -> float:
+    """Of the processor time of this process (autograd works in threads of its own)."""
+    call()
+    times = []
+    for _ in range(runs):
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
+    return statistics.median(times) * 1000
+
+
+def row(people: int, dim: int, push: str, literal_runs: int, runs: int) -> tuple[str, float, float]:
+    tags, index, visible = scene(people, dim)
+    channels_last = tags.permute(0, 1, 3, 4, 2).contiguous().requires_grad_()  # as the literal version wants it
+    flat = index + torch.arange(KEYPOINTS) * SIZE * SIZE
+    references = torch.stack([flat, visible.long()], -1)
+    tags.requires_grad_()
+
+    def by_loops() -> None:
+        channels_last.grad = None
+        pull, pushed = literal.tag_loss(channels_last, references, push)
+        (pull.mean() + pushed.mean()).backward()
+
+    def ours() -> None:
+        tags.grad = None
+        pull, pushed = tag_loss(tags, index, visible, push)
+        (pull.mean() + pushed.mean()).backward()
+
+    by_loops()
+    ours()
+    assert tags.grad is not None and channels_last.grad is not None
+    torch.testing.assert_close(tags.grad, channels_last.grad.permute(0, 1, 4, 2, 3), rtol=1e-4, atol=1e-6)
+    slow, fast = median_ms(by_loops, literal_runs), median_ms(ours, runs)
+    return f"tag loss, {push}, {people} people, {dim} number(s) per keypoint", slow, fast
+
+
+def rows(literal_runs: int = 5, runs: int = 31) -> list[tuple[str, float, float]]:
+    """(what, milliseconds of the literal version, of ours) per batch, medians on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        cases = [(10, 1, "exp"), (10, 1, "hinge"), (10, 4, "exp"), (30, 1, "exp")]
+        return [row(*case, literal_runs, runs) for case in cases]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def main() -> None:
+    for what, slow, fast in rows():
+        print(f"{what}: literal {slow:.1f} ms, ours {fast:.2f} ms, {slow / fast:.0f} x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Every backbone makes the fields it is told to, at the strides it says, and has no weights without use.
+
+A new backbone is tested without anybody writing a test: with the settings in SMALL, or else with its own
+defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from benchmarks.literal.pose_ae_network import PoseNet
+from pose.backbones.hourglass import HourglassSettings, StackedHourglass
+from pose.registry import BACKBONES
+from pose.tools.convert import rename_pose_ae
+from torch import nn
+
+CHANNELS = {"heatmap": 5, "tag": 10, "offset": 1}
+SMALL: dict[str, dict[str, Any]] = {
+    "hourglass": {"stacks": 2, "width": 8, "growth": 4, "depth": 3, "stem_width": 4},
+}
+
+
+def settings(name: str, **more: Any) -> Any:
+    return BACKBONES[name].config(**{**SMALL.get(name, {}), **more})
+
+
+def small(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    net: nn.Module = BACKBONES.build(settings(name), CHANNELS)
+    return net
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_shapes_of_the_published_size(name: str) -> None:
+    """With its own defaults, without memory: the last stage has every field, in order."""
+    with torch.device("meta"):
+        net = BACKBONES.build(BACKBONES[name].config(), CHANNELS)
+        height, width = net.size_multiple * 2, net.size_multiple * 3
+        stages = net(torch.zeros(2, 3, height, width))
+    check_shapes(net, stages, 2, height, width)
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+@pytest.mark.parametrize("times", [(1, 1), (1, 3), (2, 1)])
+def test_shapes_of_pictures_that_are_not_square(name: str, times: tuple[int, int]) -> None:
+    net = small(name)
+    height, width = (net.size_multiple * n for n in times)  # type: ignore[operator]
+    check_shapes(net, net(torch.rand(2, 3, height, width)), 2, height, width)
+
+
+def check_shapes(net: Any, stages: list[dict[str, torch.Tensor]], batch: int, height: int, width: int) -> None:
+    assert len(stages) == len(net.strides) >= 1
+    for stage, stride in zip(stages, net.strides, strict=True):
+        assert net.size_multiple % stride == 0
+        assert set(stage) <= set(CHANNELS)
+        for name, maps in stage.items():
+            assert maps.shape == (batch, CHANNELS[name], height // stride, width // stride)
+    assert list(stages[-1]) == list(CHANNELS)
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_every_weight_is_used(name: str) -> None:
+    """A weight without gradient would make DistributedDataParallel wait for ever."""
+    net = small(name).train()
+    stages = net(torch.rand(2, 3, net.size_multiple, net.size_multiple))  # type: ignore[arg-type]
+    sum(maps.square().mean() for stage in stages for maps in stage.values()).backward()  # type: ignore[union-attr]
+    for parameter, value in net.named_parameters():
+        if value.requires_grad:
+            assert value.grad is not None and value.grad.isfinite().all(), parameter
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_a_picture_does_not_depend_on_its_neighbours(name: str) -> None:
+    net = small(name).eval()
+    images = torch.rand(3, 3, net.size_multiple, net.size_multiple)  # type: ignore[arg-type]
+    together = net(images)[-1]["heatmap"]
+    alone = torch.cat([net(image[None])[-1]["heatmap"] for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    assert (together[0] - together[1]).abs().max() > 0
+
+
+# ------------------------------------------------------------------------------------------------ hourglass
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_hourglass_is_that_of_pose_ae_train(batch_norm: bool) -> None:
+    torch.manual_seed(0)
+    literal = PoseNet(stacks=2, width=16, growth=8, depth=4, channels=12, batch_norm=batch_norm)
+    if batch_norm:
+        literal.train()(torch.rand(2, 3, 64, 64))  # moves the statistics
+    cfg = HourglassSettings(
+        stacks=2, width=16, growth=8, depth=4, stem_width=4, unused_channels=4,
+        batch_norm="after" if batch_norm else "none",
+    )  # fmt: skip
+    ours = StackedHourglass(cfg, {"heatmap": 5, "tag": 3})
+    weights = {rename_pose_ae(name).removeprefix("backbone."): v for name, v in literal.state_dict().items()}
+    ours.load_state_dict(weights)
+    x = torch.rand(2, 3, 64, 128)
+    expected = literal.eval()(x)
+    for stage, fields in enumerate(ours.eval()(x)):
+        made = torch.cat([fields["heatmap"], fields["tag"]], 1)
+        assert torch.equal(made, expected[:, stage, :8])
+
+
+def test_the_published_hourglass_has_its_number_of_weights() -> None:
+    with torch.device("meta"):
+        net = StackedHourglass(HourglassSettings(unused_channels=34), {"heatmap": 17, "tag": 17})
+        literal = PoseNet()
+    assert sum(p.numel() for p in net.parameters()) == 138_893_840 == sum(p.numel() for p in literal.parameters())
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8])
+@pytest.mark.parametrize("batch_norm", ["none", "before", "after"])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "silu"])
+def test_all_forms_of_the_hourglass_train(stride: int, batch_norm: str, activation: str) -> None:
+    cfg = settings("hourglass", output_stride=stride, batch_norm=batch_norm, activation=activation, depth=2)
+    net = StackedHourglass(cfg, CHANNELS)
+    stages = net(torch.rand(2, 3, net.size_multiple, 2 * net.size_multiple))
+    check_shapes(net, stages, 2, net.size_multiple, 2 * net.size_multiple)
+    stages[-1]["tag"].mean().backward()
+    grad = net.stem[0][0].weight.grad
+    assert grad.isfinite().all() and grad.abs().sum() > 0

@@ -1,0 +1,165 @@
+"""Schedules, decay and moving average against their formulas."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pose.engine.optim import (
+    MovingAverage,
+    OptimSettings,
+    build_optimizer,
+    build_scheduler,
+    continue_at,
+    keep_settings,
+    rate,
+)
+from pose.model import resolve_precision
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+def without_norm() -> nn.Sequential:
+    """A bias before batch norm has no gradient but rounding, which Adam makes large."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+
+
+def stepped(module: nn.Module, optimizer: torch.optim.Optimizer, seed: int = 0) -> None:
+    x = torch.rand(8, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
+    optimizer.zero_grad()
+    module(x).square().mean().backward()
+    optimizer.step()
+
+
+def rates(total: int = 100, epoch: int = 10, **settings: Any) -> list[float]:
+    """The rates that an optimiser really has, step by step."""
+    cfg = OptimSettings(lr=2.0, **settings)
+    optimizer = build_optimizer(net().parameters(), cfg)
+    scheduler = build_scheduler(optimizer, cfg, total, epoch)
+    result = []
+    for _ in range(total):
+        result.append(optimizer.param_groups[0]["lr"])
+        assert len({group["lr"] for group in optimizer.param_groups}) == 1
+        optimizer.step()
+        scheduler.step()
+    return result
+
+
+def test_constant() -> None:
+    assert rates(schedule="constant") == [2.0] * 100
+
+
+def test_warm_up_rises_from_nothing_to_the_rate() -> None:
+    found = rates(schedule="constant", warmup_steps=4)
+    assert found[:6] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
+
+
+def test_step_falls_at_the_milestones_which_are_epochs() -> None:
+    found = rates(schedule="step", milestones=(3, 5.5), gamma=0.1, warmup_steps=2)
+    assert found[2:30] == [2.0] * 28
+    assert found[30:55] == pytest.approx([0.2] * 25)
+    assert found[55:] == pytest.approx([0.02] * 45)
+
+
+def test_cosine_starts_at_the_rate_after_warm_up_and_ends_at_final_lr() -> None:
+    found = rates(schedule="cosine", warmup_steps=20, final_lr=0.25)
+    expected = [2 * (0.25 + 0.75 * 0.5 * (1 + math.cos(math.pi * t / 80))) for t in range(80)]
+    assert found[20:] == pytest.approx(expected)
+    assert rate(100, OptimSettings(schedule="cosine", final_lr=0.25), 100, 10) == pytest.approx(0.25)
+    assert found[20] == 2.0 and found[60] == pytest.approx(2 * 0.625)  # the middle
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_the_optimiser_is_torchs_own_and_only_weights_decay(name: Any) -> None:
+    cfg = OptimSettings(optimizer=name, lr=0.01, weight_decay=0.1, nesterov=name == "sgd")
+    module, twin = without_norm(), without_norm()
+    optimizer = build_optimizer(module.parameters(), cfg)
+    assert all(group["fused"] for group in optimizer.param_groups)
+    weights = [p for p in twin.parameters() if p.ndim > 1]
+    others = [p for p in twin.parameters() if p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    assert len(weights) == len(others) == 2
+    plain = {
+        "adam": lambda: torch.optim.Adam(groups, 0.01, (0.9, 0.999), foreach=False),
+        "adamw": lambda: torch.optim.AdamW(groups, 0.01, (0.9, 0.999), foreach=False),
+        "sgd": lambda: torch.optim.SGD(groups, 0.01, 0.9, nesterov=True, foreach=False),
+    }[name]()
+    for seed in range(5):
+        stepped(module, optimizer, seed)
+        stepped(twin, plain, seed)
+    for own, expected in zip(module.parameters(), twin.parameters()):
+        torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    module = net()
+    module[0].requires_grad_(False)
+    groups = build_optimizer(module.parameters(), OptimSettings()).param_groups
+    assert sum(len(group["params"]) for group in groups) == 4
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_an_edited_rate_counts_when_a_run_continues(name: Any) -> None:
+    """The moments come from the checkpoint, rate, decay and momentum from the config."""
+    old = OptimSettings(optimizer=name, lr=0.1, schedule="step", milestones=(1,), gamma=0.5)
+    module = net()
+    optimizer = build_optimizer(module.parameters(), old)
+    scheduler = build_scheduler(optimizer, old, 100, 3)
+    for seed in range(4):
+        stepped(module, optimizer, seed)
+        scheduler.step()
+    moments, schedule = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(scheduler.state_dict())
+
+    new = OptimSettings(
+        optimizer=name, lr=0.01, weight_decay=0.2, momentum=0.5, betas=(0.8, 0.9), milestones=(1,), gamma=0.5
+    )
+    fresh = build_optimizer(module.parameters(), new)
+    after = build_scheduler(fresh, new, 100, 3)
+    keep_settings(fresh, moments)
+    continue_at(after, schedule)
+    assert fresh.param_groups[0]["lr"] == after.get_last_lr()[0] == pytest.approx(0.005)
+    assert [group["weight_decay"] for group in fresh.param_groups] == [0.2, 0.0]
+    if name == "adam":
+        assert fresh.param_groups[0]["betas"] == (0.8, 0.9)
+    else:
+        assert fresh.param_groups[0]["momentum"] == 0.5
+    for key, value in moments["state"].items():
+        for what, tensor in value.items():
+            torch.testing.assert_close(fresh.state_dict()["state"][key][what], tensor)
+    fresh.step()
+    after.step()
+    assert fresh.param_groups[0]["lr"] == pytest.approx(0.01 * 0.5) and after.last_epoch == 5
+
+
+def test_moving_average_is_the_recursion_for_weights_and_statistics() -> None:
+    module = net()
+    average = MovingAverage(module, 0.95)
+    optimizer = build_optimizer(module.parameters(), OptimSettings(optimizer="sgd", lr=0.05))
+    expected = {name: value.clone().double() for name, value in module.state_dict().items()}
+    for step in range(1, 31):
+        stepped(module, optimizer, step)
+        average.update(module, step)
+        decay = min(0.95, (1 + step) / (10 + step))
+        for name, value in module.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * value.double()
+    own = average.module.state_dict()
+    for name, value in own.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6)
+    assert own["1.num_batches_tracked"] == 30
+    assert not torch.equal(own["1.running_mean"], module.state_dict()["1.running_mean"])
+    assert not average.module.training and not any(p.requires_grad for p in average.module.parameters())
+
+
+@pytest.mark.parametrize("asked, given", [("auto", "fp32"), ("bf16", "bf16"), ("fp16", "fp16"), ("fp32", "fp32")])
+def test_precision_on_a_cpu(asked: str, given: str) -> None:
+    assert resolve_precision(asked, torch.device("cpu")) == given

@@ -1,0 +1,404 @@
+"""The loop without files: skipped steps, accumulation, the log's means, stopping, and no waits for a device."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pose import checkpoint
+from pose.engine import trainer as engine
+from pose.engine.trainer import Interrupted, Meter, Trainer
+from pose.errors import UserError
+from pose.model import TrainStep
+from pose.structures import Batch
+from tests.training_fixtures import batches, differences, lines, tiny_step, trainer
+
+# ------------------------------------------------------------------------------------------ non-finite losses
+
+
+class _BadGradient(torch.autograd.Function):
+    """The identity, whose gradient is nan."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad * torch.nan
+
+
+POISONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "nan loss": lambda loss: loss * torch.nan,
+    "inf loss": lambda loss: loss * torch.inf,
+    "inf loss, finite gradients": lambda loss: loss + torch.inf,
+    "nan gradients only": _BadGradient.apply,
+    "finite gradients of infinite norm": lambda loss: loss * 3e37,
+}
+
+
+class Poisoned(nn.Module):
+    """The training step, spoiled where the batch has one of `ids`."""
+
+    def __init__(self, step: TrainStep, ids: set[int], poison: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.step, self.ids, self.poison = step, ids, poison
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        terms = self.step(batch)
+        if self.ids & set(batch.image_id.tolist()):
+            terms["loss"] = self.poison(terms["loss"])
+        return terms
+
+
+def snapshot(one: Trainer) -> dict[str, Any]:
+    """Weights, statistics and moments, without what counts steps."""
+    state = copy.deepcopy(one.state())
+    return {"model": state["model"], "optimizer": state["optimizer"]["state"], "ema": state["ema"]}
+
+
+def finite(nest: Any) -> bool:
+    if isinstance(nest, Tensor):
+        return bool(nest.isfinite().all())
+    return all(finite(one) for one in nest.values()) if isinstance(nest, dict) else True
+
+
+def taken(one: Trainer, batch: Batch) -> None:
+    one.wrapped.train()
+    one._train_step(batch)
+    one.progress.step += 1
+
+
+@pytest.mark.parametrize("poison", POISONS)
+@pytest.mark.parametrize(
+    "settings",
+    [{"optimizer": "adam"}, {"optimizer": "adamw", "clip_norm": 1.0}, {"optimizer": "sgd", "weight_decay": 0.1}],
+    ids=lambda settings: settings["optimizer"],
+)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_bad_step_changes_nothing(
+    tmp_path: Path, poison: str, settings: dict[str, Any], accumulate: int
+) -> None:
+    """Whatever is not finite, and wherever in the batch: the step that follows is as if there had been no bad
+    one.  The very first step is spoiled as well, before the optimiser has any state."""
+    loaded = batches(4)
+    settings = {**settings, "lr": 1e-3, "schedule": "constant", "ema": 0.9, "accumulate": accumulate}
+    step, clean = tiny_step(), tiny_step()
+    ids = {int(loaded[0].batch.image_id[3]), int(loaded[2].batch.image_id[0])}
+    one = trainer(tmp_path, loaded, step=step, wrapped=Poisoned(step, ids, POISONS[poison]), **settings)
+    other = trainer(tmp_path, loaded, step=clean, **settings)
+
+    before = snapshot(one)
+    taken(one, loaded[0].batch)  # spoiled
+    after = snapshot(one)
+    assert differences(before["model"], after["model"]) == []
+    assert finite(after)
+    for batch in (loaded[1].batch, loaded[2].batch, loaded[3].batch):  # the middle one is spoiled
+        before = snapshot(one)
+        taken(one, batch)
+        after = snapshot(one)
+        if batch is loaded[2].batch:
+            assert differences(before["model"], after["model"]) == []
+            assert differences(before["optimizer"], after["optimizer"]) == []
+            assert finite(after)
+        else:
+            taken(other, batch)
+    assert differences(one.state()["model"], other.state()["model"]) == []
+    assert differences(one.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]) == []
+    verdicts = [bool(pending.finite) for pending in one.pending]
+    assert verdicts == [False, True, False, True]
+
+
+def test_fp16_skips_an_overflow_and_lowers_the_scale(tmp_path: Path) -> None:
+    loaded = batches(3)
+    step = tiny_step(precision="fp16", batch_norm="none")
+    bad = {int(loaded[0].batch.image_id[0])}
+    one = trainer(
+        tmp_path, loaded, step=step, wrapped=Poisoned(step, bad, lambda loss: loss * 1e36), lr=1e-3, ema=0.5
+    )
+    assert one.scaler.get_scale() == 2.0**16
+    before = snapshot(one)
+    taken(one, loaded[0].batch)  # the loss is finite, the loss times the scale is not
+    assert one.scaler.get_scale() == 2.0**15
+    assert differences(before["model"], snapshot(one)["model"]) == []
+    taken(one, loaded[1].batch)
+    assert one.scaler.get_scale() == 2.0**15 and finite(snapshot(one))
+    assert differences(before["model"], snapshot(one)["model"]) != []
+    assert [bool(pending.finite) for pending in one.pending] == [False, True]
+
+
+def test_without_fp16_the_scaler_changes_no_number(tmp_path: Path) -> None:
+    one = trainer(tmp_path, batches(1))
+    taken(one, batches(1)[0].batch)
+    assert one.scaler.get_scale() == 1.0
+
+
+def test_bad_pictures_are_named_and_the_count_of_bad_steps_starts_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two bad steps in a row, thrice, do not end a run that bears two."""
+    loaded = batches(9)
+    step = tiny_step()
+    ids = {int(loaded[i].batch.image_id[1]) for i in (0, 1, 3, 4, 6, 7)}
+    one = trainer(
+        tmp_path, loaded, step=step, wrapped=Poisoned(step, ids, POISONS["nan loss"]), max_nonfinite=3
+    )
+    one.run()
+    assert one.progress.nonfinite == 6 and one.finished
+    skipped = lines(tmp_path, "skipped")
+    assert [record["step"] for record in skipped] == [1, 2, 4, 5, 7, 8]
+    assert skipped[0]["image_ids"] == [100, 101, 102, 103]
+    assert "step 4: the loss is not finite" in capsys.readouterr().err
+    losses = [record["loss"] for record in lines(tmp_path, "train")]
+    assert [loss is None for loss in losses] == [True, True, False] * 3
+
+
+@pytest.mark.parametrize("log_every", [1, 4, 100])
+def test_too_many_bad_steps_in_a_row_end_the_run(tmp_path: Path, log_every: int) -> None:
+    loaded = batches(12)
+    step = tiny_step()
+    ids = {int(one.batch.image_id[0]) for one in loaded[4:]}
+    one = trainer(
+        tmp_path,
+        loaded,
+        step=step,
+        wrapped=Poisoned(step, ids, POISONS["nan gradients only"]),
+        max_nonfinite=5,
+        log_every=log_every,
+        save_steps=2,
+    )
+    with pytest.raises(UserError, match=r"not finite in 5 steps in a row.*step 9.*last\.pt holds step.*train\.lr"):
+        one.run()
+    state = checkpoint.load(tmp_path / "last.pt")
+    assert finite(state["model"]) and finite(state["optimizer"]["state"])
+    assert state["progress"]["step"] == one.saved_step <= 8
+    assert finite(one.state()["model"])
+
+
+# ------------------------------------------------------------------------------------------------------- means
+
+
+def test_means_leave_skipped_steps_out() -> None:
+    meter = Meter()
+    for loss, skipped in [(2.0, 0.0), (0.0, 1.0), (4.0, 0.0)]:
+        meter.add({"loss": torch.tensor(loss), "skipped": torch.tensor(skipped)}, 4, 0.0)
+    assert meter.means() == {"loss": 3.0}
+
+
+def test_the_logged_loss_is_the_mean_of_its_steps(tmp_path: Path) -> None:
+    loaded = batches(6)
+    folders = [tmp_path / name for name in ("each", "threes")]
+    for folder, every in zip(folders, (1, 3)):
+        folder.mkdir()
+        trainer(folder, loaded, log_every=every).run()
+    each = [record["loss"] for record in lines(folders[0], "train")]
+    threes = [record["loss"] for record in lines(folders[1], "train")]
+    assert threes == pytest.approx([sum(each[:3]) / 3, sum(each[3:]) / 3], rel=1e-5)
+    record = lines(folders[0], "train")[0]
+    parts = [record[f"loss/{name}"] for name in ("heatmap", "pull", "push")]
+    assert record["loss"] == pytest.approx(sum(parts), rel=1e-5) and "stat/collapse" in record
+
+
+# ------------------------------------------------------------------------------------------------ accumulation
+
+
+@pytest.mark.parametrize("parts", [2, 4, 3])
+def test_accumulation_is_the_big_batch(tmp_path: Path, parts: int) -> None:
+    """Also where 8 pictures make parts of 3, 3 and 2.  Without batch norm, whose statistics are of a part."""
+    states, terms = [], []
+    for accumulate in (1, parts):
+        loaded = batches(3, size=8)
+        step = tiny_step(batch_norm="none")
+        one = trainer(
+            tmp_path, loaded, step=step, accumulate=accumulate, optimizer="sgd", lr=0.1, schedule="constant"
+        )
+        start = copy.deepcopy(one.model.state_dict())
+        terms.append([one._train_step(item.batch) for item in loaded])
+        states.append(one.model.state_dict())
+    assert differences(start, states[0]) != []
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=1e-6)
+    for big, small in zip(*terms):
+        for name in ("loss", "heatmap", "pull", "push"):
+            torch.testing.assert_close(big[name], small[name], rtol=1e-5, atol=1e-7)
+
+
+class Replicas(DataParallel):
+    """DataParallel as it divides a batch and gathers the terms, on the CPU and one after the other."""
+
+    def __init__(self, module: nn.Module, count: int) -> None:
+        nn.Module.__init__(self)
+        self.module, self.device_ids = module, list(range(count))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:  # type: ignore[override]
+        chunks = [Batch(*fields) for fields in zip(*(value.chunk(len(self.device_ids)) for value in batch))]
+        answers = [self.module(chunk) for chunk in chunks]
+        return {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def test_replicas_with_unequal_shares_are_the_big_batch(tmp_path: Path) -> None:
+    """7 pictures on 3 GPUs are 3 + 3 + 1."""
+    states = []
+    for count in (1, 3):
+        loaded = batches(2, size=7)
+        step = tiny_step(batch_norm="none")
+        wrapped = Replicas(step, count) if count > 1 else step
+        one = trainer(tmp_path, loaded, step=step, wrapped=wrapped, optimizer="sgd", lr=0.1, schedule="constant")
+        for item in loaded:
+            one._train_step(item.batch)
+        states.append(one.model.state_dict())
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------- waits
+
+
+class NoWaits(TorchDispatchMode):
+    """Fails where a value is read from the device: `.item()`, `bool(tensor)`, sizes that depend on values."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique"):
+            raise AssertionError(f"{name} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_step_reads_nothing_from_the_device(tmp_path: Path, precision: str) -> None:
+    loaded = batches(2)
+    step = tiny_step(precision=precision, batch_norm="before")
+    step.hsv = True
+    one = trainer(tmp_path, loaded, step=step, ema=0.9, clip_norm=1.0, accumulate=2, warmup_steps=2)
+    meter = Meter()
+    with NoWaits():
+        for item in loaded:
+            meter.add(one._train_step(item.batch), 4, 0.0)
+            one.progress.step += 1
+        with pytest.raises(AssertionError, match="waits"):
+            meter.means()
+
+
+# ---------------------------------------------------------------------------------------------------- stopping
+
+
+def test_signals_are_noted_and_given_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with engine.catch_signals() as stop:
+        assert stop() == 0
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop() == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)  # again: patience
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_processes_started_in_training_are_deaf_to_sigterm() -> None:
+    """Loader workers: torchrun and batch systems send the signal to all, and the main process has to answer."""
+    with engine.catch_signals() as stop:
+        with engine.signals_for_this_process_only():
+            child = os.fork()
+            if not child:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                os.kill(os.getpid(), signal.SIGTERM)
+                os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop() == signal.SIGTERM  # here it arrives again
+
+
+def test_a_stop_saves_at_once(tmp_path: Path) -> None:
+    loaded = batches(6)
+    one = trainer(tmp_path, loaded)
+    real = one._train_step
+
+    def step(batch: Batch) -> dict[str, Tensor]:
+        if one.progress.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(batch)
+
+    one._train_step = step  # type: ignore[method-assign]
+    with pytest.raises(Interrupted) as caught:
+        one.run()
+    assert caught.value.code == 143
+    assert checkpoint.load(tmp_path / "last.pt")["progress"]["step"] == 4
+
+
+# -------------------------------------------------------------------------------------------- saving, keeping
+
+
+def test_save_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute goes by with every step; the last save of the epoch comes in any case."""
+    clock = iter(range(0, 100000, 20))
+    monkeypatch.setattr(engine.time, "monotonic", lambda: float(next(clock)))
+    saved = []
+    one = trainer(tmp_path, batches(9), save_minutes=1.0)
+    monkeypatch.setattr(one, "save", lambda name="last.pt": saved.append(one.progress.step))
+    one.run()
+    assert saved[-1] == 9 and 1 < len(saved) < 9
+
+
+def test_the_best_checkpoint_is_the_one_with_the_highest_ap(tmp_path: Path) -> None:
+    loaded = batches(8)
+    aps = iter([0.1, 0.4, 0.3, 0.4])  # an equal one is not better
+    seen = []
+
+    def validate(model: nn.Module, step: int, log: Any) -> dict[str, float]:
+        seen.append((step, copy.deepcopy(model.state_dict()), model.training))
+        return {"AP": next(aps), "AP50": 0.5, "AP75": 0.2}
+
+    one = trainer(tmp_path, loaded, epochs=4, validate_every=1, ema=0.5, keep=2)
+    one.steps_per_epoch, one.total_steps, one.validate = 2, 8, validate
+    one.run()
+    assert [step for step, *_ in seen] == [2, 4, 6, 8]
+    best = checkpoint.load(tmp_path / "best.pt")
+    assert best["progress"]["best_step"] == best["progress"]["step"] == 4
+    assert differences(best["ema"], seen[1][1]) == []  # what was validated is what is kept
+    assert sorted(path.name for path in tmp_path.glob("epoch-*.pt")) == ["epoch-0003.pt", "epoch-0004.pt"]
+    assert checkpoint.load(tmp_path / "epoch-0003.pt")["progress"]["step"] == 6
+    last = checkpoint.load(tmp_path / "last.pt")["progress"]
+    assert (last["step"], last["validated"], last["best_ap"], last["best_step"]) == (8, 8, 0.4, 4)
+    assert [record["AP"] for record in lines(tmp_path, "validation")] == [0.1, 0.4, 0.3, 0.4]
+
+
+def test_the_last_epoch_is_validated_whatever_the_distance(tmp_path: Path) -> None:
+    seen = []
+
+    def validate(model: nn.Module, step: int, log: Any) -> dict[str, float]:
+        seen.append(step)
+        return {"AP": 0.1, "AP50": 0.5, "AP75": 0.2}
+
+    one = trainer(tmp_path, batches(5), epochs=5, validate_every=3)
+    one.steps_per_epoch, one.total_steps, one.validate = 1, 5, validate
+    one.run()
+    assert seen == [3, 5]
+
+
+def test_leftovers_of_a_killed_save_are_removed(tmp_path: Path) -> None:
+    rest = tmp_path / ".last.pt.123.partial"
+    rest.write_bytes(b"half")
+    trainer(tmp_path, batches(1)).run()
+    assert not rest.exists() and (tmp_path / "last.pt").exists()
+
+
+@pytest.mark.parametrize("spoil", ["network", "optimizer", "key"])
+def test_a_state_of_another_config_is_refused(tmp_path: Path, spoil: str) -> None:
+    state = trainer(tmp_path, batches(1)).state()
+    if spoil == "network":
+        state["model"].popitem()
+    elif spoil == "optimizer":
+        state["optimizer"]["param_groups"].pop()
+    else:
+        del state["progress"]
+    with pytest.raises(UserError, match=r"last\.pt does not belong to this config.*config\.yaml"):
+        trainer(tmp_path, batches(1)).load_state(state, tmp_path / "last.pt")

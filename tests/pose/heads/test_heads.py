@@ -1,0 +1,289 @@
+"""Every head reads back what it draws, mirrors with the picture and survives pictures without people.
+
+A new head is tested without anybody writing a test, where its targets carry its fields by name; `field_of` knows
+the fields that have another form as targets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pose import geometry
+from pose.config import read_yaml
+from pose.decoders.tag_groups import TagGroupsSettings
+from pose.evaluate import coco
+from pose.evaluate.predict import TestSettings, lay_out, map_back, unflip
+from pose.heads.base import Head
+from pose.heads.tags import TagsSettings
+from pose.registry import HEADS
+from pose.skeleton import from_dict
+from pose.structures import Batch, Fields, InputSettings, People
+from torch import Tensor
+
+SKELETON = from_dict(
+    read_yaml(Path(__file__).parents[3] / "configs" / "_skeletons" / "coco17.yaml")
+)
+K = len(SKELETON)
+STRIDE, HEIGHT, WIDTH = 4, 128, 192
+TAG_STEP = 5.0  # between people
+
+
+def head(name: str) -> Head:
+    built: Head = HEADS.build(HEADS[name].config(), SKELETON)
+    return built
+
+
+def precise_tags(**more: Any) -> Head:
+    settings = TagsSettings(center="subpixel", decoder=TagGroupsSettings(subpixel="dark"), **more)
+    built: Head = HEADS.build(settings, SKELETON)
+    return built
+
+
+def batch_of(keypoints: Tensor, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Batch:
+    number = len(keypoints)
+    return Batch(
+        image=torch.zeros(number, 3, *size, dtype=torch.uint8),
+        loss_mask=torch.ones(number, *size, dtype=torch.bool),
+        keypoints=keypoints,
+        areas=torch.ones(keypoints.shape[:2]),
+        color=torch.tensor([[0.0, 1.0, 0.0, 1.0]] * number),
+        image_id=torch.arange(number),
+    )
+
+
+def drawn_people(seed: int = 0, batch: int = 2) -> Tensor:
+    """(B, 3, K, 3): people side by side, each kind of keypoint of two people well apart; some not labelled."""
+    rng = np.random.default_rng(seed)
+    middle = np.stack([np.array([36, 96, 156]), np.full(3, 64)], -1)
+    xy = middle[:, None] + rng.uniform((-18, -54), (18, 54), (batch, 3, K, 2))
+    v = np.where(rng.random((batch, 3, K, 1)) < 0.85, 2, 0)
+    return torch.from_numpy(np.concatenate([xy, v], -1).astype(np.float32))
+
+
+def field_of(head: Head, name: str, targets: Any) -> Tensor:
+    """What a perfect network would answer."""
+    if hasattr(targets, name):
+        maps: Tensor = getattr(targets, name)
+        return maps
+    if name == "tag":
+        return person_tags(targets, head.channels["tag"] // K)
+    pytest.skip(f"no perfect answer is known for the field {name!r}")
+
+
+def person_tags(targets: Any, dim: int) -> Tensor:
+    """(B, K * D, h, w): every cell carries the number of the person whose keypoint of that kind is nearest."""
+    height, width = targets.heatmap.shape[-2:]
+    index, visible = targets.cell_index.transpose(1, 2), targets.visible.transpose(1, 2)  # (B, K, P)
+    y, x = torch.arange(height)[:, None, None], torch.arange(width)[:, None]
+    away = (index.div(width, rounding_mode="floor")[:, :, None, None] - y) ** 2
+    away = away + (index.remainder(width)[:, :, None, None] - x) ** 2  # (B, K, h, w, P)
+    if not index.shape[2]:
+        return torch.zeros(len(index), K * dim, height, width)
+    away = away.masked_fill(~visible[:, :, None, None], 1 << 40)
+    return (TAG_STEP * away.argmin(-1).float()).repeat_interleave(dim, 1)
+
+
+def perfect(head: Head, batch: Batch) -> Fields:
+    targets = head.targets(batch, STRIDE)
+    return {name: field_of(head, name, targets) for name in head.fields}
+
+
+def decoded(head: Head, fields: Fields) -> list[People]:
+    read = head.readout([fields])
+    for name, spec in head.fields.items():
+        if spec.fuse == "stack":
+            read[name] = read[name][:, None]
+    return head.decode(read, STRIDE)
+
+
+def by_place(people: People) -> np.ndarray:
+    """Keypoints of the people from left to right."""
+    found = people.keypoints[..., 2:] > 0
+    center = (people.keypoints[..., :2] * found).sum(1) / found.sum(1)
+    return people.keypoints[np.argsort(center[:, 0])]
+
+
+# half a cell from rounding; a quarter more where a symmetric peak's quarter step goes the wrong way
+HEAD_CASES = [pytest.param(lambda name=name: head(name), 0.75 * STRIDE + 0.01, id=name) for name in HEADS.names()]
+HEAD_CASES += [
+    pytest.param(precise_tags, 0.5, id="tags, dark"),
+    pytest.param(lambda: precise_tags(tag_dim=3, sigma=1.5), 0.5, id="tags, dark, 3 numbers"),
+]
+
+
+@pytest.mark.parametrize(("make", "tolerance"), HEAD_CASES)
+@pytest.mark.parametrize("seed", range(3))
+def test_drawn_people_are_found_again(make: Any, tolerance: float, seed: int) -> None:
+    one, truth = make(), drawn_people(seed)
+    for people, expected in zip(decoded(one, perfect(one, batch_of(truth))), truth.numpy(), strict=True):
+        assert len(people) == 3
+        labelled = expected[..., 2] > 0
+        found = by_place(people)
+        away = np.abs(found[..., :2] - expected[..., :2])[labelled]
+        assert away.max() <= tolerance
+        assert (found[..., 2][labelled] > 0.5).all() and (people.scores > 0.5).all()
+
+
+@pytest.mark.parametrize(("make", "tolerance"), HEAD_CASES)
+def test_a_mirrored_picture_has_mirrored_people(make: Any, tolerance: float) -> None:
+    one, truth = make(), drawn_people(7)
+    fields = perfect(one, batch_of(truth))
+    mirrored = {name: unflip(maps, one.fields[name]) for name, maps in fields.items()}
+    labelled = truth.numpy()[..., 2] > 0
+    for plain, turned, there in zip(decoded(one, fields), decoded(one, mirrored), labelled, strict=True):
+        back = by_place(turned)[::-1][:, list(SKELETON.flip_index)]
+        back[..., 0] = geometry.mirror_x(back[..., 0], WIDTH)
+        away = np.abs(back - by_place(plain))[there]
+        assert away.max() <= (0.02 if tolerance < 1 else tolerance)  # ties of a symmetric peak fall to one side
+        np.testing.assert_allclose(np.sort(turned.scores), np.sort(plain.scores), atol=1e-3)
+
+
+@pytest.mark.parametrize(("make", "tolerance"), HEAD_CASES)
+def test_targets_mirror_as_the_fields_say(make: Any, tolerance: float) -> None:
+    one, truth = make(), drawn_people(8)
+    mirrored = truth[:, :, list(SKELETON.flip_index)].clone()
+    mirrored[..., 0] = geometry.mirror_x(mirrored[..., 0], WIDTH)
+    plain, turned = perfect(one, batch_of(truth)), perfect(one, batch_of(mirrored))
+    for name, spec in one.fields.items():
+        same = torch.isclose(unflip(plain[name], spec), turned[name], atol=1e-3)
+        # where two people are equally near, the tag of a cell is a draw
+        assert same.all() if name != "tag" else same.float().mean() > 0.98
+
+
+@pytest.mark.parametrize("name", HEADS.names())
+def test_mirroring_twice_changes_nothing(name: str) -> None:
+    for spec in head(name).fields.values():
+        assert len(spec.flip_perm) == len(spec.flip_sign) == spec.channels
+        maps = torch.randn(2, spec.channels, 3, 4)
+        assert torch.equal(unflip(unflip(maps, spec), spec), maps)
+        assert spec.fuse in ("mean", "stack")
+
+
+def answers(one: Head, batch: int = 2) -> Fields:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.randn(batch, channels, HEIGHT // 4, WIDTH // 4, generator=generator).requires_grad_()
+        for name, channels in one.channels.items()
+    }
+
+
+@pytest.mark.parametrize(("make", "tolerance"), HEAD_CASES)
+@pytest.mark.parametrize("people", ["none", "padding", "one of two pictures"])
+def test_pictures_without_people(make: Any, tolerance: float, people: str) -> None:
+    one = make()
+    truth = {"none": drawn_people()[:, :0], "padding": drawn_people() * 0, "one of two pictures": drawn_people()}[people]
+    if people == "one of two pictures":
+        truth[0, ..., 2] = 0
+    given, stage = batch_of(truth), answers(one)
+    terms = one.loss([stage], [one.targets(given, STRIDE)])
+    assert all(value.isfinite() and value.ndim == 0 for value in terms.values())
+    sum(terms.values()).backward()  # type: ignore[union-attr]
+    for maps in stage.values():
+        assert maps.grad is None or maps.grad.isfinite().all()
+    if people != "one of two pictures":
+        assert [len(found) for found in decoded(one, perfect(one, given))] == [0, 0]
+
+
+@pytest.mark.parametrize(("make", "tolerance"), HEAD_CASES)
+def test_what_is_masked_everywhere_teaches_no_heatmap(make: Any, tolerance: float) -> None:
+    one = make()
+    given = batch_of(drawn_people())
+    given = given._replace(loss_mask=torch.zeros_like(given.loss_mask))
+    stage = answers(one)
+    terms = one.loss([stage], [one.targets(given, STRIDE)])
+    assert terms["heatmap"] == 0
+    terms["heatmap"].backward()
+    assert stage["heatmap"].grad is not None and not stage["heatmap"].grad.any()
+
+
+@pytest.mark.parametrize(("make", "tolerance"), HEAD_CASES)
+def test_a_perfect_answer_costs_little_and_a_worse_one_more(make: Any, tolerance: float) -> None:
+    one, given = make(), batch_of(drawn_people())
+    fields, targets = perfect(one, given), one.targets(given, STRIDE)
+    terms = one.loss([fields], [targets])
+    assert terms["heatmap"] == 0
+    noisy = {name: maps + 0.3 * torch.randn_like(maps) for name, maps in fields.items()}
+    worse = one.loss([noisy], [targets])
+    total, more = (sum(v for name, v in one.items() if not name.startswith("stat/")) for one in (terms, worse))
+    assert more > total
+    assert worse["heatmap"] > 0
+
+
+# ----------------------------------------------------------------------------------------------------- tags
+
+
+def collapse(tags: Tensor, push: str) -> float:
+    one = precise_tags(push=push)
+    given = batch_of(drawn_people())
+    fields = {**perfect(one, given), "tag": tags}
+    return one.loss([fields], [one.targets(given, STRIDE)])["stat/collapse"].item()
+
+
+@pytest.mark.parametrize("push", ["exp", "hinge"])
+def test_collapsed_tags_are_noticed(push: str) -> None:
+    one, given = precise_tags(push=push), batch_of(drawn_people())
+    apart = perfect(one, given)["tag"]
+    collapsed = collapse(torch.full_like(apart, 3.0), push)
+    assert collapsed == pytest.approx(1, abs=1e-3)
+    assert collapse(apart, push) == pytest.approx(0, abs=1e-3)
+    (sentence,) = one.warnings({"stat/collapse": collapsed})
+    assert "same tag" in sentence and "head.push" in sentence
+    assert one.warnings({"stat/collapse": 0.3}) == [] == one.warnings({})
+
+
+def test_pictures_with_one_person_do_not_count_as_collapsed() -> None:
+    one, truth = precise_tags(), drawn_people()
+    given = batch_of(truth[:, :1])
+    terms = one.loss([answers(one)], [one.targets(given, STRIDE)])
+    assert terms["stat/collapse"] == 0 and terms["push"] == 0
+    mixed = truth.clone()
+    mixed[0, 1:, :, 2] = 0
+    targets = one.targets(batch_of(mixed), STRIDE)
+    flat = {**answers(one), "tag": torch.zeros(2, K, HEIGHT // 4, WIDTH // 4)}
+    assert one.loss([flat], [targets])["stat/collapse"] == pytest.approx(1, abs=1e-5)
+
+
+def test_stages_may_lack_tags_and_the_last_one_is_read() -> None:
+    one, given = precise_tags(), batch_of(drawn_people())
+    targets, fields = one.targets(given, STRIDE), answers(one)
+    first = {"heatmap": answers(one)["heatmap"] + 1}
+    terms, last = one.loss([first, fields], [targets, targets]), one.loss([fields], [targets])
+    torch.testing.assert_close(terms["pull"], last["pull"])
+    torch.testing.assert_close(
+        2 * terms["heatmap"], last["heatmap"] + one.loss([{**first, "tag": fields["tag"]}], [targets])["heatmap"]
+    )
+    assert torch.equal(one.readout([first, fields])["heatmap"], fields["heatmap"])
+
+
+# ------------------------------------------------------------------------------------------------ real data
+
+
+def oracle_ap(annotations: Path, one: Head, limit: int | None = None) -> float:
+    """AP of people read back from their own targets, at 512 x 512."""
+    data = json.loads(annotations.read_bytes())
+    settings, shape = TestSettings(), InputSettings()
+    people_of: dict[int, list[list[float]]] = {}
+    for person in data["annotations"]:
+        if person["num_keypoints"] and not person["iscrowd"]:
+            people_of.setdefault(person["image_id"], []).append(person["keypoints"])
+    images = data["images"][:limit]
+    results = {}
+    for image in images:
+        laid_out = lay_out((image["height"], image["width"]), [1.0], settings, shape, 64)
+        keypoints = np.array(people_of.get(image["id"], []), np.float32).reshape(-1, K, 3)
+        keypoints[..., :2] = geometry.apply(laid_out.matrices[0], keypoints[..., :2])
+        given = batch_of(torch.from_numpy(keypoints)[None], laid_out.sizes[0])
+        found = map_back(decoded(one, perfect(one, given))[0], laid_out.matrices[0])
+        results[image["id"]] = (found.keypoints, found.scores)
+    records = coco.results_json(results)
+    return coco.evaluate(data, records, image_ids=[image["id"] for image in images]).stats["AP"]
+
+
+def test_the_best_that_the_method_can_do_on_real_people(real_data: Path) -> None:
+    """What drawing, peaks, grouping and mapping back lose together."""
+    annotations = real_data / "coco_eval" / "person_keypoints_val250.json"
+    assert oracle_ap(annotations, precise_tags(), limit=80) >= 0.93

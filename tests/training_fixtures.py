@@ -1,0 +1,146 @@
+"""A tiny data set, a tiny network and the training command in this process, for tests of training."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pose.data import synthetic
+from pose.data.loader import Loaded
+from pose.engine.distributed import Processes
+from pose.engine.trainer import Trainer, TrainSettings, seed_everything
+from pose.errors import user_facing
+from pose.experiment import load_config
+from pose.model import TrainStep, build_model
+from pose.structures import Batch
+from pose.train import main
+
+DRAWN = {"train": 24, "val": 6, "seed": 3, "size": 128, "max_people": 3}
+CPU = Processes(torch.device("cpu"))
+TIMES = {"images_per_second", "data_wait", "memory_gib"}  # of a log line: never the same twice
+
+
+def drawn(folder: Path) -> Path:
+    """The drawn data set below `folder`, made on first use."""
+    root = folder / "tiny"
+    synthetic.ensure(root, synthetic.SyntheticConfig(**DRAWN), processes=1, progress=False)
+    return root
+
+
+def settings(root: Path | str, *more: str, batch_norm: str = "before") -> list[str]:
+    """Command-line settings of a tiny run on the CPU: 3 epochs of 5 steps, every line of the log."""
+    return [
+        f"data.root={root}",
+        f"data.synthetic={json.dumps(DRAWN)}",
+        "data.workers=0",
+        "data.augment.hue=0.1",
+        "input.size=[64, 64]",
+        "backbone.width=8",
+        "backbone.growth=4",
+        "backbone.stem_width=4",
+        "backbone.depth=2",
+        f"backbone.batch_norm={batch_norm}",
+        "train.batch_size=4",
+        "train.epochs=3",
+        "train.steps_per_epoch=5",
+        "train.warmup_steps=3",
+        "train.log_every=1",
+        "train.ema=0.9",
+        *more,
+    ]
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """`python -m pose.train ARGUMENTS` in this process and folder; returns the exit code."""
+    monkeypatch.setattr(sys, "argv", ["pose.train", *arguments])
+    return user_facing(main)()
+
+
+def environment() -> dict[str, str]:
+    """Of a subprocess that imports this checkout and works on one thread."""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def lines(run: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The records of log.jsonl without what depends on the clock."""
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [
+        {k: v for k, v in record.items() if k not in TIMES}
+        for record in records
+        if kind is None or record["kind"] == kind
+    ]
+
+
+def differences(a: Any, b: Any, where: str = "") -> list[str]:
+    """Where two nests of plain data and tensors are not bit-identical."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        same = a.dtype == b.dtype and a.shape == b.shape and bool(torch.equal(a, b))
+        return [] if same else [where]
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        return [d for key in a for d in differences(a[key], b[key], f"{where}/{key}")]
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
+        return [d for i, (x, y) in enumerate(zip(a, b)) for d in differences(x, y, f"{where}/{i}")]
+    return [] if type(a) is type(b) and a == b else [f"{where}: {a!r} != {b!r}"]
+
+
+# ------------------------------------------------------------------------------- a trainer without any files
+
+
+def tiny_step(*, batch_norm: str = "before", precision: str = "fp32", seed: int = 0) -> TrainStep:
+    config = load_config(None, ["data.skeleton=coco17", *settings("unused", batch_norm=batch_norm), *NAMES])
+    seed_everything(seed)
+    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    return TrainStep(model, precision=precision, color=True, hsv=False)
+
+
+NAMES = ["backbone.name=hourglass", "backbone.stacks=1", "head.name=tags", "head.push_weight=0.01"]
+
+
+def batches(count: int, size: int = 4, *, people: int = 3, seed: int = 0) -> list[Loaded]:
+    """Batches of noise with people anywhere; image ids count from 100."""
+    g = torch.Generator().manual_seed(seed)
+    result = []
+    for i in range(count):
+        xy = torch.rand(size, people, 17, 2, generator=g) * 64
+        v = torch.randint(0, 3, (size, people, 17, 1), generator=g)
+        color = torch.tensor([0.0, 1.0, 0.05, 1.1]).repeat(size, 1)
+        batch = Batch(
+            image=torch.randint(0, 256, (size, 3, 64, 64), generator=g, dtype=torch.uint8),
+            loss_mask=torch.rand(size, 64, 64, generator=g) > 0.1,
+            keypoints=torch.cat([xy, v], -1),
+            areas=torch.rand(size, people, generator=g) * 1000,
+            color=color,
+            image_id=torch.arange(size) + 100 + i * size,
+        )
+        result.append(Loaded(batch, ()))
+    return result
+
+
+def trainer(
+    folder: Path,
+    loaded: Sequence[Loaded],
+    *,
+    step: TrainStep | None = None,
+    wrapped: torch.nn.Module | None = None,
+    **train: Any,
+) -> Trainer:
+    """A trainer on `loaded`, one epoch of as many steps; `train` are further settings."""
+    step = step or tiny_step()
+    plain = {"batch_size": len(loaded[0].batch.image_id), "epochs": 1, "log_every": 1, "validate_every": 0}
+    return Trainer(
+        step=step,
+        wrapped=wrapped or step,
+        settings=TrainSettings(**{**plain, **train}),
+        group=CPU,
+        loader=lambda start: loaded[start:],
+        steps_per_epoch=len(loaded),
+        folder=folder,
+    )
