@@ -42,7 +42,9 @@ def median_ms(call: Callable[[], object], runs: int) -> float:
 
 def row(people: int, dim: int, push: str, literal_runs: int, runs: int) -> tuple[str, float, float]:
     tags, index, visible = scene(people, dim)
-    channels_last = tags.permute(0, 1, 3, 4, 2).contiguous().requires_grad_()  # as the literal version wants it
+    channels_last = (
+        tags.permute(0, 1, 3, 4, 2).contiguous().requires_grad_()
+    )  # as the literal version wants it
     flat = index + torch.arange(KEYPOINTS) * SIZE * SIZE
     references = torch.stack([flat, visible.long()], -1)
     tags.requires_grad_()

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from pose import checkpoint
 from pose.errors import UserError
-from torch import nn
 
 STATE = {"model": {"weight": torch.arange(6.0).view(2, 3)}, "step": 7, "note": ["a", 1.5, None]}
 
@@ -100,7 +101,9 @@ def test_a_disk_that_really_refuses(tmp_path: Path) -> None:
         "except UserError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
     assert f"cannot save {path}: " in done.stdout, done.stderr
     assert "the older last.pt is untouched" in done.stdout
     assert os.listdir(tmp_path) == ["last.pt"] and checkpoint.load(path) == {"step": 1}
@@ -147,7 +150,9 @@ def test_a_damaged_file_is_read_or_refused(tmp_path: Path, legacy: bool) -> None
     assert refused > 20
 
 
-@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"<!DOCTYPE html>", b"\x1f\x8b"])
+@pytest.mark.parametrize(
+    "content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"<!DOCTYPE html>", b"\x1f\x8b"]
+)
 def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "page.pt"
     path.write_bytes(content)
@@ -216,18 +221,23 @@ def test_the_report_says_what_did_not_fit() -> None:
     assert report.unexpected == tuple(f"extra.{i}" for i in range(5))
     assert report.mismatched == ("0.weight: file (9, 3), network (4, 3)", "1.bias: file int, network (4,)")
     assert str(report) == (
-        "4 tensors loaded; 1 not in the file: 0.bias; 5 not in the network: extra.0, extra.1, extra.2 and 2 more; "
+        "4 tensors loaded; 1 not in the file: 0.bias; "
+        "5 not in the network: extra.0, extra.1, extra.2 and 2 more; "
         "2 of another shape: 0.weight: file (9, 3), network (4, 3), 1.bias: file int, network (4,)"
     )
     torch.testing.assert_close(target.state_dict()["0.weight"], kept)
 
 
-@pytest.mark.parametrize("state", [{}, {"conv.weight": torch.zeros(3)}, {"0.weight": torch.zeros(7)}, {"epoch": 3}])
+@pytest.mark.parametrize(
+    "state", [{}, {"conv.weight": torch.zeros(3)}, {"0.weight": torch.zeros(7)}, {"epoch": 3}]
+)
 def test_another_networks_weights(state: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="of another network: no tensor fits"):
         checkpoint.load_matching(net(), state)
 
 
 def test_names_may_be_translated() -> None:
-    report = checkpoint.load_matching(net(), {"fc.weight": torch.ones(4, 3)}, lambda name: name.replace("fc", "0"))
+    report = checkpoint.load_matching(
+        net(), {"fc.weight": torch.ones(4, 3)}, lambda name: name.replace("fc", "0")
+    )
     assert report.loaded == ("0.weight",)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 import pytest
+from pydantic import Field, ValidationError
+
 from pose import config
 from pose.config import Settings
 from pose.errors import UserError
 from pose.experiment import ExperimentConfig, load_config
-from pydantic import Field, ValidationError
 
 ROOT = Path(__file__).parents[2]
 SYNTHETIC = ROOT / "configs" / "synthetic" / "ae_small.yaml"
@@ -116,12 +117,22 @@ def test_one_base_by_two_ways_is_no_circle(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("train.lr=2e-4", 2e-4), ("train.lr=1E5", 1e5), ("train.lr=-3e+2", -300.0), ("train.lr=1", 1.0),
-        ("train.lr= 0.5 ", 0.5), ("train.scales=[1, 2e-1]", (1.0, 0.2)), ("train.limit=null", None),
-        ("train.limit=", None), ("train.limit=7", 7), ("train.flip=false", False), ("train.note=a=b", "a=b"),
-        ("train.note='1e5'", "1e5"), ("train.note=2020-01-01", "2020-01-01"), ("train={lr: 0.25}", None),
+        ("train.lr=2e-4", 2e-4),
+        ("train.lr=1E5", 1e5),
+        ("train.lr=-3e+2", -300.0),
+        ("train.lr=1", 1.0),
+        ("train.lr= 0.5 ", 0.5),
+        ("train.scales=[1, 2e-1]", (1.0, 0.2)),
+        ("train.limit=null", None),
+        ("train.limit=", None),
+        ("train.limit=7", 7),
+        ("train.flip=false", False),
+        ("train.note=a=b", "a=b"),
+        ("train.note='1e5'", "1e5"),
+        ("train.note=2020-01-01", "2020-01-01"),
+        ("train={lr: 0.25}", None),
     ],
-)  # fmt: skip
+)
 def test_the_value_of_an_override_is_yaml(text: str, value: Any) -> None:
     loaded = config.load(Config, None, ["backbone.name=tiny", text])
     key = text.partition("=")[0].removeprefix("train.")
@@ -191,14 +202,17 @@ def test_a_mistake_is_attributed_to_what_set_it(write: Write) -> None:
         (["train="], "train: expected a mapping, got None"),
         (["train=[]"], "train: expected a mapping, got []"),
         (["backbone=tiny"], "backbone: expected a mapping, got 'tiny'"),
-        (["backbone.name=tinny"], "backbone.name: unknown backbone 'tinny', did you mean 'tiny'? (known: big, tiny)"),
+        (
+            ["backbone.name=tinny"],
+            "backbone.name: unknown backbone 'tinny', did you mean 'tiny'? (known: big, tiny)",
+        ),
         (["backbone.name=3"], "backbone.name: unknown backbone 3"),
         (["backbone={width: 3}"], "backbone.name: missing"),
         (["backbone={name: big, stacks: x}"], "backbone.stacks: expected int, got 'x'"),
         (["backbone={name: tiny, stacks: 3}"], "backbone.stacks: unknown key (known: name, width)"),
         (["trian.lr=3"], "trian: unknown key, did you mean 'train'?"),
     ],
-)  # fmt: skip
+)
 def test_each_mistake_is_a_sentence_with_its_place(overrides: list[str], message: str) -> None:
     name = [] if any(o.startswith("backbone") for o in overrides) else ["backbone.name=tiny"]
     lines = mistakes(None, *name, *overrides).splitlines()
@@ -212,7 +226,10 @@ def test_a_section_that_is_missing() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: {lr: 1.0}\ntrain: {lr: 2.0}", "line 2: not readable as YAML: the key 'train' stands here twice"),
+        (
+            "train: {lr: 1.0}\ntrain: {lr: 2.0}",
+            "line 2: not readable as YAML: the key 'train' stands here twice",
+        ),
         ("train:\n  lr: 1.0\n  lr: 1.0", "line 3"),
         ("train:\n\tlr: 3", "line 2: not readable as YAML: found character '\\t'"),
         ("train: [1,\nlr: 3", "not readable as YAML"),
@@ -220,7 +237,10 @@ def test_a_section_that_is_missing() -> None:
         ("just words", "expected a mapping of names at the top, got str"),
         ("3: 4", "expected a mapping of names at the top"),
         (b"note: \xff\xfe\xfa", "cannot read"),
-        ("train: !!python/object/apply:os.system ['true']", "line 1: not readable as YAML: could not determine"),
+        (
+            "train: !!python/object/apply:os.system ['true']",
+            "line 1: not readable as YAML: could not determine",
+        ),
         ("train: !!python/name:os.system", "not readable as YAML"),
         ("? [a, b]\n: 3", "a key must be a name"),
         ("train: &a {lr: *a}", "not readable as YAML"),
@@ -232,7 +252,7 @@ def test_a_section_that_is_missing() -> None:
         ("base: [bsae.yaml]", "did you mean"),
         ("base: .", "cannot read"),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_is_no_config(write: Write, text: str | bytes, message: str) -> None:
     write("base.yaml", "backbone: {name: tiny}")
     assert message in mistakes(write("bad.yaml", text))
@@ -254,8 +274,23 @@ def test_yaml_merge_keys_work(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    "note", ["", "1e5", "2e-4", "true", "null", "a: b", "# no", "ü ✓", "2020-01-01", "two\nlines", "'\"", " x ", "0x1"]
-)  # fmt: skip
+    "note",
+    [
+        "",
+        "1e5",
+        "2e-4",
+        "true",
+        "null",
+        "a: b",
+        "# no",
+        "ü ✓",
+        "2020-01-01",
+        "two\nlines",
+        "'\"",
+        " x ",
+        "0x1",
+    ],
+)
 def test_what_is_written_is_read_back(write: Write, note: str) -> None:
     one = Config(backbone=Big(stacks=1), train=Train(note=note, lr=1e-7, scales=(0.1, 1e20), limit=3))
     path = write("again.yaml", config.to_yaml(one))
@@ -283,8 +318,31 @@ def leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
             yield from leaves(value, (*path, key))
 
 
-JUNK = [None, True, 3, -1, 0, 2.5, math.nan, math.inf, 1e308, 10**30, "text", "", [], [1], ["a", 2], {}, {"name": "x"},
-        {"a": {"b": 1}}, [[]], [None], "../..", "\x00", [1.0, "x", {}]]  # fmt: skip
+JUNK: list[Any] = [
+    None,
+    True,
+    3,
+    -1,
+    0,
+    2.5,
+    math.nan,
+    math.inf,
+    1e308,
+    10**30,
+    "text",
+    "",
+    [],
+    [1],
+    ["a", 2],
+    {},
+    {"name": "x"},
+    {"a": {"b": 1}},
+    [[]],
+    [None],
+    "../..",
+    "\x00",
+    [1.0, "x", {}],
+]
 
 
 def test_junk_anywhere_gives_settings_or_a_message_that_names_the_place() -> None:
@@ -318,7 +376,28 @@ def test_junk_anywhere_gives_settings_or_a_message_that_names_the_place() -> Non
 def test_text_at_random_never_crashes(write: Write) -> None:
     rng = random.Random(1)
     good = SYNTHETIC.read_text(encoding="utf-8").replace("base: ", "bas: ")
-    pieces = ["{", "}", "[", "]", ":", ",", "&a", "*a", "<<", "!!int", "\t", "\n", "'", '"', "- ", "? ", "|", "\x07", "é", "%"]
+    pieces = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "&a",
+        "*a",
+        "<<",
+        "!!int",
+        "\t",
+        "\n",
+        "'",
+        '"',
+        "- ",
+        "? ",
+        "|",
+        "\x07",
+        "é",
+        "%",
+    ]
     for _ in range(150):
         text = list(good)
         for _ in range(rng.choice([1, 3, 10])):

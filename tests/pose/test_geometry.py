@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
 from benchmarks.literal.pose_ae_training import get_transform
 from pose import geometry
 
@@ -39,7 +40,9 @@ def test_a_cell_lies_where_resizing_takes_it_from(stride: int) -> None:
     matrix = geometry.resize((1 / stride, 1 / stride))
     warped = geometry.warp(ramp, matrix, (4, width // stride))[0]
     np.testing.assert_allclose(warped, centers, atol=0.04)  # warpAffine rounds to 1/32 pixel
-    np.testing.assert_allclose(geometry.apply(matrix, np.stack([centers, centers], -1))[:, 0], range(len(centers)))
+    np.testing.assert_allclose(
+        geometry.apply(matrix, np.stack([centers, centers], -1))[:, 0], range(len(centers))
+    )
 
 
 @pytest.mark.parametrize("size", [(24, 40), (33, 17)])
@@ -56,7 +59,9 @@ def test_an_enlarged_ramp(size: tuple[int, int]) -> None:
 def test_a_grid_mirrors_onto_itself(stride: int, center: float) -> None:
     width = 64
     cells = np.arange(width // stride)
-    mirrored = geometry.to_grid(geometry.mirror_x(geometry.to_pixels(cells, stride, center), width, center), stride, center)
+    mirrored = geometry.to_grid(
+        geometry.mirror_x(geometry.to_pixels(cells, stride, center), width, center), stride, center
+    )
     np.testing.assert_allclose(mirrored, cells[::-1], atol=1e-9)
     x = np.linspace(-3, width, 20)
     np.testing.assert_allclose(geometry.mirror_x(geometry.mirror_x(x, width, center), width, center), x)
@@ -72,10 +77,14 @@ def test_mirroring_is_what_flipping_the_array_does() -> None:
 
 def random_affine(rng: np.random.Generator, center: float = 0.5, flip: bool | None = None) -> np.ndarray:
     return geometry.affine(
-        size=(120, 160), output_size=(96, 128), side=float(rng.uniform(80, 200)), rotation=float(rng.uniform(-40, 40)),
+        size=(120, 160),
+        output_size=(96, 128),
+        side=float(rng.uniform(80, 200)),
+        rotation=float(rng.uniform(-40, 40)),
         shift=(float(rng.uniform(-10, 10)), float(rng.uniform(-10, 10))),
-        flip=bool(rng.random() < 0.5) if flip is None else flip, pixel_center=center,
-    )  # fmt: skip
+        flip=bool(rng.random() < 0.5) if flip is None else flip,
+        pixel_center=center,
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -97,9 +106,13 @@ def test_inverse_composition_and_order(seed: int, center: float) -> None:
     rng = np.random.default_rng(seed)
     a, b = random_affine(rng, center), random_affine(rng, center)
     points = rng.uniform(-100, 300, (4, 3, 2))
-    np.testing.assert_allclose(geometry.apply(geometry.invert(a), geometry.apply(a, points)), points, atol=1e-8)
     np.testing.assert_allclose(
-        geometry.apply(geometry.compose(a, b), points), geometry.apply(b, geometry.apply(a, points)), atol=1e-8
+        geometry.apply(geometry.invert(a), geometry.apply(a, points)), points, atol=1e-8
+    )
+    np.testing.assert_allclose(
+        geometry.apply(geometry.compose(a, b), points),
+        geometry.apply(b, geometry.apply(a, points)),
+        atol=1e-8,
     )
     np.testing.assert_allclose(geometry.compose(a), a)
 
@@ -125,11 +138,16 @@ def test_pixel_center_0_is_pose_ae_train(seed: int) -> None:
     literal = get_transform((width / 2 + dx, height / 2 + dy), scale, 512, rotation)
     matrix = {
         flip: geometry.affine(
-            size=(height, width), output_size=(512, 512), side=200 * scale, rotation=-rotation, shift=(dx, dy),
-            flip=flip, pixel_center=0.0,
+            size=(height, width),
+            output_size=(512, 512),
+            side=200 * scale,
+            rotation=-rotation,
+            shift=(dx, dy),
+            flip=flip,
+            pixel_center=0.0,
         )
         for flip in (False, True)
-    }  # fmt: skip
+    }
     np.testing.assert_allclose(matrix[False], literal, atol=1e-9)
     points = rng.uniform(0, 600, (9, 2))
     expected = geometry.apply(literal, points)
@@ -160,5 +178,7 @@ def test_nearest_keeps_labels() -> None:
     mask = (np.random.default_rng(0).random((40, 40)) > 0.5).astype(np.uint8) * 255
     out = geometry.warp(mask, geometry.resize((1.7, 0.6)), (30, 50), nearest=True)
     assert set(np.unique(out)) <= {0, 255}
-    filled = geometry.warp(np.zeros((4, 4, 3), np.uint8), geometry.resize((1.0, 1.0)), (6, 6), border=(9, 8, 7))
+    filled = geometry.warp(
+        np.zeros((4, 4, 3), np.uint8), geometry.resize((1.0, 1.0)), (6, 6), border=(9, 8, 7)
+    )
     assert filled[5, 5].tolist() == [9, 8, 7]

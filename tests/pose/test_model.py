@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from pose.backbones.hourglass import HourglassSettings
 from pose.config import read_yaml
 from pose.errors import UserError
@@ -15,11 +17,8 @@ from pose.model import PoseModel, TrainStep, build_model, resolve_precision
 from pose.registry import HEADS
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import Batch, Fields, InputSettings
-from torch import Tensor, nn
 
-SKELETON = from_dict(
-    read_yaml(Path(__file__).parents[2] / "configs" / "_skeletons" / "coco17.yaml")
-)
+SKELETON = from_dict(read_yaml(Path(__file__).parents[2] / "configs" / "_skeletons" / "coco17.yaml"))
 
 
 class Strided(nn.Module):
@@ -60,7 +59,9 @@ def batch(seed: int = 0, people: int = 3, skeleton: Skeleton = SKELETON) -> Batc
 @pytest.mark.parametrize("head", HEADS.names())
 def test_terms_are_scalars_to_gather_and_the_loss_is_their_sum(head: str) -> None:
     terms = TrainStep(model(HEADS[head].config()))(batch())
-    assert all(term.shape == (1,) and term.dtype == torch.float32 and term.isfinite() for term in terms.values())
+    assert all(
+        term.shape == (1,) and term.dtype == torch.float32 and term.isfinite() for term in terms.values()
+    )
     weighted = [v for name, v in terms.items() if name != "loss" and not name.startswith("stat/")]
     assert weighted
     torch.testing.assert_close(terms["loss"], torch.stack(weighted).sum(0))
@@ -129,7 +130,9 @@ def test_pictures_reach_the_network_as_it_wants_them() -> None:
     expected = (given.float() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     torch.testing.assert_close(model(mean=mean, std=std).normalize(given), expected)
     torch.testing.assert_close(model(mean=mean, std=std).normalize(given.float() / 255), expected)
-    torch.testing.assert_close(model(mean=mean, std=std, channel_order="bgr").normalize(given), expected.flip(1))
+    torch.testing.assert_close(
+        model(mean=mean, std=std, channel_order="bgr").normalize(given), expected.flip(1)
+    )
     assert "mean" not in model().state_dict()  # a setting, not a weight
 
 
@@ -139,7 +142,9 @@ def test_a_head_has_no_weights() -> None:
         assert not list(head.parameters()) and not head.state_dict()
 
 
-@pytest.mark.parametrize(("size", "fits"), [((64, 128), True), ((64, 100), False), ((65, 64), False), ((32, 64), False)])
+@pytest.mark.parametrize(
+    ("size", "fits"), [((64, 128), True), ((64, 100), False), ((65, 64), False), ((32, 64), False)]
+)
 def test_an_input_that_does_not_go_through_is_refused(size: tuple[int, int], fits: bool) -> None:
     small = HourglassSettings(stacks=1, width=4, growth=2, stem_width=2)
 

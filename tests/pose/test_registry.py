@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pose.errors import UserError
 from pose.registry import BACKBONES, DECODERS, HEADS, Registry, nearest
 
@@ -27,7 +28,8 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
 def add(folder: Path, file: str, name: str, cls: str = "Part") -> None:
     (folder / f"{file}.py").write_text(
         f"from {folder.name}_registry import register\n\n\n"
-        f"@register({name!r}, dict)\nclass {cls}:\n    def __init__(self, *a, **k):\n        self.given = a, k\n"
+        f"@register({name!r}, dict)\nclass {cls}:\n"
+        "    def __init__(self, *a, **k):\n        self.given = a, k\n"
     )
 
 

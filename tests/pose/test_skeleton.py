@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pose import skeleton
 from pose.config import read_yaml
 from pose.errors import UserError
@@ -13,9 +14,26 @@ from pose.skeleton import Skeleton, from_coco_category, from_dict, mirrored_name
 
 SKELETONS = sorted((Path(__file__).parents[2] / "configs" / "_skeletons").glob("*.yaml"))
 COCO_PAIRS = [
-    [16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9], [8, 10], [9, 11],
-    [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7],
-]  # fmt: skip -- of COCO's annotation files, counted from 1
+    [16, 14],
+    [14, 12],
+    [17, 15],
+    [15, 13],
+    [12, 13],
+    [6, 12],
+    [7, 13],
+    [6, 7],
+    [6, 8],
+    [7, 9],
+    [8, 10],
+    [9, 11],
+    [2, 3],
+    [1, 2],
+    [1, 3],
+    [2, 4],
+    [3, 5],
+    [4, 6],
+    [5, 7],
+]  # of COCO's annotation files, counted from 1
 
 
 def coco17() -> Skeleton:
@@ -28,7 +46,11 @@ def test_coco17_is_cocos() -> None:
     assert [[a + 1, b + 1] for a, b in one.limb_index] == COCO_PAIRS
     category = {"name": "person", "keypoints": list(one.keypoints), "skeleton": COCO_PAIRS}
     same = from_coco_category(category)
-    assert (same.keypoints, same.limb_index, same.flip_index) == (one.keypoints, one.limb_index, one.flip_index)
+    assert (same.keypoints, same.limb_index, same.flip_index) == (
+        one.keypoints,
+        one.limb_index,
+        one.flip_index,
+    )
     assert one.grouping_index == (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)  # pose-ae-train's
 
 
@@ -43,20 +65,34 @@ def test_a_skeleton_survives_being_written(path: Path) -> None:
 @pytest.mark.parametrize(
     ("left", "right"),
     [
-        ("left_knee", "right_knee"), ("kneeL", "kneeR"), ("L_knee", "R_knee"), ("leftKnee", "rightKnee"),
-        ("l_knee", "r_knee"), ("LeftKnee", "RightKnee"), ("LEFT_KNEE", "RIGHT_KNEE"), ("knee_left", "knee_right"),
-        ("knee-l", "knee-r"), ("upper left lip", "upper right lip"), ("LKnee", "RKnee"), ("l1", "r1"),
-        ("lknee", "rknee"), ("kneel", "kneer"), ("lhip", "rhip"), ("front_left_paw", "front_right_paw"),
+        ("left_knee", "right_knee"),
+        ("kneeL", "kneeR"),
+        ("L_knee", "R_knee"),
+        ("leftKnee", "rightKnee"),
+        ("l_knee", "r_knee"),
+        ("LeftKnee", "RightKnee"),
+        ("LEFT_KNEE", "RIGHT_KNEE"),
+        ("knee_left", "knee_right"),
+        ("knee-l", "knee-r"),
+        ("upper left lip", "upper right lip"),
+        ("LKnee", "RKnee"),
+        ("l1", "r1"),
+        ("lknee", "rknee"),
+        ("kneel", "kneer"),
+        ("lhip", "rhip"),
+        ("front_left_paw", "front_right_paw"),
         ("left2", "right2"),
     ],
-)  # fmt: skip
+)
 def test_sides_are_read_from_names(left: str, right: str) -> None:
     names = ("nose", left, right)
     assert mirrored_name(left, names) == right and mirrored_name(right, names) == left
     assert Skeleton("s", names).flip_index == (0, 2, 1)
 
 
-@pytest.mark.parametrize("name", ["nose", "tail", "collar", "lip", "ear", "l", "upright_ear", "throttle_r", "hat1"])
+@pytest.mark.parametrize(
+    "name", ["nose", "tail", "collar", "lip", "ear", "l", "upright_ear", "throttle_r", "hat1"]
+)
 def test_a_name_without_a_partner_stays(name: str) -> None:
     assert mirrored_name(name, ("nose", name)) == name
 
@@ -68,7 +104,12 @@ def test_mirror_may_be_given_where_names_do_not_tell() -> None:
 
 def test_grouping_follows_the_limbs_by_default() -> None:
     names = ("nose", "left_foot", "right_foot", "left_hip", "right_hip")
-    limbs = (("left_hip", "left_foot"), ("right_hip", "right_foot"), ("nose", "left_hip"), ("nose", "right_hip"))
+    limbs = (
+        ("left_hip", "left_foot"),
+        ("right_hip", "right_foot"),
+        ("nose", "left_hip"),
+        ("nose", "right_hip"),
+    )
     order = Skeleton("s", names, limbs).grouping_order
     assert order == ("nose", "left_hip", "right_hip", "left_foot", "right_foot")
     assert Skeleton("s", ("b", "a")).grouping_order == ("b", "a")  # no limbs: as they are listed
@@ -83,7 +124,10 @@ def test_grouping_follows_the_limbs_by_default() -> None:
         ({"keypoints": [1, 2]}, "keypoints: expected a list of names"),
         ({"keypoints": ["a", "a"]}, "'a' is named twice"),
         ({"keypoints": ["a", "left_b"]}, "'left_b' would mirror to 'right_b', which is no keypoint"),
-        ({"keypoints": ["nose", "neck"], "limbs": [["nose", "nekc"]]}, "no keypoint 'nekc', did you mean 'neck'?"),
+        (
+            {"keypoints": ["nose", "neck"], "limbs": [["nose", "nekc"]]},
+            "no keypoint 'nekc', did you mean 'neck'?",
+        ),
         ({"keypoints": ["a", "b"], "limbs": [["a", "b", "a"]]}, "limbs: expected a list of pairs"),
         ({"keypoints": ["a", "b"], "limbs": [[0, 1]]}, "limbs: expected a list of pairs"),
         ({"keypoints": ["a", "b"], "limbs": ["ab"]}, "limbs: expected a list of pairs"),
@@ -97,13 +141,16 @@ def test_grouping_follows_the_limbs_by_default() -> None:
         ({"keypoints": ["a", "b"], "sigmas": ["x", "y"]}, "sigmas: expected numbers"),
         ({"keypoints": ["a", "b"], "sigmas": 3}, "sigmas: expected numbers"),
         ({"keypoints": ["a", "b"], "grouping_order": ["a"]}, "grouping_order must name every keypoint once"),
-        ({"keypoints": ["a", "b"], "grouping_order": ["a", "a"]}, "grouping_order must name every keypoint once"),
+        (
+            {"keypoints": ["a", "b"], "grouping_order": ["a", "a"]},
+            "grouping_order must name every keypoint once",
+        ),
         ({"keypoints": ["a", "b"], "mirror": {"a": "z"}}, "no keypoint 'z'"),
         ({"keypoints": ["a", "b"], "mirror": ["a"]}, "mirror: expected names by name"),
         ({"keypoints": ["a", "b", "c"], "mirror": {"a": "b", "c": "b"}}, "mirrors to"),
         ({"keypoints": ["n", "l_a", "r_a"], "limbs": [["n", "l_a"]]}, "limb n-l_a has no mirror image"),
     ],
-)  # fmt: skip
+)
 def test_nonsense_is_refused_in_a_sentence(data: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=r"^skeleton 's': ") as caught:
         from_dict({"name": "s", **data})
@@ -121,7 +168,7 @@ def test_nonsense_is_refused_in_a_sentence(data: dict[str, Any], message: str) -
         ({"name": "cat", "keypoints": ["a", "b"], "skeleton": [3]}, "count keypoints from 1 to 2"),
         ({"name": "cat", "keypoints": "ab"}, "keypoints: expected a list of names"),
     ],
-)  # fmt: skip
+)
 def test_a_coco_category_that_is_no_skeleton(category: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         from_coco_category(category)

@@ -160,6 +160,6 @@ def test_moving_average_is_the_recursion_for_weights_and_statistics() -> None:
     assert not average.module.training and not any(p.requires_grad for p in average.module.parameters())
 
 
-@pytest.mark.parametrize("asked, given", [("auto", "fp32"), ("bf16", "bf16"), ("fp16", "fp16"), ("fp32", "fp32")])
-def test_precision_on_a_cpu(asked: str, given: str) -> None:
-    assert resolve_precision(asked, torch.device("cpu")) == given
+def test_precision_on_a_cpu() -> None:
+    assert resolve_precision("auto", torch.device("cpu")) == "fp32"
+    assert resolve_precision("bf16", torch.device("cpu")) == "bf16"

@@ -1,4 +1,4 @@
-"""The loop without files: skipped steps, accumulation, the log's means, stopping, and no waits for a device."""
+"""The loop on made-up batches: skipped steps, accumulation, means, stopping, and no waits for a device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pose.model import TrainStep
 from pose.structures import Batch
 from tests.training_fixtures import batches, differences, lines, tiny_step, trainer
 
-# ------------------------------------------------------------------------------------------ non-finite losses
+# ----------------------------------------------------------------------------------------- non-finite losses
 
 
 class _BadGradient(torch.autograd.Function):
@@ -79,10 +79,17 @@ def taken(one: Trainer, batch: Batch) -> None:
     one.progress.step += 1
 
 
+OPTIMIZERS: list[dict[str, Any]] = [
+    {"optimizer": "adam"},
+    {"optimizer": "adamw", "clip_norm": 1.0},
+    {"optimizer": "sgd", "weight_decay": 0.1},
+]
+
+
 @pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize(
     "settings",
-    [{"optimizer": "adam"}, {"optimizer": "adamw", "clip_norm": 1.0}, {"optimizer": "sgd", "weight_decay": 0.1}],
+    OPTIMIZERS,
     ids=lambda settings: settings["optimizer"],
 )
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -177,7 +184,8 @@ def test_too_many_bad_steps_in_a_row_end_the_run(tmp_path: Path, log_every: int)
         log_every=log_every,
         save_steps=2,
     )
-    with pytest.raises(UserError, match=r"not finite in 5 steps in a row.*step 9.*last\.pt holds step.*train\.lr"):
+    told = r"not finite in 5 steps in a row.*step 9.*last\.pt holds step.*train\.lr"
+    with pytest.raises(UserError, match=told):
         one.run()
     state = checkpoint.load(tmp_path / "last.pt")
     assert finite(state["model"]) and finite(state["optimizer"]["state"])
@@ -185,7 +193,7 @@ def test_too_many_bad_steps_in_a_row_end_the_run(tmp_path: Path, log_every: int)
     assert finite(one.state()["model"])
 
 
-# ------------------------------------------------------------------------------------------------------- means
+# ------------------------------------------------------------------------------------------------------ means
 
 
 def test_means_leave_skipped_steps_out() -> None:
@@ -209,7 +217,7 @@ def test_the_logged_loss_is_the_mean_of_its_steps(tmp_path: Path) -> None:
     assert record["loss"] == pytest.approx(sum(parts), rel=1e-5) and "stat/collapse" in record
 
 
-# ------------------------------------------------------------------------------------------------ accumulation
+# ----------------------------------------------------------------------------------------------- accumulation
 
 
 @pytest.mark.parametrize("parts", [2, 4, 3])
@@ -252,14 +260,14 @@ def test_replicas_with_unequal_shares_are_the_big_batch(tmp_path: Path) -> None:
         loaded = batches(2, size=7)
         step = tiny_step(batch_norm="none")
         wrapped = Replicas(step, count) if count > 1 else step
-        one = trainer(tmp_path, loaded, step=step, wrapped=wrapped, optimizer="sgd", lr=0.1, schedule="constant")
+        one = trainer(tmp_path, loaded, step=step, wrapped=wrapped, optimizer="sgd", lr=0.1)
         for item in loaded:
             one._train_step(item.batch)
         states.append(one.model.state_dict())
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------- waits
+# ------------------------------------------------------------------------------------------------------ waits
 
 
 class NoWaits(TorchDispatchMode):
@@ -287,7 +295,7 @@ def test_a_step_reads_nothing_from_the_device(tmp_path: Path, precision: str) ->
             meter.means()
 
 
-# ---------------------------------------------------------------------------------------------------- stopping
+# --------------------------------------------------------------------------------------------------- stopping
 
 
 def test_signals_are_noted_and_given_back() -> None:
@@ -304,7 +312,7 @@ def test_signals_are_noted_and_given_back() -> None:
 
 
 def test_processes_started_in_training_are_deaf_to_sigterm() -> None:
-    """Loader workers: torchrun and batch systems send the signal to all, and the main process has to answer."""
+    """Loader workers: torchrun and batch systems send it to all, and it is the main process's to answer."""
     with engine.catch_signals() as stop:
         with engine.signals_for_this_process_only():
             child = os.fork()
@@ -334,7 +342,7 @@ def test_a_stop_saves_at_once(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path / "last.pt")["progress"]["step"] == 4
 
 
-# -------------------------------------------------------------------------------------------- saving, keeping
+# ------------------------------------------------------------------------------------------- saving, keeping
 
 
 def test_save_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Every head reads back what it draws, mirrors with the picture and survives pictures without people.
 
-A new head is tested without anybody writing a test, where its targets carry its fields by name; `field_of` knows
-the fields that have another form as targets."""
+A new head is tested without anybody writing a test, where its targets carry its fields by name; `field_of`
+knows the fields that have another form as targets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from pose import geometry
 from pose.config import read_yaml
 from pose.decoders.tag_groups import TagGroupsSettings
@@ -22,11 +24,8 @@ from pose.heads.tags import TagsSettings
 from pose.registry import HEADS
 from pose.skeleton import from_dict
 from pose.structures import Batch, Fields, InputSettings, People
-from torch import Tensor
 
-SKELETON = from_dict(
-    read_yaml(Path(__file__).parents[3] / "configs" / "_skeletons" / "coco17.yaml")
-)
+SKELETON = from_dict(read_yaml(Path(__file__).parents[3] / "configs" / "_skeletons" / "coco17.yaml"))
 K = len(SKELETON)
 STRIDE, HEIGHT, WIDTH = 4, 128, 192
 TAG_STEP = 5.0  # between people
@@ -56,7 +55,7 @@ def batch_of(keypoints: Tensor, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Batc
 
 
 def drawn_people(seed: int = 0, batch: int = 2) -> Tensor:
-    """(B, 3, K, 3): people side by side, each kind of keypoint of two people well apart; some not labelled."""
+    """(B, 3, K, 3): people side by side, the same keypoint of two people well apart; some not labelled."""
     rng = np.random.default_rng(seed)
     middle = np.stack([np.array([36, 96, 156]), np.full(3, 64)], -1)
     xy = middle[:, None] + rng.uniform((-18, -54), (18, 54), (batch, 3, K, 2))
@@ -75,7 +74,7 @@ def field_of(head: Head, name: str, targets: Any) -> Tensor:
 
 
 def person_tags(targets: Any, dim: int) -> Tensor:
-    """(B, K * D, h, w): every cell carries the number of the person whose keypoint of that kind is nearest."""
+    """(B, K * D, h, w): every cell carries the number of the person whose keypoint is nearest."""
     height, width = targets.heatmap.shape[-2:]
     index, visible = targets.cell_index.transpose(1, 2), targets.visible.transpose(1, 2)  # (B, K, P)
     y, x = torch.arange(height)[:, None, None], torch.arange(width)[:, None]
@@ -108,7 +107,9 @@ def by_place(people: People) -> np.ndarray:
 
 
 # half a cell from rounding; a quarter more where a symmetric peak's quarter step goes the wrong way
-HEAD_CASES = [pytest.param(lambda name=name: head(name), 0.75 * STRIDE + 0.01, id=name) for name in HEADS.names()]
+HEAD_CASES = [
+    pytest.param(lambda name=name: head(name), 0.75 * STRIDE + 0.01, id=name) for name in HEADS.names()
+]
 HEAD_CASES += [
     pytest.param(precise_tags, 0.5, id="tags, dark"),
     pytest.param(lambda: precise_tags(tag_dim=3, sigma=1.5), 0.5, id="tags, dark, 3 numbers"),
@@ -138,7 +139,9 @@ def test_a_mirrored_picture_has_mirrored_people(make: Any, tolerance: float) -> 
         back = by_place(turned)[::-1][:, list(SKELETON.flip_index)]
         back[..., 0] = geometry.mirror_x(back[..., 0], WIDTH)
         away = np.abs(back - by_place(plain))[there]
-        assert away.max() <= (0.02 if tolerance < 1 else tolerance)  # ties of a symmetric peak fall to one side
+        assert away.max() <= (
+            0.02 if tolerance < 1 else tolerance
+        )  # ties of a symmetric peak fall to one side
         np.testing.assert_allclose(np.sort(turned.scores), np.sort(plain.scores), atol=1e-3)
 
 
@@ -175,7 +178,11 @@ def answers(one: Head, batch: int = 2) -> Fields:
 @pytest.mark.parametrize("people", ["none", "padding", "one of two pictures"])
 def test_pictures_without_people(make: Any, tolerance: float, people: str) -> None:
     one = make()
-    truth = {"none": drawn_people()[:, :0], "padding": drawn_people() * 0, "one of two pictures": drawn_people()}[people]
+    truth = {
+        "none": drawn_people()[:, :0],
+        "padding": drawn_people() * 0,
+        "one of two pictures": drawn_people(),
+    }[people]
     if people == "one of two pictures":
         truth[0, ..., 2] = 0
     given, stage = batch_of(truth), answers(one)
@@ -208,7 +215,9 @@ def test_a_perfect_answer_costs_little_and_a_worse_one_more(make: Any, tolerance
     assert terms["heatmap"] == 0
     noisy = {name: maps + 0.3 * torch.randn_like(maps) for name, maps in fields.items()}
     worse = one.loss([noisy], [targets])
-    total, more = (sum(v for name, v in one.items() if not name.startswith("stat/")) for one in (terms, worse))
+    total, more = (
+        sum(v for name, v in one.items() if not name.startswith("stat/")) for one in (terms, worse)
+    )
     assert more > total
     assert worse["heatmap"] > 0
 
@@ -254,7 +263,8 @@ def test_stages_may_lack_tags_and_the_last_one_is_read() -> None:
     terms, last = one.loss([first, fields], [targets, targets]), one.loss([fields], [targets])
     torch.testing.assert_close(terms["pull"], last["pull"])
     torch.testing.assert_close(
-        2 * terms["heatmap"], last["heatmap"] + one.loss([{**first, "tag": fields["tag"]}], [targets])["heatmap"]
+        2 * terms["heatmap"],
+        last["heatmap"] + one.loss([{**first, "tag": fields["tag"]}], [targets])["heatmap"],
     )
     assert torch.equal(one.readout([first, fields])["heatmap"], fields["heatmap"])
 

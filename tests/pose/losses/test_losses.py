@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
+
 from benchmarks.literal import pose_ae_training as literal
 from pose.losses.heatmap import masked_mse
 from pose.losses.tags import tag_loss
-from torch import Tensor
 
 B, K, H, W = 3, 5, 6, 7
 Scene = tuple[Tensor, Tensor, Tensor]
@@ -54,7 +55,9 @@ def test_pose_ae_train(push: str, dim: int, people: int, kind: str) -> None:
     near = 2e-6 if push == "hinge" else 1e-12
     for ours, theirs in zip(tag_loss(*one, push), by_loops(*one, push), strict=True):
         torch.testing.assert_close(ours, theirs, atol=near, rtol=0)
-    torch.testing.assert_close(gradient(tag_loss, one, push), gradient(by_loops, one, push), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        gradient(tag_loss, one, push), gradient(by_loops, one, push), atol=1e-12, rtol=0
+    )
 
 
 @pytest.mark.parametrize("push", ["exp", "hinge"])
@@ -78,7 +81,9 @@ def test_symmetries(push: str) -> None:
         tag_loss(tags, torch.cat([index, padding.long()], 1), torch.cat([visible, padding.bool()], 1), push),
         tuple(  # a batch is its pictures
             torch.cat(one)
-            for one in zip(*(tag_loss(tags[b : b + 1], index[b : b + 1], visible[b : b + 1], push) for b in range(B)))
+            for one in zip(
+                *(tag_loss(tags[b : b + 1], index[b : b + 1], visible[b : b + 1], push) for b in range(B))
+            )
         ),
     ]
     for other in same:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from benchmarks.literal import pose_ae_training as literal
 from pose.geometry import mirror_x, to_grid, to_pixels
 from pose.targets.heatmaps import cells, draw_heatmaps, flat_index, grid_mask
@@ -72,7 +73,7 @@ def test_the_dense_formula(sigma: float, subpixel: bool, stride: int) -> None:
 def test_properties_of_a_map(subpixel: bool) -> None:
     keypoints = people(2, 3, 8, (96, 160))
     drawn = heatmaps(keypoints, 2.0, subpixel)
-    assert 0 <= drawn.min() and drawn.max() <= 1
+    assert drawn.min() >= 0 and drawn.max() <= 1
     torch.testing.assert_close(drawn, heatmaps(keypoints.flip(1), 2.0, subpixel))  # order of people
     one_by_one = torch.stack([heatmaps(keypoints[:, p : p + 1], 2.0, subpixel) for p in range(8)]).amax(0)
     torch.testing.assert_close(drawn, one_by_one)
@@ -91,7 +92,10 @@ def test_mirrored_people_give_mirrored_maps() -> None:
     mirrored[..., 0] = mirror_x(keypoints[..., 0], 160)
     for subpixel in (True, False):
         torch.testing.assert_close(
-            heatmaps(mirrored, 2.0, subpixel), heatmaps(keypoints, 2.0, subpixel).flip(-1), atol=1e-4, rtol=1e-4
+            heatmaps(mirrored, 2.0, subpixel),
+            heatmaps(keypoints, 2.0, subpixel).flip(-1),
+            atol=1e-4,
+            rtol=1e-4,
         )
 
 
@@ -111,7 +115,12 @@ def test_the_cell_is_the_nearest_and_the_index_finds_it() -> None:
     np.testing.assert_allclose(to_pixels(position, 4), keypoints[..., :2], atol=1e-3)
     grid = torch.arange(SIZE[0] * SIZE[1]).view(SIZE)
     assert torch.equal(grid[cell[..., 1], cell[..., 0]][visible], flat_index(cell, SIZE[1])[visible])
-    assert cell.dtype == torch.int64 and (cell >= 0).all() and (cell[..., 0] < 40).all() and (cell[..., 1] < 24).all()
+    assert (
+        cell.dtype == torch.int64
+        and (cell >= 0).all()
+        and (cell[..., 0] < 40).all()
+        and (cell[..., 1] < 24).all()
+    )
     inside = (keypoints[..., :2] >= -0.5).all(-1) & (keypoints[..., :2] < torch.tensor([159.5, 95.5])).all(-1)
     assert torch.equal(visible, inside & (keypoints[..., 2] > 0))
 

@@ -1,0 +1,100 @@
+"""What a run leaves to read: log.jsonl, TensorBoard, curves, environment."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pose.engine import log as module
+from pose.engine.log import RunLog, draw_curves, environment, keep_until, read_log
+
+
+def filled(folder: Path, steps: range, start: int = 0, validated: int = 0) -> RunLog:
+    log = RunLog(folder, start, 100, validated=validated, bar=False)
+    for step in steps:
+        log.scalars("train", step, {"loss": 1 / step, "loss/heatmap": 0.5 / step, "lr": 1e-3})
+    return log
+
+
+def board(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return events
+
+
+def test_lines_and_events_have_the_same_values(tmp_path: Path) -> None:
+    log = filled(tmp_path, range(1, 6))
+    log.image("validation/people", 5, np.full((20, 30, 3), 200, np.uint8))
+    log.close()
+    records = read_log(tmp_path / "log.jsonl")
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5]
+    assert records[1] == {"kind": "train", "step": 2, "loss": 0.5, "loss/heatmap": 0.25, "lr": 0.001}
+    events = board(tmp_path)
+    assert [(e.step, pytest.approx(e.value)) for e in events.Scalars("train/loss")] == [
+        (step, 1 / step) for step in range(1, 6)
+    ]
+    (image,) = events.Images("validation/people")
+    assert (image.step, image.width, image.height) == (5, 30, 20)
+
+
+def test_a_value_that_is_no_number_is_null(tmp_path: Path) -> None:
+    log = filled(tmp_path, range(0))
+    log.scalars("train", 1, {"loss": math.nan, "lr": 0.1})
+    log.close()
+    expected = {"kind": "train", "step": 1, "loss": None, "lr": 0.1}
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == expected
+    assert board(tmp_path).Tags()["scalars"] == ["train/lr"]
+
+
+def test_continuing_drops_what_will_come_again(tmp_path: Path) -> None:
+    log = filled(tmp_path, range(1, 9))
+    log.scalars("validation", 4, {"AP": 0.1})
+    log.scalars("validation", 6, {"AP": 0.2})  # its checkpoint was never saved
+    log.close()
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"kind": "train", "step": 9, "lo')  # a kill in the middle of a line
+    filled(tmp_path, range(7, 9), start=6, validated=4).close()
+    records = read_log(tmp_path / "log.jsonl")
+    assert [record["step"] for record in records if record["kind"] == "train"] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [record["step"] for record in records if record["kind"] == "validation"] == [4]
+    assert [e.step for e in board(tmp_path).Scalars("train/loss")] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_keeping_nothing_of_no_file(tmp_path: Path) -> None:
+    keep_until(tmp_path / "log.jsonl", 3, 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_curves_are_a_picture_with_something_drawn(tmp_path: Path) -> None:
+    log = filled(tmp_path, range(1, 20))
+    log.scalars("train", 20, {"loss": math.nan, "loss/heatmap": math.nan})
+    draw_curves(log.file, tmp_path / "without.png")
+    log.scalars("validation", 10, {"AP": 0.3, "AP50": 0.6, "AP75": 0.2})
+    log.scalars("validation", 20, {"AP": 0.4, "AP50": 0.7, "AP75": 0.3})
+    log.close()
+    draw_curves(log.file, tmp_path / "with.png")
+    draw_curves(tmp_path / "absent.jsonl", tmp_path / "empty.png")
+    pictures = [cv2.imread(str(tmp_path / f"{name}.png")) for name in ("with", "without", "empty")]
+    assert all(picture is not None and picture.shape[0] > 300 for picture in pictures)
+    colors = [len(np.unique(picture.reshape(-1, 3), axis=0)) for picture in pictures]
+    assert colors[0] > colors[1] > colors[2]
+
+
+def test_environment_names_versions_git_and_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.sys, "orig_argv", ["/usr/bin/python", "-m", "pose.train", "a b=[1, 2]"])
+    found = json.loads(json.dumps(environment()))
+    assert found["command"].endswith(" -m pose.train 'a b=[1, 2]'")  # as it can be typed again
+    assert found["packages"]["torch"] and found["packages"]["numpy"] and found["python"].startswith("3.")
+    assert found["git"] is None or len(found["git"]) == 40
+    assert isinstance(found["gpus"], list) and isinstance(found["git_changed_files"], list)
+
+
+def test_environment_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert environment()["git"] is None
