@@ -99,7 +99,9 @@ def write_set(
     """Pictures and COCO annotations, 1 to 3 people by turns; image ids are 10, 20, ..."""
     folder = root / name
     folder.mkdir(parents=True)
-    images, annotations, paths = [], [], []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    paths = []
     for i, size in enumerate(sizes):
         image, people = dots(size, 1 + i % 3, seed=i)
         path = folder / f"{i:03}.png"
@@ -122,7 +124,12 @@ def write_set(
                     "area": float(max(extent[0], 20) ** 2),
                 }
             )
-    described = {"id": category, "name": "dots", "keypoints": list(SKELETON.keypoints), "skeleton": [[1, 2], [1, 3]]}
+    described = {
+        "id": category,
+        "name": "dots",
+        "keypoints": list(SKELETON.keypoints),
+        "skeleton": [[1, 2], [1, 3]],
+    }
     data = {"images": images, "annotations": annotations, "categories": [described]}
     (root / f"{name}.json").write_text(json.dumps(data))
     return paths

@@ -22,6 +22,8 @@ from pose.model import TrainStep, build_model
 from pose.structures import Batch
 from pose.train import main
 
+torch.set_num_threads(1)  # sums depend on the number of threads, and a tiny network is no faster with more
+
 DRAWN = {"train": 24, "val": 6, "seed": 3, "size": 128, "max_people": 3}
 CPU = Processes(torch.device("cpu"))
 TIMES = {"images_per_second", "data_wait", "memory_gib"}  # of a log line: never the same twice
@@ -98,8 +100,13 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
 # ------------------------------------------------------------------------------- a trainer without any files
 
 
-def tiny_step(*, batch_norm: str = "before", precision: str = "fp32", seed: int = 0) -> TrainStep:
-    config = load_config(None, ["data.skeleton=coco17", *settings("unused", batch_norm=batch_norm), *NAMES])
+def tiny_step(
+    *more: str, batch_norm: str = "before", precision: str = "fp32", seed: int = 0
+) -> TrainStep:
+    """`more` are further settings."""
+    config = load_config(
+        None, ["data.skeleton=coco17", *settings("unused", batch_norm=batch_norm), *NAMES, *more]
+    )
     seed_everything(seed)
     model = build_model(config.backbone, config.head, config.skeleton, config.input)
     return TrainStep(model, precision=precision, color=True, hsv=False)

@@ -44,9 +44,11 @@ def predict_set(
     parts = gather((outcome.people, outcome.unreadable))
     merged = {index: people for part, _ in parts for index, people in part.items()}
     bad = {index: text for _, part in parts for index, text in part.items()}
-    if len(merged) + len(bad) != len(images):
+    shared = sum(len(part) + len(texts) for part, texts in parts)
+    if shared != len(images) or len(merged) + len(bad) != len(images):
         raise AssertionError(
-            f"{len(images)} pictures, but people of {len(merged)} and {len(bad)} unreadable ones"
+            f"{len(images)} pictures, but people of {len(merged)} and {len(bad)} unreadable ones "
+            f"out of {shared} that were read"
         )
     outcome.unreadable = bad
     return {images[index][0]: merged[index] for index in sorted(merged)}, outcome

@@ -112,7 +112,7 @@ def test_what_a_run_leaves_behind(reference: Path) -> None:
     assert {"loss", "loss/heatmap", "loss/pull", "loss/push", "lr", "epoch"} <= train[0].keys()
     assert train[-1]["epoch"] == 3
     assert [record["step"] for record in lines(reference, "validation")] == [5, 10, 15]
-    assert cv2.imread(str(reference / "curves.png")).shape[2] == 3
+    assert cv2.imread(str(reference / "curves.png")) is not None
     notes = [json.loads(line) for line in (reference / "environment.jsonl").read_text().splitlines()]
     assert len(notes) == 1 and notes[0]["packages"]["torch"] and "git" in notes[0] and notes[0]["command"]
     assert list((reference / "tensorboard").glob("events.*"))

@@ -9,7 +9,9 @@ from pose.evaluate.draw import contact_sheet, draw_people, person_color
 from pose.skeleton import Skeleton
 from pose.structures import People
 
-SKELETON = Skeleton("stick", ("top", "left_foot", "right_foot"), (("top", "left_foot"), ("top", "right_foot")))
+SKELETON = Skeleton(
+    "stick", ("top", "left_foot", "right_foot"), (("top", "left_foot"), ("top", "right_foot"))
+)
 
 
 def stick(points: list[tuple[float, float]], heat: float = 1.0, score: float = 1.0) -> People:

@@ -22,7 +22,17 @@ from pose.evaluate.images import Outcome, predict_images, replicas
 from pose.evaluate.predict import TestSettings
 from pose.structures import People
 
-SIZES = [(120, 160), (160, 120), (120, 160), (101, 203), (160, 160), (97, 64), (120, 160), (161, 120), (90, 90)]
+SIZES = [
+    (120, 160),
+    (160, 120),
+    (120, 160),
+    (101, 203),
+    (160, 160),
+    (97, 64),
+    (120, 160),
+    (161, 120),
+    (90, 90),
+]
 SETTINGS = TestSettings(batch_size=2, resize="short_side", flip=False)
 
 
@@ -31,7 +41,9 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return write_set(tmp_path_factory.mktemp("pictures"), SIZES)
 
 
-def predicted(paths: Sequence[Path], models: int = 1, settings: TestSettings = SETTINGS, **more: Any) -> Outcome:
+def predicted(
+    paths: Sequence[Path], models: int = 1, settings: TestSettings = SETTINGS, **more: Any
+) -> Outcome:
     model = dot_model(size=128)
     copies = [model, *(copy.deepcopy(model) for _ in range(models - 1))]
     return predict_images(copies, paths, settings, **{"workers": 0, "progress": False, **more})
@@ -143,7 +155,7 @@ def test_an_error_surfaces_and_leaves_no_thread(paths, where, models):
     """In the last of the models: with two, one goes on working meanwhile."""
     bad = dot_model(Failing() if where == "network" else None, size=128)
     if where == "decoder":
-        bad.head.decode = failing_decoder  # type: ignore[method-assign]
+        bad.head.decode = failing_decoder  # type: ignore
     good = [dot_model(size=128)][: models - 1]
     threads = threading.active_count()
     with pytest.raises(ZeroDivisionError, match=where):

@@ -27,7 +27,9 @@ RESIZES = ["letterbox", "short_side", "long_side"]
 SCALES = (2.0, 1.0, 0.5, 0.75)
 
 
-def laid_out(size: tuple[int, int], resize: Any = "letterbox", scales: tuple[float, ...] = SCALES, **more: Any):
+def laid_out(
+    size: tuple[int, int], resize: Any = "letterbox", scales: tuple[float, ...] = SCALES, **more: Any
+):
     settings = TestSettings(resize=resize)
     return lay_out(size, scales, settings, InputSettings(size=(256, 256), **more), 32)
 
@@ -103,7 +105,7 @@ def test_pixel_centre_0_is_the_published_geometry(size):
 @pytest.mark.parametrize("key", ["single", "multi", "input_size"])
 def test_scales_and_sizes_must_be_positive(key):
     with pytest.raises(ValidationError, match="above 0"):
-        TestSettings(**{key: (1, 0) if key == "input_size" else (1.0, -0.5)})
+        TestSettings.model_validate({key: (1, 0) if key == "input_size" else (1.0, -0.5)})
 
 
 @pytest.mark.parametrize("resize", RESIZES)
@@ -190,8 +192,7 @@ def test_published_settings_give_the_published_people(mode):
     published = literal.multiperson(
         image, forward, mode, order=SKELETON.grouping_index, flip_index=SKELETON.flip_index, matcher="scipy"
     )
-    network.size_multiple = 64
-    model.backbone.size_multiple = 64
+    model.backbone.size_multiple = 64  # type: ignore[assignment]
     people = Predictor(model, TestSettings(outlier_heat=10.0), mode)(image)
     assert len(people) == len(published) == 3
     expected = sorted(published, key=lambda person: -person["score"])
@@ -414,7 +415,7 @@ def test_an_error_of_the_decoder_reaches_the_caller_and_leaves_no_thread():
     def broken(fields: Fields, stride: int) -> list[People]:
         raise ZeroDivisionError("decoder")
 
-    model.head.decode = broken
+    model.head.decode = broken  # type: ignore[method-assign]
     predictor = Predictor(model, TestSettings(batch_size=1))
     with pytest.raises(ZeroDivisionError, match="decoder"):
         list(predictor.predict(prepared(predictor, [np.zeros((64, 64, 3), np.uint8)] * 5)))

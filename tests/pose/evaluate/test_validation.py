@@ -83,6 +83,11 @@ def test_a_lost_picture_is_noticed(images):
         predict(images, (0, 2), lambda value: [value])
 
 
+def test_a_picture_predicted_twice_is_noticed(images):
+    with pytest.raises(AssertionError, match="out of 14"):
+        predict(images, gather=lambda value: [value, value])
+
+
 def test_what_was_drawn_scores_1_in_the_category_of_the_file(images):
     people, _ = predict(images)
     annotations = images[0][1].parents[1] / "dots.json"
