@@ -2,8 +2,8 @@
 
     python -m benchmarks.steps [CONFIG] [key.sub=value ...]
 
-Uses the config's network, head and input size on drawn pictures, on the GPU where there is one.  On a GPU it also
-checks that a step never waits for the device (torch's sync debug mode raises where it would).
+Uses the config's network, head and input size on drawn pictures, on the GPU where there is one.  On a GPU it
+also checks that a step never waits for the device (torch's sync debug mode raises where it would).
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ WARM_UP, STEPS = 5, 20
 
 
 class Clock:
-    """Seconds by part; on a GPU each part is ended by a synchronisation, so parts do not leak into each other."""
+    """Seconds by part; on a GPU each part is ended by a synchronisation, so parts do not leak into each
+    other."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -70,7 +71,8 @@ def data_config(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
         )
         for name in ("train", "val")
     }
-    return config.model_copy(update={"data": config.data.model_copy(update={"root": str(folder), **sets})})
+    data = config.data.model_copy(update={"root": str(folder), **sets})
+    return config.model_copy(update={"data": data})
 
 
 def training_parts(config: ExperimentConfig, device: torch.device, batches: list[Batch]) -> str:
@@ -101,8 +103,8 @@ def training_parts(config: ExperimentConfig, device: torch.device, batches: list
             optimizer.zero_grad()
     parameters = sum(p.numel() for p in model.parameters())
     title = (
-        f"a training step, batch {len(batches[0].image_id)} at {config.input.size[0]} x {config.input.size[1]}, "
-        f"{parameters / 1e6:.1f} M parameters, {precision}"
+        f"a training step, batch {len(batches[0].image_id)} at {config.input.size[0]} x "
+        f"{config.input.size[1]}, {parameters / 1e6:.1f} M parameters, {precision}"
     )
     return clock.table(title, STEPS)
 
@@ -169,7 +171,8 @@ def main(arguments: list[str]) -> None:
     files = [a for a in arguments if "=" not in a] or ["synthetic/ae_small.yaml"]
     config = load_config(files[0], [a for a in arguments if "=" in a])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    threads = f"CPU, {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name() if device.type == "cuda" else threads
     print(f"{files[0]} on {name}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         config = data_config(config, Path(folder) / "data")

@@ -78,7 +78,7 @@ class FieldSpec:
     channels: how many; the order of a head's fields is the channel order of the network's output.
     flip_perm, flip_sign: the field of the mirrored picture is `maps.flip(-1)[:, flip_perm] * flip_sign`.
     fuse: over test passes, "mean" averages, "stack" keeps the passes near scale 1 side by side.
-    in_pixels: the values are lengths in input pixels, divided by the scale before fusing.
+    in_pixels: the values are lengths in input pixels, brought to pixels of the first canvas before fusing.
     """
 
     channels: int

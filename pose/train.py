@@ -53,7 +53,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_intermixed_args(arguments)
     if options.limit is not None:
         options.settings.append(f"data.subset={options.limit}")
-    if options.resume and (options.config or options.settings):
+    if options.resume is not None and (options.config or options.settings):
         raise UserError(
             f"-c {options.resume} continues with exp/{options.resume}/config.yaml, without other settings; "
             "edit that file, or start a new run with -e"
@@ -63,7 +63,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def find_run(options: argparse.Namespace) -> Experiment:
     """The run to continue, or a planned one whose config is known to be good; nothing is written yet."""
-    if options.resume:
+    if options.resume is not None:
         return Experiment.open(options.resume)
     run_folder(options.experiment)  # a bad name is told before a bad config
     config = load_config(options.config or DEFAULT_CONFIG, options.settings)
@@ -136,7 +136,7 @@ def train(options: argparse.Namespace, group: Processes) -> int:
     data = prepare_data(config, group)
     last = experiment.path("last.pt")
     model = group.together(lambda: first_model(config, weights=not last.exists(), tell=group.main))
-    if options.experiment:  # only now: what fails above leaves no run folder behind
+    if options.resume is None:  # only now: what fails above leaves no run folder behind
         experiment = group.first(lambda: Experiment.create(options.experiment, config))
     trainer = make_trainer(experiment, model.to(group.device), data, group, gpus)
     if last.exists():
@@ -145,7 +145,7 @@ def train(options: argparse.Namespace, group: Processes) -> int:
         if group.main:
             print(f"{experiment.folder}: already finished, {trainer.total_steps} steps", file=sys.stderr)
         return 0
-    if options.resume:
+    if options.resume is not None:
         group.first(experiment.note_environment)
     if group.main:
         announce(experiment, trainer, data, group, gpus)

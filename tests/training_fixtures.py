@@ -97,12 +97,10 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
     return [] if type(a) is type(b) and a == b else [f"{where}: {a!r} != {b!r}"]
 
 
-# ------------------------------------------------------------------------------- a trainer without any files
+# ------------------------------------------------------------------------------ a trainer without any files
 
 
-def tiny_step(
-    *more: str, batch_norm: str = "before", precision: str = "fp32", seed: int = 0
-) -> TrainStep:
+def tiny_step(*more: str, batch_norm: str = "before", precision: str = "fp32", seed: int = 0) -> TrainStep:
     """`more` are further settings."""
     config = load_config(
         None, ["data.skeleton=coco17", *settings("unused", batch_norm=batch_norm), *NAMES, *more]

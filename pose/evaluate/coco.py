@@ -139,7 +139,12 @@ def write_json(path: Path | str, data: Any, indent: int | None = None) -> None:
 # the metric
 
 
-def keypoint_category(annotations: Path | str) -> int:
+def read_annotations(path: Path | str) -> Any:
+    """The content of an annotation file, for functions that take either."""
+    return _load(path, "annotations")
+
+
+def keypoint_category(annotations: Path | str | Mapping[str, Any]) -> int:
     """The category of a COCO file that lists keypoints, which results must name (1 where none does)."""
     data = _load(annotations, "annotations")
     categories = data.get("categories") if isinstance(data, Mapping) else None

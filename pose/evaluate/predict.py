@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import cv2
@@ -146,8 +147,16 @@ def _within_limits(image: np.ndarray, pixel_center: float) -> tuple[np.ndarray, 
 
 def unflip(maps: Tensor, spec: FieldSpec) -> Tensor:
     """The field (B, C, h, w) of mirrored pictures, as it would lie over the pictures themselves."""
-    sign = maps.new_tensor(spec.flip_sign).view(-1, 1, 1)
-    return maps.flip(-1)[:, list(spec.flip_perm)] * sign
+    perm, sign = _flip_tensors(spec, maps.device)
+    return maps.flip(-1).index_select(1, perm) * sign
+
+
+@lru_cache(maxsize=64)
+def _flip_tensors(spec: FieldSpec, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Copied to the device once: each copy would wait for it."""
+    with torch.inference_mode(False):
+        perm = torch.tensor(spec.flip_perm, device=device)
+        return perm, torch.tensor(spec.flip_sign, device=device).view(-1, 1, 1)
 
 
 @dataclass

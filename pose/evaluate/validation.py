@@ -67,9 +67,10 @@ def score(
     backend: Literal["fast", "pycocotools"] = "fast",
 ) -> coco.CocoScores:
     """COCO numbers over `image_ids` (None = every picture of the annotations)."""
+    content = coco.read_annotations(annotations)
     return coco.evaluate(
-        annotations,
-        records(people, coco.keypoint_category(annotations)),
+        content,
+        records(people, coco.keypoint_category(content)),
         sigmas=skeleton.sigmas,
         image_ids=image_ids,
         backend=backend,

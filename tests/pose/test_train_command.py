@@ -130,7 +130,7 @@ def test_the_seed_decides(reference: Path, data: Path, here: Path, monkeypatch: 
     assert lines(here.parent / "other", "train")[0]["loss"] != lines(reference, "train")[0]["loss"]
 
 
-# ------------------------------------------------------------------------------------ stopping and continuing
+# ---------------------------------------------------------------------------------- stopping and continuing
 
 
 def test_stopped_by_signals_at_many_steps(
@@ -238,7 +238,7 @@ def test_real_signals_to_real_processes(data: Path, tmp_path: Path, monkeypatch:
     assert differences(one, other) == [] and lines(run) == lines(run.parent / "straight")
 
 
-# ------------------------------------------------------------------------------------------- finished, edited
+# ----------------------------------------------------------------------------------------- finished, edited
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -1,4 +1,4 @@
-"""Two processes (gloo, CPU) against one: the same training, the same people, and errors that end all of them."""
+"""Two processes (gloo, CPU) against one: the same training, the same people, and errors that end all."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-# ----------------------------------------------------------------------------------- two processes, many checks
+# ------------------------------------------------------------------------------- two processes, many checks
 
 
 def joined(rank: int, port: int, folder: Path, root: Path) -> None:
@@ -147,7 +147,7 @@ def test_every_picture_is_predicted_once_and_alike(pair: list[dict[str, Any]], d
             torch.testing.assert_close(scores, torch.tensor(people.scores), rtol=0, atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------- one process
+# ---------------------------------------------------------------------------------------------- one process
 
 
 def test_one_process_needs_no_group() -> None:
@@ -186,12 +186,12 @@ def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 
 def test_a_lost_process_is_named() -> None:
-    lost = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [::1]:3")
+    lost = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [::1]:3")
     assert "rank 3 stops because another process ended" in str(peer_loss(lost, 3))
     assert peer_loss(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 0) is None
 
 
-# ---------------------------------------------------------------------------------------------- under torchrun
+# ------------------------------------------------------------------------------------------- under torchrun
 
 
 def torchrun(arguments: list[str], folder: Path, program: str = "-m pose.train") -> subprocess.Popen[str]:
@@ -268,7 +268,7 @@ def test_sigterm_saves_and_ends_all_together(
     assert command(monkeypatch, "-c", "run") == 0  # by one process
 
 
-# -------------------------------------------------------------------------------------------- errors of a rank
+# ----------------------------------------------------------------------------------------- errors of a rank
 
 PROGRAM = """
     import os, sys
@@ -313,7 +313,7 @@ def both(arguments: list[str], folder: Path) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("fault", ["save", "read", "config"])
 def test_an_error_of_one_ends_all(data: Path, tmp_path: Path, fault: str) -> None:
-    """A full disk on rank 0 (which saves), a lost picture on rank 1 alone, a mistake that both of them see."""
+    """A full disk on rank 0 (which saves), a lost picture on rank 1 alone, a mistake that both see."""
     more = settings(data, "train.validate_every=0", "train.save_steps=2")
     more += ["train.learning=1"] if fault == "config" else []
     answers = both([fault, "-e", "run", "--device", "cpu", *more], tmp_path)

@@ -23,7 +23,7 @@ from pose.model import TrainStep
 from pose.structures import Batch
 from tests.training_fixtures import batches, differences, lines, tiny_step, trainer
 
-# ----------------------------------------------------------------------------------------- non-finite losses
+# ---------------------------------------------------------------------------------------- non-finite losses
 
 
 class _BadGradient(torch.autograd.Function):
@@ -193,7 +193,7 @@ def test_too_many_bad_steps_in_a_row_end_the_run(tmp_path: Path, log_every: int)
     assert finite(one.state()["model"])
 
 
-# ------------------------------------------------------------------------------------------------------ means
+# ---------------------------------------------------------------------------------------------------- means
 
 
 def test_means_leave_skipped_steps_out() -> None:
@@ -217,7 +217,7 @@ def test_the_logged_loss_is_the_mean_of_its_steps(tmp_path: Path) -> None:
     assert record["loss"] == pytest.approx(sum(parts), rel=1e-5) and "stat/collapse" in record
 
 
-# ----------------------------------------------------------------------------------------------- accumulation
+# --------------------------------------------------------------------------------------------- accumulation
 
 
 @pytest.mark.parametrize("parts", [2, 4, 3])
@@ -267,7 +267,7 @@ def test_replicas_with_unequal_shares_are_the_big_batch(tmp_path: Path) -> None:
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------ waits
+# ---------------------------------------------------------------------------------------------------- waits
 
 
 class NoWaits(TorchDispatchMode):
@@ -295,7 +295,7 @@ def test_a_step_reads_nothing_from_the_device(tmp_path: Path, precision: str) ->
             meter.means()
 
 
-# --------------------------------------------------------------------------------------------------- stopping
+# ------------------------------------------------------------------------------------------------- stopping
 
 
 def test_signals_are_noted_and_given_back() -> None:
@@ -342,7 +342,7 @@ def test_a_stop_saves_at_once(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path / "last.pt")["progress"]["step"] == 4
 
 
-# ------------------------------------------------------------------------------------------- saving, keeping
+# ------------------------------------------------------------------------------------------ saving, keeping
 
 
 def test_save_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

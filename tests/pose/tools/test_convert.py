@@ -45,6 +45,8 @@ def picture(seed: int, size: tuple[int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["single", "multi"])
 def test_keypoints_of_pose_ae_train(published, tmp_path: Path, monkeypatch, mode: str):
+    """The fused maps are the original's to rounding; on the same maps people and keypoints are exactly its;
+    and from picture to people nearly all are: random weights give many near ties, which rounding decides."""
     monkeypatch.chdir(tmp_path)
     path, net = published
     assert convert.main(["pose-ae", str(path), "-e", "published"]) == 0
@@ -53,20 +55,37 @@ def test_keypoints_of_pose_ae_train(published, tmp_path: Path, monkeypatch, mode
     model, _ = load_model(experiment, "best", torch.device("cpu"))
     predictor = Predictor(model, experiment.config.test, mode)
     forward = pose_ae_network.last_stack(net)
-    found = 0
+    found = same = 0
     for seed, size in enumerate([(425, 640), (333, 250)]):
         image = picture(seed, size)
-        expected = pose_ae_testing.multiperson(image, forward, mode)
-        people = predictor(image)
-        assert len(people) == len(expected)
-        order = np.argsort([-one["score"] for one in expected], kind="stable")
-        for ours, i in zip(people.keypoints, order):
-            theirs = np.asarray(expected[i]["keypoints"])
+        prepared = predictor.prepare(image)
+        fields, stride = predictor.fields([prepared.canvases])
+        heat = fields["heatmap"][0].clamp(max=1).numpy()
+        tags = fields["tag"][0].movedim(0, -1).numpy()  # (K, h, w, T)
+        maps = pose_ae_testing.fused_maps(image, forward, pose_ae_testing.SCALES[mode])
+        assert maps is not None
+        np.testing.assert_allclose(heat, maps[0], atol=1e-4)
+        np.testing.assert_allclose(tags, maps[1], atol=1e-4 * float(np.abs(maps[1]).max()))
+
+        to_image = pose_ae_testing.invert_transform(maps[2])
+        keypoints, scores = pose_ae_testing.group_and_refine(heat, tags, pose_ae_testing.COCO_ORDER)
+        keypoints[..., :2] = pose_ae_testing.transform_points(keypoints[..., :2] * 4, to_image)
+        people = predictor._decode(fields, stride, [prepared])[0][1]
+        assert len(people) == len(keypoints) > 10
+        for ours, theirs in zip(people.keypoints, keypoints[np.argsort(-scores, kind="stable")]):
             np.testing.assert_array_equal(ours[:, 2] > 0, theirs[:, 2] > 0)
             there = ours[:, 2] > 0
-            assert np.abs(ours[there, :2] - theirs[there, :2]).max() < 0.5
+            np.testing.assert_allclose(ours[there, :2], theirs[there, :2], atol=1e-2)
+
+        ours = predictor(image).keypoints
+        for person in pose_ae_testing.multiperson(image, forward, mode):
+            theirs = np.asarray(person["keypoints"])
+            there = theirs[:, 2] > 0
+            near = (np.abs(ours[:, there, :2] - theirs[there, :2]).max(-1) < 0.5) & (ours[:, there, 2] > 0)
             found += int(there.sum())
-    assert found > 100  # the comparison compared something
+            same += int(near.sum(1).max())
+    assert found > 100
+    assert same > 0.9 * found
 
 
 def test_settings_are_read_off_the_weights(published, tmp_path: Path):
