@@ -74,17 +74,22 @@ def _top_cells(flat: Tensor, highest: Tensor, limit: int, lowest: float) -> tupl
 
 
 def _top_cells_cpu(flat: Tensor, highest: Tensor, limit: int, lowest: float) -> tuple[Tensor, Tensor]:
-    """The same, four times faster where the few cells above `lowest` can be picked out first."""
+    """The same, several times faster where the few peaks can be picked out first and sorted together."""
+    heat, maximum = flat.numpy().reshape(-1), highest.numpy().reshape(-1)
+    cells = flat.shape[2]
+    where = (heat >= lowest).nonzero()[0]
+    value = heat[where]
+    is_peak = value == maximum[where]
+    where, value = where[is_peak], value[is_peak]
+    maps = where // cells
+    best = np.lexsort((-value, maps))  # stable: equal peaks stay in row-major order
+    where, maps = where[best], maps[best]
+    place = np.arange(len(maps)) - maps.searchsorted(maps)  # of each peak within its map
+    kept = place < limit
+    where, maps, place = where[kept], maps[kept], place[kept]
     index = np.zeros((flat.shape[0] * flat.shape[1], limit), np.int64)
     present = np.zeros(index.shape, bool)
-    maps = zip(flat.flatten(0, 1).numpy(), highest.flatten(0, 1).numpy(), index, present, strict=True)
-    for heat, maximum, own_index, own_present in maps:
-        cells = np.flatnonzero(heat >= lowest)
-        value = heat[cells]
-        is_peak = value == maximum[cells]
-        cells, value = cells[is_peak], value[is_peak]
-        best = cells[np.argsort(-value, kind="stable")[:limit]]
-        own_index[: len(best)], own_present[: len(best)] = best, True
+    index[maps, place], present[maps, place] = where - maps * cells, True
     shape = (*flat.shape[:2], limit)
     return torch.from_numpy(index).view(shape), torch.from_numpy(present).view(shape)
 

@@ -304,34 +304,43 @@ def search_pruned(heat: np.ndarray, tag: np.ndarray, channel: np.ndarray, mean: 
     heat (B, K, cells); tag (B, K, D, cells) -> (R,) int64."""
     index = np.full(len(channel), -1)
     order = np.argsort(channel, kind="stable")
-    starts = np.flatnonzero(np.diff(channel[order], prepend=-1))
-    for rows in np.split(order, starts[1:]):
-        image, kind = divmod(int(channel[rows[0]]), heat.shape[1])
-        index[rows] = _search_hottest(heat[image, kind], tag[image, kind], mean[rows])
+    starts = np.diff(channel[order], prepend=-1).nonzero()[0].tolist()
+    highest = heat.max(axis=2)
+    levels = _levels(heat)
+    for first, end in zip(starts, [*starts[1:], len(order)]):
+        rows = order[first:end]
+        at = divmod(int(channel[rows[0]]), heat.shape[1])
+        index[rows] = _search_hottest(heat[at], tag[at], mean[rows], float(highest[at]), levels[at].tolist())
     for row in np.flatnonzero(index < 0):
         image, kind = divmod(int(channel[row]), heat.shape[1])
         index[row] = _search_map(heat[image, kind], tag[image, kind], mean[row])
     return index
 
 
-def _search_hottest(heat: np.ndarray, tag: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """heat (cells,), tag (D, cells), mean (R, D) -> the best cells (R,), -1 where this short look cannot
-    tell.
+def _levels(heat: np.ndarray) -> np.ndarray:
+    """heat (B, K, cells) -> (B, K, looks): the heat above which about each of HOT_SHARES lies, 0 or more."""
+    sample = np.sort(heat[..., ::SAMPLE_STEP], axis=2)
+    places = [-1 - int(sample.shape[2] * share) for share in HOT_SHARES]
+    return sample[..., places].clip(0)
+
+
+def _search_hottest(
+    heat: np.ndarray, tag: np.ndarray, mean: np.ndarray, highest: float, levels: list[float]
+) -> np.ndarray:
+    """heat (cells,) with its maximum, tag (D, cells), mean (R, D) -> the best cells (R,), -1 where this short
+    look at the cells above each of `levels` cannot tell.
 
     Of the cells above some level, take the hottest whose distance rounds to 0, of equal ones the first.  All
     hotter cells lose 1 or more: if this one is above the highest heat minus 1, none of them is better.
     """
     index = np.full(len(mean), -1)
     rows = np.arange(len(mean))
-    highest = float(heat.max())
-    sample = np.sort(heat[::SAMPLE_STEP])
-    for share in HOT_SHARES[len(rows) < MANY_ROWS :]:
-        level = max(sample[-1 - int(len(sample) * share)], 0)
-        cells = np.flatnonzero(heat > level)
+    for level in levels[len(rows) < MANY_ROWS :]:
+        cells = (heat > np.float32(level)).nonzero()[0]
         if not len(cells):
             continue
         near = _squared_distance(tag.take(cells, 1)[:, None], mean[rows].T[..., None]) <= ROUNDS_TO_ZERO
-        value = np.where(near, heat[cells], np.float32(-np.inf))
+        value = np.where(near, heat.take(cells), np.float32(-np.inf))
         first = value.argmax(axis=1)
         decided = value[np.arange(len(rows)), first] > max(level, highest - 1)
         index[rows[decided]] = cells[first[decided]]
