@@ -1,0 +1,68 @@
+"""A training step never waits for a GPU: on fake CUDA tensors no operation brings a value to the host or copies
+one from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pose.experiment import load_config
+from pose.model import TrainStep, build_model
+from pose.structures import Batch
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique")
+
+
+class Watch(TorchDispatchMode):
+    """Names of the operations that wait for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        before, after = (
+            {leaf.device.type for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)}
+            for values in ((args, kwargs), out)
+        )
+        copied = before and after and before != after
+        if copied or any(name in str(func) for name in WAITS):
+            self.waits.append(f"{func} {sorted(before)} -> {sorted(after)}")
+        return out
+
+
+def fake_batch(size: int, people: int) -> Batch:
+    return Batch(
+        image=torch.empty(2, 3, size, size, dtype=torch.uint8, device="cuda"),
+        loss_mask=torch.empty(2, size, size, dtype=torch.bool, device="cuda"),
+        keypoints=torch.empty(2, people, 17, 3, device="cuda"),
+        areas=torch.empty(2, people, device="cuda"),
+        color=torch.empty(2, 4, device="cuda"),
+        image_id=torch.empty(2, dtype=torch.int64, device="cuda"),
+    )
+
+
+@pytest.mark.parametrize("settings", [[], ["head.center=subpixel", "head.push=hinge", "head.tag_dim=2"]])
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_targets_forward_and_loss_never_wait(settings: list[str]):
+    config = load_config(
+        "coco/ae_hourglass.yaml",
+        ["backbone.stacks=2", "backbone.width=8", "backbone.growth=4", "input.size=[128,128]", *settings],
+    )
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            model = build_model(config.backbone, config.head, config.skeleton, config.input)
+        batch = fake_batch(128, people=5)
+        with Watch() as watch:
+            terms = TrainStep(model, precision="bf16")(batch)
+        assert terms["loss"].device.type == "cuda"
+        assert watch.waits == []
+        with Watch() as watch:  # the watch sees what it looks for
+            torch.tensor([1.0, 2.0]).to("cuda")
+        assert watch.waits
