@@ -1,5 +1,5 @@
-"""A training step never waits for a GPU: on fake CUDA tensors no operation brings a value to the host or copies
-one from it."""
+"""A training step never waits for a GPU: on fake CUDA tensors no operation brings a value to the host
+or copies one from it."""
 
 from __future__ import annotations
 
