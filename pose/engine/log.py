@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +26,7 @@ PACKAGES = (
     "pycocotools",
     "faster-coco-eval",
 )
+LINE_SECONDS = 30.0
 
 
 class RunLog:
@@ -43,6 +45,11 @@ class RunLog:
         self.bar = tqdm(
             total=total_steps, initial=step, unit="step", dynamic_ncols=True, disable=None if bar else True
         )
+        self.lines = (
+            bar and self.bar.disable
+        )  # no terminal, but a file or a batch system's log: lines at times
+        self.step, self.first, self.total = step, step, total_steps
+        self.start = self.last_line = time.monotonic()
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """One line of `log.jsonl`, and the same values under fixed names in TensorBoard."""
@@ -64,9 +71,17 @@ class RunLog:
         self.bar.write(text, file=sys.stderr)
 
     def advance(self, steps: int, postfix: Mapping[str, str] | None = None) -> None:
-        if postfix is not None:
-            self.bar.set_postfix(postfix, refresh=False)
+        self.step += steps
         self.bar.update(steps)
+        if postfix is None:
+            return
+        self.bar.set_postfix(postfix, refresh=False)
+        now = time.monotonic()
+        if self.lines and now - self.last_line > LINE_SECONDS and self.step > self.first:
+            self.last_line = now
+            left = (self.total - self.step) * (now - self.start) / (self.step - self.first)
+            values = ", ".join(f"{name} {value}" for name, value in postfix.items())
+            self.say(f"step {self.step}/{self.total}: {values}, {tqdm.format_interval(left)} left")
 
     def close(self) -> None:
         self.bar.close()
