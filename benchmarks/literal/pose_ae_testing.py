@@ -206,18 +206,19 @@ def adjust(heatmap: np.ndarray, x: int, y: int) -> tuple[float, float]:
 def refine(person: Person, det: np.ndarray, tag: np.ndarray) -> np.ndarray:
     """det (K, h, w), tag (K, h, w, T) -> keypoints (K, 3): x, y in cells (sub-pixel) and heat.  Each
     keypoint that grouping missed is looked for where heat - round(Euclidean tag distance) is highest and
-    taken if its heat is above 0; else its row stays 0."""
+    taken if its heat is above 0; else its row stays 0.  As in the original, the search is made for every
+    keypoint, and only what was missing is kept."""
     keypoints = found_keypoints(person, det)
     own_tags = []
     for k in np.flatnonzero(person.found):
         x, y = person.cells[k]
         own_tags.append(tag[k, y, x].astype(np.float64))
     mean_tag = np.mean(own_tags, axis=0)
-    for k in np.flatnonzero(~person.found):
+    for k in range(det.shape[0]):
         distance = np.sqrt(((tag[k] - mean_tag) ** 2).sum(axis=2))
         merit = det[k] - np.round(distance)
         y, x = divmod(int(merit.argmax()), det.shape[2])
-        if det[k, y, x] > 0:
+        if not person.found[k] and det[k, y, x] > 0:
             keypoints[k] = (*adjust(det[k], x, y), det[k, y, x])
     return keypoints
 

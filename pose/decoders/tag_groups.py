@@ -26,10 +26,8 @@ from pose.structures import People
 
 NO_PERSON = 1e10  # the cost of a candidate that no person takes, where the matcher needs a square matrix
 CELLS_AT_ONCE = 1 << 24  # of one full search on an accelerator: 128 MiB per intermediate map
-# The pruned search looks at these shares of a map's cells, the hottest ones, before it takes all; the
-# first look pays only where it serves MANY_ROWS.
-HOT_SHARES = (1 / 64, 1 / 16, 1 / 8)
-MANY_ROWS = 6
+# The pruned search looks at these shares of a map's cells, the hottest ones, before it takes all.
+HOT_SHARES = (1 / 24, 1 / 12, 1 / 4)
 SAMPLE_STEP = 61  # every so many cells the heat is read to tell which level such a share lies above
 ROUNDS_TO_ZERO = np.nextafter(0.25, 1)  # the greatest float64 whose square root rounds to 0
 
@@ -335,7 +333,7 @@ def _search_hottest(
     """
     index = np.full(len(mean), -1)
     rows = np.arange(len(mean))
-    for level in levels[len(rows) < MANY_ROWS :]:
+    for level in levels:
         cells = (heat > np.float32(level)).nonzero()[0]
         if not len(cells):
             continue
