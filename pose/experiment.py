@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 from collections.abc import Sequence
@@ -74,7 +75,8 @@ def find_config(name: str | Path) -> Path:
     known = [str(Path("configs") / p.relative_to(folder)) for p in sorted(folder.rglob("*.yaml"))]
     known = [file for file in known if "/_" not in file]
     hint = nearest(str(name), known)
-    raise UserError(f"no config file {name}{hint} (the project's: {', '.join(known)})")
+    more = f" and {len(known) - 12} more" if len(known) > 12 else ""
+    raise UserError(f"no config file {name}{hint} (there are {', '.join(known[:12])}{more})")
 
 
 def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -103,7 +105,20 @@ def _skeleton_of_annotations(data: dict[str, Any], merged: Merged) -> dict[str, 
     plain = Merged()
     plain.origin = merged.origin
     plain.data = {k: v for k, v in data.items() if k != "skeleton"}
-    return to_dict(resolve_skeleton(cfg.validate(DataSettings, plain)))
+    skeleton = resolve_skeleton(cfg.validate(DataSettings, plain))
+    if not skeleton.has_default_sigmas:
+        return to_dict(skeleton)
+    for file in sorted((config_folder() / "_skeletons").glob("*.yaml")):
+        known = cfg.read_yaml(file)
+        if (
+            tuple(known["keypoints"]) == skeleton.keypoints
+        ):  # COCO's file lists names and limbs, but no sigmas
+            return known
+    logging.getLogger("pose").warning(
+        "the annotations give no sigmas, so AP uses %g for every keypoint; a skeleton file can say others",
+        skeleton.sigmas[0],
+    )
+    return to_dict(skeleton)
 
 
 def _skeleton_file(name: str, beside: Path) -> Path:

@@ -45,6 +45,13 @@ class TrainingData:
     def pass_length(self) -> int:
         return len(self.stream)
 
+    @property
+    def summary(self) -> str:
+        """What a pass over the data holds."""
+        people, without = len(self.stream.positive), self.stream.num_negative
+        unused = len(self.dataset) - people - without
+        return f"{people} pictures with people and {without} without per pass ({unused} not used)"
+
     def loader(self, start_step: int, batch_size: int, group: Processes) -> Iterable[Loaded]:
         """This process's share of every global batch of `batch_size`, from `start_step` on."""
         return train_loader(

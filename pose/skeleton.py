@@ -114,6 +114,11 @@ class Skeleton:
                     problems.append(f"limb {a}-{b} has no mirror image among the limbs")
         return problems
 
+    @property
+    def has_default_sigmas(self) -> bool:
+        """Whether nothing is known of how exactly each keypoint can be found."""
+        return set(self.sigmas) == {DEFAULT_SIGMA}
+
     @cached_property
     def flip_index(self) -> tuple[int, ...]:
         """Permutation of K: keypoint k of a mirrored picture is keypoint flip_index[k]."""

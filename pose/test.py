@@ -61,6 +61,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--save-pictures", type=int, default=0, metavar="N", help="draw the people of N pictures"
     )
+    parser.add_argument("--tag", help="goes into the names of the files, to keep what other settings gave")
     parser.add_argument("--backend", choices=["fast", "pycocotools"], default="fast", help="who computes AP")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     parser.add_argument(
@@ -143,7 +144,11 @@ class Report:
 
     def write(self, people: dict[int, People], outcome: Outcome) -> None:
         options, experiment = self.options, self.experiment
-        stem = f"{options.mode}-images" if options.images else options.mode
+        parts = [options.mode, "images" if options.images else "", options.tag or ""]
+        parts += [
+            f"limit{options.limit}" if options.limit else ""
+        ]  # a quick look leaves the whole test alone
+        stem = "-".join(part for part in parts if part)
         results = experiment.path(f"results-{stem}.json")
         entries = records(people, 1 if options.images else coco.keypoint_category(self.annotations))
         coco.write_results(results, entries)
@@ -177,7 +182,12 @@ class Report:
             "scales": ", ".join(f"{scale:g}" for scale in getattr(config.test, mode)),
             "images": f"{len(self.images)} of {chosen} ({subset}, with and without people)",
             "precision": resolve_precision(config.test.precision, self.device),
+            "sigmas": self._sigmas(),
         }
+
+    def _sigmas(self) -> str:
+        skeleton = self.experiment.config.skeleton
+        return f"{skeleton.sigmas[0]:g} for all" if skeleton.has_default_sigmas else skeleton.name
 
     def _score(self, people: dict[int, People], outcome: Outcome, stem: str) -> None:
         config = self.experiment.config

@@ -181,7 +181,7 @@ def announce(
     print(
         f"{experiment.folder}: {start} of {trainer.total_steps}; "
         f"{config.backbone.name} + {config.head.name}, "
-        f"{parameters / 1e6:.2f} M parameters; {data.pass_length} pictures per pass; batch "
+        f"{parameters / 1e6:.2f} M parameters; {data.summary}; batch "
         f"{config.train.batch_size} on {where}, {precision}",
         file=sys.stderr,
     )

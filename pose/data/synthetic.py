@@ -885,7 +885,7 @@ def synthesize(root: Path, cfg: SyntheticConfig, processes: int | None = None, p
     Raises `UserError` when `root` already holds something."""
     root = Path(root)
     if _occupied(root):
-        raise UserError(f"{root} already holds something: remove it or choose another --root")
+        raise UserError(f"{root} already holds something: remove it or choose another folder")
     folder = root.with_name(root.name + ".partial")
     if folder.exists():
         shutil.rmtree(folder)  # left by a run that was stopped
@@ -921,6 +921,10 @@ def ensure(root: Path, cfg: SyntheticConfig, processes: int | None = None, progr
             found = None
         if found == _stamp(cfg):
             return False
-        raise UserError(f"{root} holds drawn data with other settings: remove it or choose another --root")
+        drawn = found.get("config", found) if isinstance(found, dict) else found
+        raise UserError(
+            f"{root} holds drawn data with other settings ({drawn}): delete it, choose another folder (--root "
+            "of synthesize, data.root of a config), or ask for the same (data.synthetic.train=..., ...)"
+        )
     synthesize(root, cfg, processes, progress)
     return True

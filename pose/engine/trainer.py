@@ -460,7 +460,7 @@ class Trainer:
             values = self.validate(model, self.progress.step, self.log)  # type: ignore[arg-type]
         self.model.train()
         self.progress.validated = self.progress.step
-        better = values["AP"] > self.progress.best_ap
+        better = values["AP"] >= self.progress.best_ap  # of equal ones the later
         if better:
             self.progress.best_ap, self.progress.best_step = values["AP"], self.progress.step
         if self.log:

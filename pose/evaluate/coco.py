@@ -415,7 +415,7 @@ def _check_sigmas(sigmas: Sequence[float] | None, num_keypoints: int) -> np.ndar
         if num_keypoints != len(COCO_SIGMAS):
             raise UserError(
                 f"the ground truth has {num_keypoints} keypoints per person, COCO's sigmas are for "
-                f"{len(COCO_SIGMAS)}: give one sigma per keypoint (the skeleton's `sigmas`)"
+                f"{len(COCO_SIGMAS)}: give one sigma per keypoint (the skeleton's `sigmas`; --sigmas FILE)"
             )
         sigmas = COCO_SIGMAS
     if len(sigmas) != num_keypoints:

@@ -142,8 +142,8 @@ def test_a_limit_takes_a_fixed_subset(at_work, seeing, capsys):
     for _ in range(2):
         assert run("-c", "tiny", "--limit", "3") == 0
         assert "3 of dots.json (a fixed random subset" in capsys.readouterr().out
-        chosen.append({record["image_id"] for record in written(at_work, "results-single.json")})
-        assert written(at_work, "metrics-single.json")["num_images"] == 3
+        chosen.append({record["image_id"] for record in written(at_work, "results-single-limit3.json")})
+        assert written(at_work, "metrics-single-limit3.json")["num_images"] == 3
     assert chosen[0] == chosen[1] and len(chosen[0]) == 3
 
 
