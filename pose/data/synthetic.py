@@ -923,7 +923,7 @@ def ensure(root: Path, cfg: SyntheticConfig, processes: int | None = None, progr
             return False
         drawn = found.get("config", found) if isinstance(found, dict) else found
         raise UserError(
-            f"{root} holds drawn data with other settings ({drawn}): delete it, choose another folder (--root "
+            f"{root} holds drawn data with other settings ({drawn}): delete it, take another folder (--root "
             "of synthesize, data.root of a config), or ask for the same (data.synthetic.train=..., ...)"
         )
     synthesize(root, cfg, processes, progress)
