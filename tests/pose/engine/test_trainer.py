@@ -358,7 +358,7 @@ def test_save_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_best_checkpoint_is_the_one_with_the_highest_ap(tmp_path: Path) -> None:
     loaded = batches(8)
-    aps = iter([0.1, 0.4, 0.3, 0.4])  # an equal one is not better
+    aps = iter([0.4, 0.4, 0.3, 0.2])  # of equal ones the later: it has trained longer
     seen = []
 
     def validate(model: nn.Module, step: int, log: Any) -> dict[str, float]:
@@ -376,7 +376,7 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_ap(tmp_path: Path) -> N
     assert checkpoint.load(tmp_path / "epoch-0003.pt")["progress"]["step"] == 6
     last = checkpoint.load(tmp_path / "last.pt")["progress"]
     assert (last["step"], last["validated"], last["best_ap"], last["best_step"]) == (8, 8, 0.4, 4)
-    assert [record["AP"] for record in lines(tmp_path, "validation")] == [0.1, 0.4, 0.3, 0.4]
+    assert [record["AP"] for record in lines(tmp_path, "validation")] == [0.4, 0.4, 0.3, 0.2]
 
 
 def test_the_last_epoch_is_validated_whatever_the_distance(tmp_path: Path) -> None:
