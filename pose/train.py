@@ -21,7 +21,8 @@ import torch
 
 from pose import checkpoint
 from pose.engine.distributed import Processes, processes, wrap
-from pose.engine.trainer import Interrupted, Trainer, TrainSettings, seed_everything
+from pose.engine.signals import Interrupted
+from pose.engine.trainer import Trainer, TrainSettings, seed_everything
 from pose.errors import UserError, user_facing
 from pose.experiment import (
     DEFAULT_CONFIG,

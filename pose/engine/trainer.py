@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +31,7 @@ from pose.engine.optim import (
     continue_at,
     keep_settings,
 )
+from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
 from pose.errors import ToldElsewhere, UserError
 from pose.model import TrainStep
 from pose.structures import Batch
@@ -77,14 +76,6 @@ class TrainSettings(OptimSettings):
     """Steps between lines of the log (the only moments at which the loop waits for a GPU)."""
     max_nonfinite: int = Field(10, ge=1)
     """Steps in a row without a finite loss after which the run stops."""
-
-
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM, after everything was saved."""
-
-    def __init__(self, number: int) -> None:
-        self.code = 128 + number
-        super().__init__(signal.Signals(number).name)
 
 
 @dataclass
@@ -156,8 +147,6 @@ class Trainer:
         steps_per_epoch: int,
         folder: Path,
         validate: Callable[[nn.Module, int, RunLog], dict[str, float]] | None = None,
-        meta: Mapping[str, Any] | None = None,
-        say: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings
         self.group = group
@@ -168,7 +157,6 @@ class Trainer:
         self.total_steps = settings.epochs * steps_per_epoch
         self.folder = folder
         self.validate = validate
-        self.meta = dict(meta or {})
         self.progress = Progress()
         self.optimizer = build_optimizer(self.model.parameters(), settings)
         self.scheduler = build_scheduler(self.optimizer, settings, self.total_steps, steps_per_epoch)
@@ -188,7 +176,7 @@ class Trainer:
         self.saved_at = time.monotonic()
         self.agreement = Agreement()
         self.warned: set[str] = set()
-        self._say = say or (lambda text: print(text, file=sys.stderr))
+        self._say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
         self.log: RunLog | None = None
 
     # ------------------------------------------------------------------------------------------------ state
@@ -204,7 +192,6 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "progress": vars(self.progress).copy(),
             "rng": torch.get_rng_state(),
-            "meta": self.meta,
         }
 
     def load_state(self, state: Mapping[str, Any], where: Path) -> None:
@@ -510,41 +497,6 @@ def memory_gib(device: torch.device) -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-@contextmanager
-def catch_signals() -> Iterator[Callable[[], int]]:
-    """While active, the first Ctrl-C or SIGTERM is only noted (read it by calling the value); a second Ctrl-C
-    ends the process as usual."""
-    caught = [0]
-    before = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if caught[0] and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught[0] = number
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            before[number] = signal.signal(number, note)
-        except ValueError:  # not the main thread (a notebook's worker): no signals there
-            continue
-    try:
-        yield lambda: caught[0]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def signals_for_this_process_only() -> Iterator[None]:
-    """Processes that are started meanwhile never get SIGTERM, which torchrun and batch systems send to the
-    whole group: a loader worker that died of it would end the run before it is saved."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def seed_everything(seed: int) -> None:

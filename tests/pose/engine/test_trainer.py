@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pose import checkpoint
 from pose.engine import trainer as engine
-from pose.engine.trainer import Interrupted, Meter, Trainer
+from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
+from pose.engine.trainer import Meter, Trainer
 from pose.errors import UserError
 from pose.model import TrainStep
 from pose.structures import Batch
@@ -300,7 +301,7 @@ def test_a_step_reads_nothing_from_the_device(tmp_path: Path, precision: str) ->
 
 def test_signals_are_noted_and_given_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with engine.catch_signals() as stop:
+    with catch_signals() as stop:
         assert stop() == 0
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop() == signal.SIGTERM
@@ -313,8 +314,8 @@ def test_signals_are_noted_and_given_back() -> None:
 
 def test_processes_started_in_training_are_deaf_to_sigterm() -> None:
     """Loader workers: torchrun and batch systems send it to all, and it is the main process's to answer."""
-    with engine.catch_signals() as stop:
-        with engine.signals_for_this_process_only():
+    with catch_signals() as stop:
+        with signals_for_this_process_only():
             child = os.fork()
             if not child:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
