@@ -29,7 +29,7 @@ from pose.errors import UserError
 from pose.skeleton import Skeleton, from_coco_category
 
 FORMAT = 1  # raise it whenever the same JSON would give other arrays
-BOX_TO_AREA = 0.53  # a person covers about half of the box around it; used where a file gives no area
+BOX_TO_AREA = 0.53  # a person's share of its box, where a file gives no area; CrowdPose's figure
 ARRAYS = (
     "image_ids", "name_bytes", "name_offsets", "sizes", "person_offsets", "keypoints", "boxes", "areas",
     "ignore_bytes", "ignore_offsets",

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pose.data.annotations import BOX_TO_AREA
 from pose.errors import UserError
 
 Record = dict[str, Any]
@@ -33,7 +34,6 @@ MAX_PEOPLE = 20  # per image, best scores first: COCO's maxDets for keypoints
 COCO_SIGMAS = tuple(
     np.repeat([0.026, 0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089], [1] + [2] * 8).tolist()
 )
-BOX_TO_AREA = 0.53  # a person covers about half of the box; CrowdPose's evaluator uses this figure
 
 IGNORED = {
     "crowd": "crowd",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pose.evaluate.coco import COCO_SIGMAS
 from pose.experiment import load_config
 
 
@@ -22,7 +23,7 @@ def test_cocos_own_file_gets_cocos_sigmas(tmp_path: Path):
     """Its `categories` name keypoints and limbs, but AP must be COCO's."""
     coco = load_config("coco/ae_small.yaml").skeleton
     config = load_config("coco/ae_small.yaml", config_for(tmp_path, list(coco.keypoints)))
-    assert config.skeleton.sigmas == coco.sigmas
+    assert config.skeleton.sigmas == coco.sigmas == COCO_SIGMAS
     assert config.skeleton.grouping_order == coco.grouping_order
 
 
