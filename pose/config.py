@@ -1,7 +1,8 @@
 """YAML + `base:` + `key.sub=value` -> frozen, typed settings, with all errors reported at once.
 
 A file may name other files in `base:` (relative to itself); the child wins key by key, and a section whose
-`name` changes replaces the base's section, so that settings of one backbone never leak into another.
+`name` changes replaces the base's section, so that settings of one backbone never leak into another.  Where
+its `preset` changes, the base's values in it are dropped too, but not its name and the sections inside it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pose.errors import UserError
 from pose.registry import Registry, nearest
@@ -31,6 +32,20 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+class PresetSettings(Settings):
+    """Settings whose `preset` names a set of values for those that are not given."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        default = cls.model_fields["preset"].default
+        return {**cls.presets.get(str(data.get("preset", default)), {}), **data}
 
 
 S = TypeVar("S", bound=Settings)
@@ -140,6 +155,8 @@ class Merged:
                 and "name" in old
             )
             if isinstance(value, Mapping) and isinstance(old, dict) and not renamed:
+                if value.get("preset", old.get("preset")) != old.get("preset"):
+                    self._drop_values(old, here)
                 self._put(old, value, origin, here)
                 continue
             self.origin = {p: o for p, o in self.origin.items() if p[: len(here)] != here}
@@ -149,6 +166,11 @@ class Merged:
                 self._put(into[key], value, origin, here)
             else:
                 into[key] = copy.deepcopy(value)
+
+    def _drop_values(self, section: dict[str, Any], path: Path_) -> None:
+        for key in [k for k, v in section.items() if k != "name" and not isinstance(v, dict)]:
+            del section[key]
+            self.origin.pop((*path, key), None)
 
     def origin_of(self, path: Path_) -> str | None:
         while path and path not in self.origin:
@@ -186,8 +208,9 @@ def merge(path: Path | None, overrides: Iterable[str] = ()) -> Merged:
     if path is not None:
         _put_file(merged, path, ())
     parsed = [(text, *parse_override(text)) for text in overrides]
-    # `backbone.name=other` first, so that it does not undo `backbone.width=8` on its left
-    parsed.sort(key=lambda one: (one[1][-1] != "name", len(one[1]) if one[1][-1] == "name" else 0))
+    # `backbone.name=other` and presets first, so that they do not undo `backbone.width=8` on their left
+    first = ("name", "preset")
+    parsed.sort(key=lambda one: (first.index(one[1][-1]), len(one[1])) if one[1][-1] in first else (2, 0))
     for text, keys, value in parsed:
         node: Any = merged.data
         for i, key in enumerate(keys[:-1]):

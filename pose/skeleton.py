@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pose.errors import UserError
 from pose.registry import nearest
@@ -39,10 +39,23 @@ def mirrored_name(name: str, names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
+class Derived:
+    """A keypoint that nobody annotates: the middle of others, labelled where all of them are.
+
+    It is visible (v = 2) where any of them or where all of them are, else occluded (v = 1).  `rounded`: to
+    whole pixels, halves to the even one, as rtpose does."""
+
+    middle_of: tuple[str, ...]
+    visible: Literal["any", "all"] = "any"
+    rounded: bool = False
+
+
+@dataclass(frozen=True)
 class Skeleton:
-    """keypoints: K names; limbs: pairs of names; sigmas: COCO fall-off per keypoint; grouping_order: the
-    order in which keypoints are grouped to people, most reliable first.  Indices and the mirror are
-    derived."""
+    """keypoints: K names; limbs: L pairs of names, from the first to the second; sigmas: COCO fall-off per
+    keypoint; grouping_order: the order in which keypoints are grouped to people, most reliable first;
+    limb_order: the same for limbs; derived: the keypoints that no annotation has.  Indices and the mirror are
+    worked out from the names."""
 
     name: str
     keypoints: tuple[str, ...]
@@ -50,12 +63,16 @@ class Skeleton:
     sigmas: tuple[float, ...] = ()
     grouping_order: tuple[str, ...] = ()
     mirror: Mapping[str, str] = field(default_factory=dict)
+    derived: Mapping[str, Derived] = field(default_factory=dict)
+    limb_order: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sigmas:
             object.__setattr__(self, "sigmas", (DEFAULT_SIGMA,) * len(self.keypoints))
         if not self.grouping_order:
             object.__setattr__(self, "grouping_order", self._breadth_first())
+        if not self.limb_order:
+            object.__setattr__(self, "limb_order", self._tree_first())
         problems = self._problems()
         if problems:
             raise UserError(f"skeleton {self.name!r}: " + "; ".join(problems))
@@ -73,6 +90,22 @@ class Skeleton:
                 queue += [b if a == name else a for a, b in self.limbs if name in (a, b)]
         return tuple(name for name in order if name in self.keypoints)
 
+    def _tree_first(self) -> tuple[tuple[str, str], ...]:
+        """Limbs along `grouping_order`: those that reach a new keypoint, then those between known ones."""
+        tree: list[tuple[str, str]] = []
+        reached: set[str] = set()
+        for root in self.grouping_order:
+            queue = [root] if root not in reached else []
+            reached.add(root)
+            for name in queue:  # it grows while it is walked
+                for a, b in self.limbs:
+                    other = {a: b, b: a}.get(name)
+                    if other is not None and other not in reached:
+                        reached.add(other)
+                        queue.append(other)
+                        tree.append((a, b))
+        return (*tree, *(limb for limb in self.limbs if limb not in tree))
+
     def _mirror_of(self, name: str) -> str:
         pairs = {**self.mirror, **{b: a for a, b in self.mirror.items()}}
         return pairs.get(name) or mirrored_name(name, self.keypoints)
@@ -88,6 +121,8 @@ class Skeleton:
         mentioned = [("limbs", n) for limb in self.limbs for n in limb]
         mentioned += [("grouping_order", n) for n in self.grouping_order]
         mentioned += [("mirror", n) for pair in self.mirror.items() for n in pair]
+        mentioned += [("limb_order", n) for limb in self.limb_order for n in limb]
+        mentioned += [("derived", n) for name, one in self.derived.items() for n in (name, *one.middle_of)]
         problems += [
             f"{where}: no keypoint {n!r}{nearest(n, names)}" for where, n in mentioned if n not in known
         ]
@@ -97,6 +132,11 @@ class Skeleton:
             problems.append("sigmas must be positive")
         if sorted(self.grouping_order) != sorted(names) and not problems:
             problems.append("grouping_order must name every keypoint once")
+        if sorted(self.limb_order) != sorted(self.limbs) and not problems:
+            problems.append("limb_order must list every limb once, written as in limbs")
+        for name, one in self.derived.items():
+            if not one.middle_of or set(one.middle_of) & set(self.derived):
+                problems.append(f"derived: {name!r} must be the middle of annotated keypoints")
         if problems:
             return problems
         limbs = {frozenset(limb) for limb in self.limbs}
@@ -132,6 +172,43 @@ class Skeleton:
     def grouping_index(self) -> tuple[int, ...]:
         return tuple(self.keypoints.index(name) for name in self.grouping_order)
 
+    @cached_property
+    def limb_order_index(self) -> tuple[int, ...]:
+        """Indices of `limb_order` into `limbs`."""
+        return tuple(self.limbs.index(limb) for limb in self.limb_order)
+
+    @cached_property
+    def limb_flip(self) -> tuple[tuple[int, bool], ...]:
+        """For each limb: which limb of a mirrored picture it is, and whether it runs the other way there."""
+        mirrored = [(self.flip_index[a], self.flip_index[b]) for a, b in self.limb_index]
+        return tuple(
+            (self.limb_index.index((a, b)), False)
+            if (a, b) in self.limb_index
+            else (self.limb_index.index((b, a)), True)
+            for a, b in mirrored
+        )
+
+    @cached_property
+    def tree_limbs(self) -> tuple[bool, ...]:
+        """For each limb: whether it joins what the limbs before it in `limb_order` do not join already."""
+        group = list(range(len(self.keypoints)))
+        joins = [False] * len(self.limbs)
+        for limb in self.limb_order_index:
+            a, b = (group[k] for k in self.limb_index[limb])
+            joins[limb] = a != b
+            group = [a if g == b else g for g in group]
+        return tuple(joins)
+
+    @cached_property
+    def annotated(self) -> tuple[str, ...]:
+        """The keypoints that annotations have, in the order of `keypoints`."""
+        return tuple(name for name in self.keypoints if name not in self.derived)
+
+    @cached_property
+    def annotated_index(self) -> tuple[int, ...]:
+        """Indices of `annotated` into `keypoints`."""
+        return tuple(self.keypoints.index(name) for name in self.annotated)
+
     def __len__(self) -> int:
         return len(self.keypoints)
 
@@ -152,6 +229,14 @@ def from_dict(data: Mapping[str, Any]) -> Skeleton:
         sigmas=tuple(float(s) for s in sigmas),
         grouping_order=tuple(data.get("grouping_order") or ()),
         mirror=dict(data.get("mirror") or {}),
+        derived={name: _derived(one) for name, one in (data.get("derived") or {}).items()},
+        limb_order=tuple((a, b) for a, b in data.get("limb_order") or ()),
+    )
+
+
+def _derived(data: Mapping[str, Any]) -> Derived:
+    return Derived(
+        tuple(data["middle_of"]), visible=data.get("visible", "any"), rounded=data.get("rounded", False)
     )
 
 
@@ -165,11 +250,26 @@ def _check_types(data: Mapping[str, Any]) -> None:
             isinstance(v, (int, float)) and not isinstance(v, bool) for v in value
         )
 
-    limbs, sigmas, mirror = data.get("limbs") or (), data.get("sigmas") or (), data.get("mirror") or {}
+    def pairs(value: Any) -> bool:
+        return isinstance(value, Sequence) and all(texts(limb) and len(limb) == 2 for limb in value)
+
+    def middles(value: Any) -> bool:
+        return isinstance(value, Mapping) and all(
+            isinstance(one, Mapping)
+            and texts(one.get("middle_of"))
+            and one.get("visible", "any") in ("any", "all")
+            and isinstance(one.get("rounded", False), bool)
+            and not set(one) - {"middle_of", "visible", "rounded"}
+            for one in value.values()
+        )
+
+    sigmas, mirror = data.get("sigmas") or (), data.get("mirror") or {}
     wanted = {
         "keypoints: expected a list of names": texts(data.get("keypoints")),
-        "limbs: expected a list of pairs of names": isinstance(limbs, Sequence)
-        and all(texts(limb) and len(limb) == 2 for limb in limbs),
+        "limbs: expected a list of pairs of names": pairs(data.get("limbs") or ()),
+        "limb_order: expected a list of pairs of names": pairs(data.get("limb_order") or ()),
+        "derived: expected {name: {middle_of: [names], visible: any or all, rounded: true or false}}":
+            middles(data.get("derived") or {}),
         "sigmas: expected numbers, as a list or by name": isinstance(sigmas, (Sequence, Mapping))
         and numbers(sigmas.values() if isinstance(sigmas, Mapping) else sigmas),
         "grouping_order: expected a list of names": texts(data.get("grouping_order") or ()),
@@ -221,4 +321,9 @@ def to_dict(skeleton: Skeleton) -> dict[str, Any]:
         "sigmas": list(skeleton.sigmas),
         "grouping_order": list(skeleton.grouping_order),
         "mirror": dict(skeleton.mirror),
+        "derived": {
+            name: {"middle_of": list(one.middle_of), "visible": one.visible, "rounded": one.rounded}
+            for name, one in skeleton.derived.items()
+        },
+        "limb_order": [list(limb) for limb in skeleton.limb_order],
     }

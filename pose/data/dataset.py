@@ -35,6 +35,17 @@ class SetSettings(Settings):
     """Folder of the pictures."""
 
 
+class DerivedSettings(Settings):
+    """A keypoint that no annotation has: the middle of others, labelled where all of them are."""
+
+    middle_of: tuple[str, ...]
+    """Names of annotated keypoints."""
+    visible: Literal["any", "all"] = "any"
+    """Visible where any of them or where all of them are, else occluded."""
+    rounded: bool = False
+    """To whole pixels, halves to the even one, as rtpose does."""
+
+
 class SkeletonSettings(Settings):
     """The keypoints of the data set, as in `configs/_skeletons/`."""
 
@@ -50,6 +61,10 @@ class SkeletonSettings(Settings):
     """Order in which keypoints are grouped to people; empty: along the limbs from the first keypoint."""
     mirror: dict[str, str] = {}
     """Mirror partners where the names do not tell."""
+    derived: dict[str, DerivedSettings] = {}
+    """Keypoints that the annotations do not have, worked out from others."""
+    limb_order: tuple[tuple[str, str], ...] = ()
+    """Order in which limbs join keypoints to people; empty: along `grouping_order`."""
 
     @model_validator(mode="after")
     def _check(self) -> SkeletonSettings:
