@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from pose.errors import UserError
 from pose.registry import Registry, nearest
@@ -39,20 +39,21 @@ class PresetSettings(Settings):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        default = cls.model_fields["preset"].default
-        return {**cls.presets.get(str(data.get("preset", default)), {}), **data}
+    @model_validator(mode="after")
+    def _fill(self) -> PresetSettings:
+        # not before: what a validator hands on is no longer JSON, in which a list stands for a tuple
+        for key, value in self.presets[self.preset].items():  # type: ignore[attr-defined]
+            if key not in self.model_fields_set:
+                self.__dict__[key] = value  # frozen for everybody else
+        return self
 
 
 S = TypeVar("S", bound=Settings)
 
 
-def component_settings(registry: Registry) -> Any:
-    """The type of a section that names a component: the union of the config classes in `registry`.
+def component_settings(registry: Registry, default: str | None = None) -> Any:
+    """The type of a section that names a component: the union of the config classes in `registry`.  A section
+    without a name is that of `default`.
 
     Every component's config class has a field `name: Literal["its_name"]`."""
     classes: tuple[type[Settings], ...] = tuple(registry[name].config for name in registry.names())
@@ -61,7 +62,16 @@ def component_settings(registry: Registry) -> Any:
             raise ValueError(f"{cls.__name__}.name must be Literal[{name!r}]")
     if len(classes) == 1:
         return classes[0]
-    return Annotated[Union[classes], Field(discriminator="name")]  # noqa: UP007 -- built from a tuple
+    if default is None:
+        return Annotated[Union[classes], Field(discriminator="name")]  # noqa: UP007 -- built from a tuple
+    tagged = tuple(Annotated[cls, Tag(name)] for name, cls in zip(registry.names(), classes, strict=True))
+
+    def name_of(section: Any) -> str | None:
+        if isinstance(section, Mapping):
+            return str(section.get("name", default))
+        return getattr(section, "name", None)
+
+    return Annotated[Union[tagged], Discriminator(name_of)]  # noqa: UP007
 
 
 # --------------------------------------------------------------------------------------------- reading YAML

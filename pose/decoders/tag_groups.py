@@ -91,6 +91,8 @@ class TagGroups:
     """Decodes a batch.  Cells with NaN heat are no peaks and their tags are never read; peaks with a tag that
     is not finite are left out."""
 
+    needs = ("heatmap", "tag")
+
     def __init__(
         self, settings: TagGroupsSettings, skeleton: Skeleton, pixel_center: float = geometry.PIXEL_CENTER
     ) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pose.errors import UserError
+from pose.registry import DECODERS
+from pose.skeleton import Skeleton
 from pose.structures import Batch, Fields, FieldSpec, People
 
 
@@ -43,3 +46,16 @@ class Head(nn.Module, ABC):
     def warnings(self, terms: dict[str, float]) -> list[str]:
         """Sentences for the log when the loss terms of a stretch of training look like a known failure."""
         return []
+
+
+def build_decoder(
+    settings: Any, skeleton: Skeleton, pixel_center: float, head: str, fields: Sequence[str]
+) -> Any:
+    """The decoder of `settings`, if the fields that it needs are those of the head."""
+    missing = [name for name in DECODERS[settings.name].component.needs if name not in fields]
+    if missing:
+        raise UserError(
+            f"head.decoder: {settings.name!r} groups by {', '.join(missing)}, but the head {head!r} has "
+            f"{', '.join(fields)}; leave head.decoder.name out, or choose a decoder of this head"
+        )
+    return DECODERS.build(settings, skeleton, pixel_center)

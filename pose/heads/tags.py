@@ -12,8 +12,7 @@ from torch import Tensor
 
 from pose.config import Settings, component_settings
 from pose.decoders.tag_groups import TagGroupsSettings
-from pose.errors import UserError
-from pose.heads.base import Head
+from pose.heads.base import Head, build_decoder
 from pose.losses.heatmap import masked_mse
 from pose.losses.tags import tag_loss
 from pose.registry import DECODERS, HEADS
@@ -24,7 +23,7 @@ from pose.targets.heatmaps import cells, draw_heatmaps, flat_index, grid_mask
 if TYPE_CHECKING:
     DecoderSettings: TypeAlias = Any
 else:
-    DecoderSettings = component_settings(DECODERS)
+    DecoderSettings = component_settings(DECODERS, default="tag_groups")
 
 
 class TagsSettings(Settings):
@@ -76,10 +75,7 @@ class TagsHead(Head):
             # tags are comparable only within one pass over the picture, so passes stay side by side
             "tag": FieldSpec(num_keypoints * dim, tag_perm, (1.0,) * num_keypoints * dim, fuse="stack"),
         }
-        needs = getattr(DECODERS[cfg.decoder.name].component, "needs", ())
-        if set(needs) - set(self.fields):
-            raise UserError(f"head.decoder: {cfg.decoder.name!r} needs {', '.join(needs)}; 'tags' has others")
-        self.decoder = DECODERS.build(cfg.decoder, skeleton, pixel_center)
+        self.decoder = build_decoder(cfg.decoder, skeleton, pixel_center, cfg.name, [*self.fields])
 
     def targets(self, batch: Batch, stride: int) -> TagTargets:
         height, width = (side // stride for side in batch.loss_mask.shape[-2:])

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 import pytest
 from pydantic import Field, ValidationError
@@ -406,3 +406,46 @@ def test_text_at_random_never_crashes(write: Write) -> None:
         path = write("fuzz.yaml", "".join(text))
         with pytest.raises(UserError):
             config.load(ExperimentConfig, path)
+
+
+# ------------------------------------------------------------------------------------------------- presets
+
+
+class Recipe(config.PresetSettings):
+    presets: ClassVar = {"plain": {}, "strong": {"power": 9, "range": (7, 8)}}
+    name: Literal["recipe"] = "recipe"
+    preset: Literal["plain", "strong"] = "plain"
+    power: int = 1
+    range: tuple[int, int] = (1, 2)
+
+
+class Kitchen(config.Settings):
+    recipe: Recipe = Recipe()
+
+
+def kitchen(*steps: dict[str, Any]) -> Recipe:
+    merged = config.Merged()
+    for number, step in enumerate(steps):
+        merged.put({"recipe": step}, f"{number}.yaml")
+    return config.validate(Kitchen, merged).recipe
+
+
+def test_a_preset_fills_what_is_not_given() -> None:
+    assert kitchen({"preset": "strong"}) == Recipe(power=9, range=(7, 8), preset="strong")
+    assert kitchen({"preset": "strong", "range": [3, 4]}).range == (3, 4)
+    assert kitchen({"range": [3, 4]}).power == 1
+    with pytest.raises(UserError, match=r"recipe.preset: expected 'plain' or 'strong', got 'weak'"):
+        kitchen({"preset": "weak"})
+
+
+def test_another_preset_drops_the_values_of_the_base() -> None:
+    base = {"name": "recipe", "preset": "strong", "power": 5, "range": [5, 6]}
+    assert kitchen(base, {"preset": "plain"}) == Recipe()
+    assert kitchen(base, {"preset": "plain", "power": 3}) == Recipe(power=3)
+    assert kitchen(base, {"preset": "strong"}).power == 5
+    assert kitchen({"power": 5}, {"preset": "strong"}).power == 9
+
+
+def test_a_resolved_preset_reads_back_to_the_same() -> None:
+    strong = kitchen({"preset": "strong", "power": 2})
+    assert kitchen(config.to_plain(strong)) == strong and config.to_plain(strong)["range"] == [7, 8]
