@@ -6,14 +6,23 @@ h w grid cells (H / stride, W / stride) · N people found · M peaks · T test p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from pose.config import Settings
+
+# What the network takes: (R, G, B / 255 - mean) / std, then in channel_order
+NORMALIZATIONS: Mapping[str, Mapping[str, Any]] = {
+    "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "channel_order": "rgb"},
+    # B, G, R in 0 to 255, / 256 - 0.5: the weights that CMU trained with Caffe
+    "bgr_256": {"mean": (128 / 255,) * 3, "std": (256 / 255,) * 3, "channel_order": "bgr"},
+}
+Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class InputSettings(Settings):
@@ -21,6 +30,9 @@ class InputSettings(Settings):
 
     size: tuple[int, int] = (512, 512)
     """Height and width of the training input in pixels."""
+    normalization: Literal["custom", "imagenet", "bgr_256"] = "custom"
+    """What `mean`, `std` and `channel_order` are: custom = as given below, imagenet = torchvision's,
+    bgr_256 = blue, green, red / 256 - 0.5 (CMU's networks)."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Subtracted from R, G, B in [0, 1]."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -30,6 +42,22 @@ class InputSettings(Settings):
     pixel_center: float = 0.5
     """Where a pixel's centre lies relative to its integer coordinate: 0.5, or 0 for pose-ae-train's
     weights."""
+    pad_value: tuple[Byte, Byte, Byte] = (0, 0, 0)
+    """R, G, B (0 to 255) around the picture where it does not fill the input, in training and testing."""
+
+    @model_validator(mode="after")
+    def _named_normalization(self) -> InputSettings:
+        for key, value in NORMALIZATIONS.get(self.normalization, {}).items():
+            given = getattr(self, key)
+            if key not in self.model_fields_set:
+                object.__setattr__(self, key, value)  # frozen, but nobody has it yet
+            elif given != value:
+                what, wanted = (list(v) if isinstance(v, tuple) else v for v in (given, value))
+                raise ValueError(
+                    f"normalization {self.normalization!r} has {key} {wanted}, but {key} {what} is given; "
+                    f"leave {key} out or set normalization: custom"
+                )
+        return self
 
     @field_validator("size", "std")
     @classmethod

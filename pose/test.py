@@ -5,8 +5,9 @@
     python -m pose.test -c NAME --images DIR     people of a folder's pictures, without a score
 
 Reads exp/NAME/config.yaml; `test.*` and `head.decoder.*` may be set on the command line.  Writes
-results-MODE.json (COCO results) and metrics-MODE.json to the run folder.  All visible GPUs work; under
-torchrun, all processes.
+results-MODE.json (COCO results) and metrics-MODE.json to the run folder.  Results have the keypoints in the
+order of the annotation file, for a folder of pictures in that of data.skeleton; derived ones such as a neck
+are left out.  All visible GPUs work; under torchrun, all processes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -27,11 +29,13 @@ from pose.engine.distributed import Processes, processes
 from pose.errors import UserError, user_facing
 from pose.evaluate import coco
 from pose.evaluate.images import Orientation, Outcome, replicas
+from pose.evaluate.predict import TestSettings
 from pose.evaluate.validation import predict_set, records, score
 from pose.experiment import Experiment
+from pose.geometry import round_up
 from pose.model import resolve_precision
 from pose.sessions import draw_synthetic, drawn, load_model, test_workers, validation_set
-from pose.structures import People
+from pose.structures import InputSettings, People
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 CHANGEABLE = (
@@ -42,6 +46,7 @@ CHANGEABLE = (
     "data.workers=",
     "data.strict=",
     "data.year=",
+    "data.validation_people_only=",
 )
 
 
@@ -119,7 +124,8 @@ def test(options: argparse.Namespace, group: Processes) -> int:
     seconds = time.perf_counter() - start
     if group.main:
         print(speed(outcome, seconds, len(images)), file=sys.stderr)
-        Report(options, experiment, weights, images, group.device).write(people, outcome)
+        multiple = model.size_multiple
+        Report(options, experiment, weights, images, group.device, multiple).write(people, outcome)
     return 0
 
 
@@ -132,6 +138,16 @@ def speed(outcome: Outcome, seconds: float, count: int) -> str:
     )
 
 
+def resize_rule(settings: TestSettings, input: InputSettings, multiple: int) -> str:
+    """How a picture becomes a canvas at scale 1, for people; `multiple`: of the canvas's sides."""
+    size = settings.input_size or input.size
+    if settings.resize == "letterbox":
+        height, width = (round_up(side, multiple) for side in size)
+        return f"letterbox {width} x {height}"
+    name, side = ("short side", min(size)) if settings.resize == "short_side" else ("long side", max(size))
+    return f"{name} {side}, multiples of {multiple}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What a test leaves behind."""
@@ -141,6 +157,7 @@ class Report:
     weights: Path
     images: Sequence[tuple[int, Path]]
     device: torch.device
+    multiple: int  # of the canvases' sides
 
     def write(self, people: dict[int, People], outcome: Outcome) -> None:
         options, experiment = self.options, self.experiment
@@ -150,17 +167,18 @@ class Report:
         ]  # a quick look leaves the whole test alone
         stem = "-".join(part for part in parts if part)
         results = experiment.path(f"results-{stem}.json")
-        entries = records(people, 1 if options.images else coco.keypoint_category(self.annotations))
+        content = None if options.images else coco.read_annotations(self.annotations)
+        entries = records(people, experiment.config.skeleton, content)
         coco.write_results(results, entries)
         if options.images:
             names = {image_id: str(path) for image_id, path in self.images}
             coco.write_json(experiment.path(f"images-{stem}.json"), names)
             print(f"{len(entries)} people on {len(people)} pictures: {results}")
         else:
-            self._score(people, outcome, stem)
+            self._score(people, outcome, content, stem)
             print(f"results: {results}")
         if outcome.unreadable:
-            print(f"pictures that could not be read: {len(outcome.unreadable)}")
+            print(f"pictures skipped (unreadable or too small): {len(outcome.unreadable)}")
         if options.save_pictures:
             self._draw(people, experiment.path(f"pictures-{stem}.png"))
 
@@ -174,13 +192,15 @@ class Report:
         if config.data.validation_ids:
             chosen += f", ids of {Path(config.data.validation_ids).name}"
         subset = "a fixed random subset" if self.options.limit else "all"
+        whom = "only those with people" if config.data.validation_people_only else "with and without people"
         return {
             "run": self.experiment.folder.name,
             "weights": self.weights.name,
             "mode": mode,
             "flip": "on" if config.test.flip else "off",
             "scales": ", ".join(f"{scale:g}" for scale in getattr(config.test, mode)),
-            "images": f"{len(self.images)} of {chosen} ({subset}, with and without people)",
+            "resize": resize_rule(config.test, config.input, self.multiple),
+            "images": f"{len(self.images)} of {chosen} ({subset}, {whom})",
             "precision": resolve_precision(config.test.precision, self.device),
             "sigmas": self._sigmas(),
         }
@@ -189,11 +209,11 @@ class Report:
         skeleton = self.experiment.config.skeleton
         return f"{skeleton.sigmas[0]:g} for all" if skeleton.has_default_sigmas else skeleton.name
 
-    def _score(self, people: dict[int, People], outcome: Outcome, stem: str) -> None:
+    def _score(self, people: dict[int, People], outcome: Outcome, annotations: Any, stem: str) -> None:
         config = self.experiment.config
         scores = score(
             people,
-            self.annotations,
+            annotations,
             config.skeleton,
             [image_id for image_id, _ in self.images],
             self.options.backend,

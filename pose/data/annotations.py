@@ -28,7 +28,7 @@ from pycocotools import mask as coco_mask
 from pose.errors import UserError
 from pose.skeleton import Skeleton, from_coco_category
 
-FORMAT = 1  # raise it whenever the same JSON would give other arrays
+FORMAT = 2  # raise it whenever the same JSON would give other arrays
 BOX_TO_AREA = 0.53  # a person's share of its box, where a file gives no area; CrowdPose's figure
 ARRAYS = (
     "image_ids", "name_bytes", "name_offsets", "sizes", "person_offsets", "keypoints", "boxes", "areas",
@@ -111,7 +111,7 @@ class Annotations:
         self.image_ids = arrays["image_ids"]  # (N,) int64
         self.sizes = arrays["sizes"]  # (N, 2) int32: height, width
         self._people = arrays["person_offsets"]  # (N + 1,) int64 into the three below
-        self._keypoints = arrays["keypoints"]  # (people, K, 3) float32: x, y, v
+        self._keypoints = arrays["keypoints"]  # (people, K, 3) float32: x, y, v in the skeleton's order
         self._boxes = arrays["boxes"]  # (people, 4) float32: x, y, width, height
         self._areas = arrays["areas"]  # (people,) float32, pixels squared
 
@@ -140,7 +140,7 @@ class Annotations:
         return height, width
 
     def keypoints(self, index: int) -> np.ndarray:
-        """(P, K, 3) float32, read-only: x, y, v of the image's people."""
+        """(P, K, 3) float32, read-only: x, y, v of the image's people, derived keypoints too."""
         return self._keypoints[self._people[index] : self._people[index + 1]]
 
     def boxes(self, index: int) -> np.ndarray:
@@ -190,6 +190,32 @@ def read_skeleton(path: Path) -> Skeleton:
     return from_coco_category(category)
 
 
+def file_places(data: Mapping[str, Any], skeleton: Skeleton, source: Path | str) -> tuple[int, ...]:
+    """The place in the keypoint lists of a COCO file of each of `skeleton.annotated`; `data` is the content
+    of the file, `source` its name for messages.
+
+    Keypoints are known by their names, whatever their order.  As many other names are taken to be the same
+    keypoints in the same order, but only for a skeleton without derived keypoints, and where no name that
+    both have stands in another place.  Raises `UserError` for any other names."""
+    category = _person_category(data, source)
+    own = skeleton.annotated
+    if category is None:
+        if skeleton.derived:
+            raise UserError(
+                f"{source}: no category lists the names of the keypoints, without which "
+                f"{', '.join(skeleton.derived)} of the skeleton {skeleton.name!r} cannot be worked out; "
+                "give the file the `categories` of the training annotations"
+            )
+        return tuple(range(len(own)))
+    names = _names(category, source)
+    if sorted(names) == sorted(own):
+        return tuple(names.index(name) for name in own)
+    moved = any(names.index(name) != i for i, name in enumerate(own) if name in names)
+    if len(names) == len(own) and not skeleton.derived and not moved:
+        return tuple(range(len(own)))
+    raise UserError(_other_names(category, names, skeleton, source))
+
+
 # ----------------------------------------------------------------------------------------- reading the JSON
 
 
@@ -217,14 +243,14 @@ def _read_json(path: Path, raw: bytes) -> dict[str, Any]:
     return data
 
 
-def _list(data: Mapping[str, Any], key: str, path: Path) -> list[Any]:
+def _list(data: Mapping[str, Any], key: str, path: Path | str) -> list[Any]:
     value = data.get(key)
     if not isinstance(value, list | None):
         raise UserError(f"{path}: {key!r} must be a list, got a {type(value).__name__}")
     return value or []
 
 
-def _person_category(data: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
+def _person_category(data: Mapping[str, Any], path: Path | str) -> dict[str, Any] | None:
     """The one category that lists keypoints."""
     categories = [c for c in _list(data, "categories", path) if isinstance(c, dict) and c.get("keypoints")]
     if len(categories) > 1:
@@ -233,22 +259,37 @@ def _person_category(data: Mapping[str, Any], path: Path) -> dict[str, Any] | No
     return categories[0] if categories else None
 
 
-def _check_names(category: Mapping[str, Any], skeleton: Skeleton, path: Path) -> None:
-    names = [str(name) for name in category["keypoints"]]
-    own = list(skeleton.keypoints)
-    if names == own:
+def _names(category: Mapping[str, Any], source: Path | str) -> list[str]:
+    names = category["keypoints"]
+    if not isinstance(names, list):
+        raise UserError(f"{source}: category {category.get('name')!r}: keypoints must be a list of names")
+    return [str(name) for name in names]
+
+
+def _other_names(
+    category: Mapping[str, Any], names: Sequence[str], skeleton: Skeleton, source: Path | str
+) -> str:
+    """The sentence about keypoints that cannot be matched."""
+    own = skeleton.annotated
+    reordered = len(names) == len(own) and not skeleton.derived
+    what = "some other keypoints, and the rest in another order," if reordered else "other keypoints"
+    derived = f"; {', '.join(skeleton.derived)} can be worked out from these names only"
+    return (
+        f"{source}: its category {category.get('name')!r} has {what} than the skeleton {skeleton.name!r} "
+        f"({len(names)}: {', '.join(names[:4])}, ...; skeleton {len(own)}: {', '.join(own[:4])}, ..."
+        f"{derived if skeleton.derived else ''}); set data.skeleton to the skeleton of this file"
+    )
+
+
+def _tell_other_names(category: Mapping[str, Any], skeleton: Skeleton, path: Path) -> None:
+    """Warn of names that are matched by their place."""
+    names = _names(category, path)
+    if sorted(names) == sorted(skeleton.annotated):
         return
-    if len(names) != len(own) or sorted(names) == sorted(own):
-        what = "other keypoints" if len(names) != len(own) else "the same keypoints in another order"
-        raise UserError(
-            f"{path}: its category {category.get('name')!r} has {what} than the skeleton {skeleton.name!r} "
-            f"({len(names)}: {', '.join(names[:4])}, ...; skeleton {len(own)}: {', '.join(own[:4])}, ...); "
-            "set data.skeleton to the skeleton of this file"
-        )
-    other = next(i for i, name in enumerate(names) if name != own[i])
+    k = next(i for i, name in enumerate(names) if name != skeleton.keypoints[i])
     logger.warning(
         "%s: keypoint %d is called %r there and %r in the skeleton %r: taken to be the same",
-        path, other + 1, names[other], own[other], skeleton.name,
+        path, k + 1, names[k], skeleton.keypoints[k], skeleton.name,
     )  # fmt: skip
 
 
@@ -271,7 +312,7 @@ class _Image:
     id: int
     name: str
     size: tuple[int, int]
-    people: list[tuple[np.ndarray, list[float], float]]  # keypoints (K, 3), box, area
+    people: list[tuple[np.ndarray, list[float], float]]  # keypoints in the file's order (A, 3), box, area
     ignored: list[dict[str, Any]]  # run-length encodings
 
 
@@ -282,10 +323,11 @@ def _parse(
     images, dropped = _parse_images(_list(data, "images", path), findings)
     annotations = _list(data, "annotations", path)
     category = _person_category(data, path)
-    if category is not None:
-        _check_names(category, skeleton, path)
-    elif annotations:
+    if category is None and annotations:
         raise UserError(f"{path}: no category lists keypoints, so this is no keypoint file")
+    places = file_places(data, skeleton, path)
+    if category is not None:
+        _tell_other_names(category, skeleton, path)
     known = {image.id: image for image in images}
     for annotation in _of_category(annotations, category, findings):
         image = known.get(_image_id(annotation))
@@ -297,7 +339,8 @@ def _parse(
         findings.add("no images")
     elif not any(image.people for image in images):
         findings.add("no people")
-    return _flatten(images, len(skeleton)), findings.all()
+    keypoints = [person[0] for image in images for person in image.people]
+    return _flatten(images, _in_skeleton(keypoints, skeleton, places)), findings.all()
 
 
 def _whole(value: Any) -> int | None:
@@ -387,18 +430,18 @@ def _add(annotation: Mapping[str, Any], image: _Image, skeleton: Skeleton, findi
 def _parse_keypoints(
     annotation: Mapping[str, Any], image: _Image, skeleton: Skeleton, findings: _Findings
 ) -> np.ndarray | None:
-    """(K, 3) float32 with v in {0, 1, 2}, coordinates of keypoints that are not labelled set to 0; None for a
-    list that does not fit."""
-    values, k = annotation["keypoints"], len(skeleton)
+    """(A, 3) float64, the annotated keypoints in the order of the file, v in {0, 1, 2}, coordinates of those
+    that are not labelled set to 0; None for a list that does not fit."""
+    values, k = annotation["keypoints"], len(skeleton.annotated)
     where = f"{_name(annotation)} in {image.name}"
     if not isinstance(values, list) or len(values) != 3 * k:
         length = f"{len(values)} numbers" if isinstance(values, list) else f"a {type(values).__name__}"
         findings.add("keypoint length", f"{where} has {length}, {skeleton.name!r} needs {3 * k}")
         return None
     try:
-        keypoints = np.array(values, np.float32).reshape(k, 3)
+        keypoints = np.array(values, np.float64).reshape(k, 3)
     except (TypeError, ValueError, OverflowError):
-        keypoints = np.array([v if _is_number(v) else math.nan for v in values], np.float32).reshape(k, 3)
+        keypoints = np.array([v if _is_number(v) else math.nan for v in values], np.float64).reshape(k, 3)
     finite = (np.abs(keypoints) < LARGEST).all(1)
     valid = np.isin(keypoints[:, 2], (0, 1, 2))
     if not finite.all():
@@ -424,7 +467,26 @@ def _box_around(keypoints: np.ndarray) -> list[float]:
     return [float(v) for v in (*low, *np.maximum(high - low, 1))]
 
 
-def _flatten(images: Sequence[_Image], k: int) -> dict[str, np.ndarray]:
+def _in_skeleton(people: Sequence[np.ndarray], skeleton: Skeleton, places: Sequence[int]) -> np.ndarray:
+    """Keypoints (A, 3) of N people in the order of the file -> (N, K, 3) float32 in that of the skeleton,
+    with its derived keypoints.
+
+    The middle is taken in float64 and rounded before anything else happens to it, as rtpose does."""
+    given = np.array(people, np.float64).reshape(-1, len(places), 3)
+    keypoints = np.zeros((len(given), len(skeleton), 3))
+    keypoints[:, list(skeleton.annotated_index)] = given[:, list(places)]
+    for name, rule in skeleton.derived.items():
+        sources = keypoints[:, [skeleton.keypoints.index(source) for source in rule.middle_of]]
+        visibility = sources[..., 2]
+        middle = sources[..., :2].mean(1)
+        middle = np.rint(middle) if rule.rounded else middle  # halves to the even number
+        v = visibility.max(1) if rule.visible == "any" else visibility.min(1)
+        labelled = (visibility > 0).all(1, keepdims=True)
+        keypoints[:, skeleton.keypoints.index(name)] = np.where(labelled, np.column_stack([middle, v]), 0)
+    return keypoints.astype(np.float32)
+
+
+def _flatten(images: Sequence[_Image], keypoints: np.ndarray) -> dict[str, np.ndarray]:
     people = [person for image in images for person in image.people]
     names = [image.name.encode("utf-8", "surrogatepass") for image in images]
     ignored = [_merged(image.ignored) for image in images]
@@ -434,7 +496,7 @@ def _flatten(images: Sequence[_Image], k: int) -> dict[str, np.ndarray]:
         "name_offsets": _offsets([len(name) for name in names]),
         "sizes": np.array([image.size for image in images], np.int32).reshape(-1, 2),
         "person_offsets": _offsets([len(image.people) for image in images]),
-        "keypoints": np.array([keypoints for keypoints, _, _ in people], np.float32).reshape(-1, k, 3),
+        "keypoints": keypoints,
         "boxes": np.array([box for _, box, _ in people], np.float32).reshape(-1, 4),
         "areas": np.array([area for _, _, area in people], np.float32),
         "ignore_bytes": np.frombuffer(b"".join(ignored), np.uint8),
@@ -519,8 +581,9 @@ def _decode_counts(text: str) -> list[int] | None:
 def _through_cache(path: Path, skeleton: Skeleton) -> Annotations:
     roots = _cache_roots(path)
     digest, raw = _digest(path, roots)
-    names = json.dumps([FORMAT, *skeleton.keypoints])
-    key = hashlib.sha256(f"{digest} {names}".encode()).hexdigest()[:16]
+    rules = {name: asdict(rule) for name, rule in skeleton.derived.items()}
+    wanted = json.dumps([FORMAT, skeleton.keypoints, rules], sort_keys=True)
+    key = hashlib.sha256(f"{digest} {wanted}".encode()).hexdigest()[:16]
     for root in roots:
         found = _open(root / f"{path.stem}-{key}", path)
         if found is not None:

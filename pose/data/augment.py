@@ -20,9 +20,18 @@ from pose.config import Settings
 IDENTITY_COLOR = (0.0, 1.0, 0.0, 1.0)  # hue shift, saturation factor, brightness shift, contrast factor
 
 
+PERSON_HEIGHT = 0.6  # of the input's side: what the box of the chosen person becomes at `person_scale` 1
+PERSON_KEYPOINTS = 5  # labelled ones that a person must have to be chosen, and
+PERSON_AREA = 32.0**2  # its area in pixels of the picture
+
+
 class AugmentSettings(Settings):
     """Ranges of the random changes to a training picture."""
 
+    crop: Literal["image", "person"] = "image"
+    """What is cut out: image = a square round the middle of the picture, by `scale`, `scale_of`, `shift`;
+    person = one round a person drawn at random, by `person_scale`, `person_shift` (Cao et al., 2017), and as
+    for image where nobody has 5 labelled keypoints and 1024 pixels of area."""
     scale: tuple[float, float] = (0.75, 1.25)
     """Smallest and largest factor on the side of the square that is cut out: above 1 shrinks the picture."""
     scale_of: Literal["long", "short"] = "long"
@@ -31,6 +40,11 @@ class AugmentSettings(Settings):
     """Largest turn in degrees, either way."""
     shift: Annotated[float, Field(ge=0)] = 0.2
     """Largest move of the square per axis, either way, as a fraction of its side."""
+    person_scale: tuple[float, float] = (0.5, 1.1)
+    """Smallest and largest factor on 0.6 of the input's shorter side, which the height of the person's box
+    becomes: above 1 enlarges the picture."""
+    person_shift: Annotated[float, Field(ge=0)] = 40.0
+    """Largest distance of the person from the middle of the input per axis, in pixels of the input."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability of mirroring."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.2
@@ -42,11 +56,12 @@ class AugmentSettings(Settings):
     contrast: tuple[float, float] = (0.5, 1.5)
     """Smallest and largest factor on the distance of red, green and blue from their mean at each pixel."""
 
-    @field_validator("scale", "saturation", "contrast")
+    @field_validator("scale", "person_scale", "saturation", "contrast")
     @classmethod
     def _check_range(cls, value: tuple[float, float], info: object) -> tuple[float, float]:
         low, high = value
-        if not 0 <= low <= high or (getattr(info, "field_name", "") == "scale" and low == 0):
+        divides = getattr(info, "field_name", "") in ("scale", "person_scale")
+        if not 0 <= low <= high or (divides and low == 0):
             raise ValueError(f"expected the smaller factor first, both positive, got [{low}, {high}]")
         return value
 
@@ -90,6 +105,36 @@ def draw_affine(
         pixel_center=pixel_center,
     )  # fmt: skip
     return matrix, flip
+
+
+def draw_person_affine(
+    rng: np.random.Generator,
+    settings: AugmentSettings,
+    boxes: np.ndarray,
+    size: tuple[int, int],
+    output_size: tuple[int, int],
+    pixel_center: float = geometry.PIXEL_CENTER,
+) -> tuple[np.ndarray, bool]:
+    """As `draw_affine`, for a crop round one of the people with `boxes` (N, 4) x, y, width, height; N > 0.
+
+    The person is scaled, turned about the middle of its box, put near the middle of the input, and then
+    mirrored, as Cao, Simon, Wei, Sheikh: Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields
+    (CVPR 2017) trained."""
+    x, y, width, height = boxes[rng.integers(len(boxes))].tolist()
+    side = height / (PERSON_HEIGHT * rng.uniform(*settings.person_scale))
+    rotation = rng.uniform(-settings.rotation, settings.rotation)
+    dx, dy = rng.uniform(-settings.person_shift, settings.person_shift, 2)
+    flip = bool(rng.random() < settings.flip)
+    middle = (x + width / 2 - size[1] / 2, y + height / 2 - size[0] / 2)
+    centered = geometry.affine(
+        size=size, output_size=output_size, side=side, rotation=rotation, shift=middle,
+        pixel_center=pixel_center,
+    )  # fmt: skip
+    moved = geometry.affine(
+        size=output_size, output_size=output_size, side=min(output_size), shift=(dx, dy), flip=flip,
+        pixel_center=pixel_center,
+    )  # fmt: skip
+    return geometry.compose(centered, moved), flip
 
 
 def draw_color(rng: np.random.Generator, settings: AugmentSettings) -> np.ndarray:

@@ -17,7 +17,15 @@ from torch.utils.data import Dataset
 from pose import geometry
 from pose.config import Settings
 from pose.data.annotations import Annotations, load_annotations, read_skeleton
-from pose.data.augment import IDENTITY_COLOR, AugmentSettings, draw_affine, draw_color
+from pose.data.augment import (
+    IDENTITY_COLOR,
+    PERSON_AREA,
+    PERSON_KEYPOINTS,
+    AugmentSettings,
+    draw_affine,
+    draw_color,
+    draw_person_affine,
+)
 from pose.data.synthetic import SyntheticConfig
 from pose.errors import UserError
 from pose.skeleton import Skeleton, from_dict
@@ -52,7 +60,7 @@ class SkeletonSettings(Settings):
     name: str = "custom"
     """For messages."""
     keypoints: tuple[str, ...]
-    """Names in the order of the annotations; left and right are read from them."""
+    """Names, by which annotations are matched, whatever their order; left and right are read from them."""
     limbs: tuple[tuple[str, str], ...] = ()
     """Pairs of names that are joined."""
     sigmas: tuple[float, ...] | dict[str, float] = ()
@@ -121,6 +129,9 @@ class DataSettings(Settings):
     validation_ids: str | None = None
     """File (text or JSON) of image ids of the training annotations that make up the validation set instead of
     `val`, and are not trained on."""
+    validation_people_only: bool = False
+    """Validate and test on the pictures with labelled people only; what is found on the others then does not
+    count against AP."""
     strict: bool = False
     """Stop at anything wrong with the data instead of repairing, counting and going on."""
     workers: Annotated[int | None, Field(ge=0)] = None
@@ -217,12 +228,20 @@ def validation_images(
 ) -> list[tuple[int, Path]]:
     """(image id, path) of the validation set in the order of the file; with `limit` the same few each time.
 
-    Images without people belong to it: what is found there counts against the score."""
+    Images without people belong to it, unless the settings leave them out: what is found there counts against
+    the score."""
     files = set_files(settings, "val")
     annotations = load_annotations(files.annotations, skeleton, strict=settings.strict, cache=settings.cache)
     indices = np.arange(len(annotations))
     if settings.validation_ids is not None:
         indices = validation_indices(settings, annotations)
+    if settings.validation_people_only:
+        indices = np.intersect1d(indices, annotations.with_people())
+        if not len(indices):
+            raise UserError(
+                f"data.validation_people_only: no picture of the validation set has labelled people in "
+                f"{files.annotations}; set it to false"
+            )
     if limit is not None:
         indices = np.sort(np.random.default_rng(SUBSET_SEED).permutation(indices)[:limit])
     ids = annotations.image_ids
@@ -299,6 +318,7 @@ class KeypointDataset(Dataset[Item]):
         self.strict = settings.strict
         self.input = input
         self.flip_index = list(skeleton.flip_index)
+        self.annotated = list(skeleton.annotated_index)
         self.seed = seed
 
     def __len__(self) -> int:
@@ -307,16 +327,13 @@ class KeypointDataset(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         index, position = key
         rng = np.random.default_rng([self.seed, position])
-        matrix, flip = draw_affine(
-            rng, self.augment, self.annotations.size(index), self.input.size, self.input.pixel_center
-        )
-        color = draw_color(rng, self.augment)
+        matrix, flip, color = self._draw(rng, index)
         try:
             image = self._read(index)
         except UnreadableImage as error:
             return Item(self._blank(index), str(error))
         keypoints, areas = self._people(index, matrix, flip)
-        warped = geometry.warp(image, matrix, self.input.size)
+        warped = geometry.warp(image, matrix, self.input.size, border=self.input.pad_value)
         sample = Sample(
             image=torch.from_numpy(warped).permute(2, 0, 1),  # a view: collating copies anyway
             loss_mask=torch.from_numpy(self._loss_mask(index, matrix)),
@@ -326,6 +343,25 @@ class KeypointDataset(Dataset[Item]):
             image_id=torch.tensor(int(self.annotations.image_ids[index])),
         )
         return Item(sample, None)
+
+    def _draw(self, rng: np.random.Generator, index: int) -> tuple[np.ndarray, bool, np.ndarray]:
+        """Matrix (2, 3), whether it mirrors, colour (4,).  What a crop round a person needs is drawn last, so
+        that everything else stays as it is without."""
+        frame = (self.annotations.size(index), self.input.size, self.input.pixel_center)
+        matrix, flip = draw_affine(rng, self.augment, *frame)
+        color = draw_color(rng, self.augment)
+        if self.augment.crop == "person":
+            boxes = self._boxes(index)
+            if len(boxes):
+                matrix, flip = draw_person_affine(rng, self.augment, boxes, *frame)
+        return matrix, flip, color
+
+    def _boxes(self, index: int) -> np.ndarray:
+        """(N, 4) x, y, width, height of the people who are large enough to crop a sample round them."""
+        people = slice(self.max_people)
+        labelled = self.annotations.keypoints(index)[people, self.annotated, 2] > 0
+        large = self.annotations.areas(index)[people] >= PERSON_AREA
+        return self.annotations.boxes(index)[people][(labelled.sum(1) >= PERSON_KEYPOINTS) & large]
 
     def _read(self, index: int) -> np.ndarray:
         path = self.images / self.annotations.file_name(index)

@@ -29,7 +29,8 @@ log = logging.getLogger("pose")
 
 
 class PreparedImages(Dataset):
-    """Reads and letterboxes in workers; a picture that cannot be read is returned as a sentence."""
+    """Reads and letterboxes in workers; a picture that cannot be read, or whose shorter side has fewer pixels
+    than `cell`, is returned as a sentence."""
 
     def __init__(
         self,
@@ -38,10 +39,12 @@ class PreparedImages(Dataset):
         settings: TestSettings,
         input: InputSettings,
         multiple: int,
+        cell: int,
         orientation: Orientation,
     ) -> None:
         self.paths = [str(path) for path in paths]
         self.arguments = (tuple(scales), settings, input, multiple)
+        self.cell = cell
         self.orientation = orientation
 
     def __len__(self) -> int:
@@ -52,6 +55,12 @@ class PreparedImages(Dataset):
             image = read_image(Path(self.paths[index]), orientation=self.orientation)
         except UnreadableImage as error:
             return index, str(error)
+        height, width = image.shape[:2]
+        if min(height, width) < self.cell:
+            return index, (
+                f"{self.paths[index]} is {width} x {height} pixels, smaller than one cell of the network "
+                f"({self.cell}): nobody can be found on it"
+            )
         return prepare(image, index, *self.arguments)
 
 
@@ -68,7 +77,7 @@ def _start_worker(_: int) -> None:
 
 @dataclass
 class Outcome:
-    """People by position in the list of pictures, and what could not be read."""
+    """People by position in the list of pictures, and why others were skipped (unreadable or too small)."""
 
     people: dict[int, People] = field(default_factory=dict)
     unreadable: dict[int, str] = field(default_factory=dict)
@@ -110,6 +119,7 @@ def predict_images(
         settings,
         model.input,
         model.size_multiple,
+        max(model.backbone.strides),  # type: ignore[arg-type]
         orientation,
     )
     loader = DataLoader(

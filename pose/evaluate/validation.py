@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from pose.data.annotations import file_places
 from pose.evaluate import coco
 from pose.evaluate.images import Orientation, Outcome, predict_images
 from pose.evaluate.predict import Mode, TestSettings
@@ -54,24 +55,37 @@ def predict_set(
     return {images[index][0]: merged[index] for index in sorted(merged)}, outcome
 
 
-def records(people: Mapping[int, People], category_id: int) -> list[dict[str, Any]]:
-    """COCO results records."""
-    return coco.results_json({i: (p.keypoints, p.scores) for i, p in people.items()}, category_id)
+def file_order(skeleton: Skeleton, annotations: Mapping[str, Any]) -> list[int]:
+    """Indices into `skeleton.keypoints` of the keypoints of an annotation file (its content), in the order of
+    the file; derived ones are in no file."""
+    places = file_places(annotations, skeleton, "the annotations")
+    return [keypoint for _, keypoint in sorted(zip(places, skeleton.annotated_index, strict=True))]
+
+
+def records(
+    people: Mapping[int, People], skeleton: Skeleton, annotations: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """COCO results records in the category and the keypoint order of the annotation file, whose content
+    `annotations` is; without one in category 1 and the order of `skeleton.annotated`."""
+    order = list(skeleton.annotated_index) if annotations is None else file_order(skeleton, annotations)
+    category = 1 if annotations is None else coco.keypoint_category(annotations)
+    return coco.results_json({i: (p.keypoints[:, order], p.scores) for i, p in people.items()}, category)
 
 
 def score(
     people: Mapping[int, People],
-    annotations: Path,
+    annotations: Path | Mapping[str, Any],
     skeleton: Skeleton,
     image_ids: Sequence[int] | None,
     backend: Literal["fast", "pycocotools"] = "fast",
 ) -> coco.CocoScores:
-    """COCO numbers over `image_ids` (None = every picture of the annotations)."""
-    content = coco.read_annotations(annotations)
+    """COCO numbers over `image_ids` (None = every picture of the annotations); `annotations` is a file or its
+    content."""
+    content = annotations if isinstance(annotations, Mapping) else coco.read_annotations(annotations)
     return coco.evaluate(
         content,
-        records(people, coco.keypoint_category(content)),
-        sigmas=skeleton.sigmas,
+        records(people, skeleton, content),
+        sigmas=[skeleton.sigmas[k] for k in file_order(skeleton, content)],
         image_ids=image_ids,
         backend=backend,
     )

@@ -21,6 +21,7 @@ import torch
 from pose import checkpoint
 from pose.engine import log as log_module
 from pose.engine.trainer import Trainer
+from pose.experiment import config_folder
 from pose.model import TrainStep
 from tests.training_fixtures import command, drawn, environment, lines, settings
 
@@ -112,6 +113,10 @@ def test_the_message_and_the_exit_code_of_the_real_command(data: Path, tmp_path:
         ("data.val.annotations=gone.json", ("gone.json",)),
         ("data.train.images=gone", ("no folder of pictures", "gone", "data.root")),
         ("data.val.images=gone", ("validation", "gone", "data.val.images")),
+        ("data.augment.crop=people", ("data.augment.crop: expected 'image' or 'person', got 'people'",)),
+        ("data.augment.person_scale=[1.1, 0.5]", ("data.augment.person_scale", "the smaller factor first")),
+        ("input.pad_value=[0, 0, 256]", ("input.pad_value.2", "less than or equal to 255")),
+        ("input.normalization=imagenet", ("input: normalization 'imagenet' has mean", "leave mean out")),
     ],
 )
 def test_a_mistake_in_the_settings_leaves_no_run_behind(
@@ -121,6 +126,49 @@ def test_a_mistake_in_the_settings_leaves_no_run_behind(
     real = [] if "synthetic" in setting else ["data.synthetic=null"]  # else missing data would be drawn
     more = [*real, setting, "train.validate_every=1"]
     shell.fails(*shell.new(*more), says=says)
+    assert not shell.runs.exists()
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (
+            {"limbs": [["nose", "left_hnd"], ["nose", "right_hand"]]},
+            "limbs: no keypoint 'left_hnd', did you mean 'left_hand'?",
+        ),
+        ({"limbs": [["nose", "left_hand"]]}, "limb nose-left_hand has no mirror image among the limbs"),
+        ({"mirror": {"nose": "left_hand"}}, "mirrors to 'left_hand', which mirrors to 'nose'"),
+        ({"limb_order": [["nose", "left_hand"]]}, "limb_order must list every limb once"),
+        ({"derived": {"nose": {"middle_of": ["left_hand", "hand"]}}}, "derived: no keypoint 'hand'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_skeleton_with_a_mistake(shell: Shell, change: dict[str, Any], says: str) -> None:
+    """From a file and within the settings."""
+    limbs = [["nose", "left_hand"], ["nose", "right_hand"]]
+    good = {"name": "three", "keypoints": ["nose", "left_hand", "right_hand"], "limbs": limbs}
+    Path("three.yaml").write_text(json.dumps({**good, **change}))
+    # the good one only fails at the data, which are of others
+    Path("good.yaml").write_text(json.dumps(good))
+    shell.fails(*shell.new("data.skeleton=good.yaml"), says=("other keypoints than the skeleton 'three'",))
+    inside = f"data.skeleton={json.dumps({**good, **change})}"
+    for setting in ("data.skeleton=three.yaml", inside):
+        told = shell.fails(*shell.new(setting), says=("data.skeleton: skeleton 'three': ", says))
+        assert told.count("data.skeleton:") == 1 and len(told.strip().splitlines()) == 3
+    assert not shell.runs.exists()
+
+
+def test_derived_keypoints_of_other_annotations(shell: Shell) -> None:
+    """The skeleton's neck comes from shoulders that this file calls otherwise."""
+    file = config_folder() / "_skeletons/coco18.yaml"
+    Path("other.yaml").write_text(file.read_text().replace("nose", "snout"))
+    says = (
+        TRAIN_JSON,
+        "other keypoints than the skeleton 'coco18'",
+        "neck can be worked out",
+        "data.skeleton",
+    )
+    shell.fails(*shell.new("data.skeleton=other.yaml"), says=says)
     assert not shell.runs.exists()
 
 

@@ -18,11 +18,17 @@ from dot_people import SKELETON, assert_same_people, dot_model, dots, write_set
 from PIL import Image
 
 from pose import test as test_command
+from pose.data import synthetic
+from pose.data.annotations import load_annotations, read_skeleton
 from pose.engine.distributed import processes
 from pose.errors import user_facing
+from pose.evaluate import coco
+from pose.evaluate.images import Outcome
 from pose.experiment import Experiment, load_config
 from pose.model import build_model
+from pose.skeleton import Skeleton
 from pose.structures import People
+from tests.training_fixtures import command, drawn, settings
 
 ROOT = Path(__file__).parents[2]
 SIZES = [(120, 160), (160, 120), (140, 140), (101, 203), (120, 160), (97, 128), (120, 160)]
@@ -104,6 +110,7 @@ def test_what_was_drawn_is_found_scored_and_reported(at_work, seeing, capsys, mo
     for statement in ("run: tiny", "weights: last.pt", "flip: on", f"scales: {scales}", "precision: fp32"):
         assert statement in printed
     assert "7 of dots.json (all, with and without people)" in printed
+    assert "resize: letterbox 160 x 160" in printed
     assert "Average Precision  (AP) @[ IoU=0.50:0.95" in printed
     metrics = written(at_work, f"metrics-{mode}.json")
     assert metrics["stats"]["AP"] > 0.95
@@ -123,6 +130,42 @@ def test_settings_of_testing_may_be_changed_and_are_reported(at_work, seeing, ca
     assert "flip: off" in printed and "scales: 1.5" in printed
     settings = written(at_work, "metrics-single.json")["settings"]
     assert settings["head"]["decoder"]["subpixel"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        (["test.resize=short_side", "test.input_size=[100, 200]"], "short side 100, multiples of 32"),
+        (["test.resize=long_side", "test.input_size=[100, 200]"], "long side 200, multiples of 32"),
+        (["test.input_size=[100, 200]"], "letterbox 224 x 128"),
+        (["test.resize=short_side"], "short side 160, multiples of 32"),
+    ],
+)
+def test_the_resize_rule_is_reported(at_work, seeing, capsys, settings, rule):
+    assert run("-c", "tiny", "--limit", "1", *settings) == 0
+    assert f"resize: {rule}" in capsys.readouterr().out
+    assert written(at_work, "metrics-single-limit1.json")["header"]["resize"] == rule
+
+
+def test_pictures_without_people_may_be_left_out(at_work, seeing, capsys):
+    """And the report says so."""
+    file = at_work / "dots.json"
+    before = file.read_text()
+    content = json.loads(before)
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] > 20]
+    try:
+        file.write_text(json.dumps(content))
+        assert run("-c", "tiny") == 0
+        assert "7 of dots.json (all, with and without people)" in capsys.readouterr().out
+        everything = written(at_work, "metrics-single.json")
+        assert run("-c", "tiny", "data.validation_people_only=true") == 0
+        assert "5 of dots.json (all, only those with people)" in capsys.readouterr().out
+        some = written(at_work, "metrics-single.json")
+    finally:
+        file.write_text(before)
+    assert (everything["num_images"], some["num_images"]) == (7, 5)
+    assert everything["num_results"] == 13 and some["num_results"] == 10
+    assert some["stats"]["AP"] > everything["stats"]["AP"]  # what is found on the others counts against it
 
 
 def test_both_backends_give_equal_numbers(at_work, seeing):
@@ -152,7 +195,7 @@ def test_an_unreadable_picture_is_counted_named_and_missed(at_work, seeing, caps
     (at_work / "dots/002.png").rename(hidden)
     try:
         assert run("-c", "tiny") == 0
-        assert "could not be read: 1" in capsys.readouterr().out
+        assert "pictures skipped (unreadable or too small): 1" in capsys.readouterr().out
         metrics = written(at_work, "metrics-single.json")
         assert len(metrics["unreadable"]) == 1 and "002.png" in metrics["unreadable"][0]
         assert metrics["num_images"] == 7 and metrics["stats"]["AR"] < 0.9
@@ -191,7 +234,7 @@ def photos(tmp_path: Path) -> Path:
 def test_people_of_a_folder_without_a_score(at_work, seeing, photos, capsys):
     assert run("-c", "tiny", "--images", str(photos), "--save-pictures", "9") == 0
     printed = capsys.readouterr().out
-    assert "6 people on 3 pictures" in printed and "could not be read: 1" in printed
+    assert "6 people on 3 pictures" in printed and "skipped (unreadable or too small): 1" in printed
     names = written(at_work, "images-single-images.json")
     assert [Path(names[key]).name for key in "1234"] == ["a.png", "b.JPG", "c.jpeg", "z.png"]
     results = written(at_work, "results-single-images.json")
@@ -223,6 +266,7 @@ REFUSALS = {
     "unknown key": (["-c", "tiny", "test.flipp=true"], "did you mean 'flip'"),
     "scale": (["-c", "tiny", "test.single=[0.0]"], "above 0"),
     "no picture left": (["-c", "tiny", "data.root=elsewhere"], "elsewhere"),
+    "people only": (["-c", "tiny", "data.validation_people_only=some"], "expected true or false"),
 }
 
 
@@ -255,6 +299,66 @@ def test_best_weights_are_preferred_and_the_choice_is_reported(at_work, capsys):
             assert f"weights: {name}" in capsys.readouterr().out
     finally:
         best.unlink()
+
+
+# ---- keypoints in another order than the annotations', and a derived one ----
+
+
+def of_annotations(skeleton: Skeleton, file: Path) -> dict[int, People]:
+    """What is annotated, in the skeleton's order, moved by chance that depends on the keypoint's name."""
+    annotations = load_annotations(file, skeleton)
+    people = {}
+    for i, image_id in enumerate(annotations.image_ids.tolist()):
+        keypoints = annotations.keypoints(i).copy()
+        for k, name in enumerate(skeleton.keypoints):
+            rng = np.random.default_rng([image_id, *name.encode()])
+            keypoints[:, k, :2] += rng.normal(0, 2, (len(keypoints), 2))
+        people[image_id] = People(keypoints, np.linspace(1, 0.5, len(keypoints), dtype=np.float32))
+    return people
+
+
+@pytest.mark.parametrize("skeleton", ["coco17", "coco18"])
+def test_a_run_with_a_neck_goes_from_cocos_annotations_to_cocos_results(
+    tmp_path, monkeypatch, capsys, skeleton
+):
+    """Trained, validated and tested on annotations of 17 keypoints in another order; AP is that of the same
+    people in the annotations' own order."""
+    root = drawn(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    short = [
+        "train.epochs=1",
+        "train.steps_per_epoch=2",
+        "train.validate_every=1",
+        f"data.skeleton={skeleton}",
+    ]
+    assert command(monkeypatch, "-e", "run", *settings(root, *short)) == 0
+    run_folder = tmp_path / "exp/run"
+    low = ["head.decoder.detection_threshold=0.0", "test.flip=false"]
+    for more in ([], ["--images", str(root / "val")]):
+        assert run("-c", "run", *low, *more) == 0
+    found = json.loads((run_folder / "results-single.json").read_text())
+    loose = json.loads((run_folder / "results-single-images.json").read_text())
+    assert found and {len(record["keypoints"]) for record in [*found, *loose]} == {51}
+    names = [name for name in Experiment.open("run").config.skeleton.keypoints if name != "neck"]
+    back = [names.index(name) for name in synthetic.KEYPOINTS]
+    reordered = [np.reshape(record["keypoints"], (17, 3))[back].ravel().tolist() for record in loose]
+    assert sorted(reordered) == sorted(record["keypoints"] for record in found)
+
+    truth = root / "annotations/person_keypoints_val.json"
+    config = Experiment.open("run").config
+    monkeypatch.setattr(
+        test_command, "predict_set", lambda *_, **__: (of_annotations(config.skeleton, truth), Outcome())
+    )
+    capsys.readouterr()
+    assert run("-c", "run", "--tag", "known") == 0
+    assert f"sigmas: {skeleton}" in capsys.readouterr().out
+    metrics = json.loads((run_folder / "metrics-single-known.json").read_text())
+    direct = {
+        image_id: (people.keypoints, people.scores)
+        for image_id, people in of_annotations(read_skeleton(truth), truth).items()
+    }
+    expected = coco.evaluate(truth, coco.results_json(direct), sigmas=coco.COCO_SIGMAS)
+    assert metrics["stats"] == expected.stats and 0.1 < expected.stats["AP"] < 0.95
 
 
 # ---- processes ----

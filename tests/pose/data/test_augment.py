@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pose.data.augment import (
     color_jitter,
     draw_affine,
     draw_color,
+    draw_person_affine,
     no_augmentation,
 )
 
@@ -82,8 +84,85 @@ def test_switching_one_change_off_leaves_the_others() -> None:
     assert np.isclose(np.linalg.det(full[:, :2]), np.linalg.det(upright[:, :2]))
 
 
+# -------------------------------------------------------------------------------- a crop round a person
+
+BOXES = np.array([[10, 20, 30, 40], [90, 5, 20, 60.5], [50, 30, 80, 16]], np.float32)
+
+
+def person_affines(
+    settings: AugmentSettings, output: tuple[int, int], boxes: np.ndarray = BOXES, pixel_center: float = 0.5
+) -> list[tuple[np.ndarray, bool]]:
+    return [
+        draw_person_affine(rng(position), settings, boxes, SIZE, output, pixel_center)
+        for position in range(600)
+    ]
+
+
+def unmirrored(matrix: np.ndarray, flip: bool, width: int, pixel_center: float = 0.5) -> np.ndarray:
+    return geometry.compose(matrix, geometry.mirror_matrix(width, pixel_center)) if flip else matrix
+
+
+@pytest.mark.parametrize("pixel_center", [0.5, 0.0])
+@pytest.mark.parametrize("output", [(368, 368), (192, 256), (512, 512)])
+def test_a_person_is_scaled_turned_and_put_near_the_middle(
+    output: tuple[int, int], pixel_center: float
+) -> None:
+    """Height, angle, place read back from many matrices fill their ranges and never leave them."""
+    settings = AugmentSettings(crop="person", rotation=40.0, person_shift=40.0)
+    box = BOXES[1:2]
+    middle = np.array([90 + 10, 5 + 60.5 / 2]) - pixel_center
+    heights, angles, places, flips = [], [], [], []
+    for matrix, flip in person_affines(settings, output, box, pixel_center):
+        upright = unmirrored(matrix, flip, output[1], pixel_center)
+        heights.append(60.5 * np.sqrt(np.linalg.det(upright[:, :2])) / min(output))
+        angles.append(np.degrees(np.arctan2(upright[0, 1], upright[0, 0])))
+        center = np.array([output[1], output[0]]) / 2 - pixel_center
+        places.append(geometry.apply(upright, middle) - center)
+        flips.append(flip)
+    for values, low, high in [(heights, 0.3, 0.66), (angles, -40, 40), (places, -40, 40)]:
+        margin = 0.02 * (high - low)
+        assert low - 1e-6 <= np.min(values) < low + margin
+        assert high - margin < np.max(values) <= high + 1e-6
+    assert abs(np.corrcoef(np.array(places).T)[0, 1]) < 0.15  # each axis on its own
+    assert abs(np.corrcoef(heights, angles)[0, 1]) < 0.15
+    assert 0.4 < np.mean(flips) < 0.6
+
+
+def test_the_height_of_a_person_is_that_of_cmu() -> None:
+    """There: factor 0.6 / s * U(0.5, 1.1) with s = height of the box / 368, for an input of 368 pixels."""
+    still: dict[str, Any] = {"rotation": 0.0, "person_shift": 0.0, "flip": 0.0}
+    settings = AugmentSettings(crop="person", person_scale=(0.8, 0.8), **still)
+    matrix, _ = draw_person_affine(rng(), settings, BOXES[:1], SIZE, (368, 368))
+    assert matrix[0, 0] == matrix[1, 1] == pytest.approx(0.6 / (40 / 368) * 0.8)
+    np.testing.assert_allclose(geometry.apply(matrix, np.array([24.5, 39.5])), [183.5, 183.5], atol=1e-9)
+
+
+def test_every_person_is_chosen_as_often() -> None:
+    settings = AugmentSettings(crop="person", person_shift=0.0)
+    chosen = []
+    for matrix, _ in person_affines(settings, OUTPUT):
+        middle = geometry.apply(geometry.invert(matrix), np.array([63.5, 63.5]))
+        apart = np.linalg.norm(BOXES[:, :2] + BOXES[:, 2:] / 2 - 0.5 - middle, axis=1)
+        assert apart.min() < 1e-4
+        chosen.append(apart.argmin())
+    assert (np.bincount(chosen, minlength=3) > 160).all()
+
+
+def test_a_mirrored_crop_is_the_mirror_image() -> None:
+    for position in range(20):
+        plain, mirrored = (
+            draw_person_affine(
+                rng(position), AugmentSettings(crop="person", flip=flip), BOXES, SIZE, (96, 160)
+            )
+            for flip in (0.0, 1.0)
+        )
+        assert (plain[1], mirrored[1]) == (False, True)
+        np.testing.assert_allclose(unmirrored(*mirrored, 160), plain[0], atol=1e-9)
+
+
 @pytest.mark.parametrize("wrong", [{"scale": (1.5, 0.75)}, {"scale": (0.0, 1.0)}, {"contrast": (-1.0, 1.0)},
-                                   {"flip": 1.5}, {"hue": -0.1}])  # fmt: skip
+                                   {"person_scale": (0.0, 1.0)}, {"person_scale": (1.1, 0.5)},
+                                   {"person_shift": -1.0}, {"flip": 1.5}, {"hue": -0.1}])  # fmt: skip
 def test_impossible_ranges_are_refused(wrong: dict) -> None:
     with pytest.raises(ValidationError):
         AugmentSettings(**wrong)

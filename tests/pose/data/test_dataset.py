@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from pose import geometry
 from pose.data.annotations import load_annotations
-from pose.data.augment import AugmentSettings, draw_affine, no_augmentation
+from pose.data.augment import AugmentSettings, draw_affine, draw_color, draw_person_affine, no_augmentation
 from pose.data.dataset import (
     DataSettings,
     KeypointDataset,
@@ -29,8 +29,9 @@ from pose.data.dataset import (
     training_indices,
     validation_images,
 )
+from pose.data.loader import TrainStream, train_loader
 from pose.errors import UserError
-from pose.skeleton import Skeleton, to_dict
+from pose.skeleton import Derived, Skeleton, to_dict
 from pose.structures import InputSettings
 
 SKELETON = Skeleton("five", ("nose", "left_eye", "right_eye", "left_hand", "right_hand"))
@@ -86,8 +87,10 @@ def edit(folder: Path, change: Any) -> None:
     (folder / "people.json").write_text(json.dumps(data))
 
 
-def open_set(settings: DataSettings, size: tuple[int, int] = (128, 128), **more: Any) -> KeypointDataset:
-    return load_training_set(settings, InputSettings(size=size, **more), SKELETON, seed=7)
+def open_set(
+    settings: DataSettings, size: tuple[int, int] = (128, 128), skeleton: Skeleton = SKELETON, **more: Any
+) -> KeypointDataset:
+    return load_training_set(settings, InputSettings(size=size, **more), skeleton, seed=7)
 
 
 def dot_near(image: torch.Tensor, x: float, y: float, reach: int = 6) -> tuple[float, float]:
@@ -195,6 +198,117 @@ def test_the_same_position_gives_the_same_sample_and_another_seed_another(tmp_pa
         assert torch.equal(a, b)
     assert not torch.equal(one[0, 3].sample.keypoints, other[0, 3].sample.keypoints)
     assert not torch.equal(one[0, 3].sample.keypoints, one[0, 4].sample.keypoints)
+
+
+@pytest.mark.parametrize("color", [(0, 0, 0), (124, 116, 104)])
+def test_what_lies_outside_the_picture_has_the_pad_value(tmp_path: Path, color: tuple[int, int, int]) -> None:
+    """Red, green, blue; and the loss counts there."""
+    settings = make(tmp_path)
+    still = settings.model_copy(update={"augment": no_augmentation()})
+    sample = open_set(still, pad_value=color)[0, 0].sample
+    for row in (0, 10, 117, 127):  # the picture is 160 x 120
+        assert (sample.image[:, row] == torch.tensor(color)[:, None]).all()
+    assert sample.loss_mask.all()
+    one, other = open_set(settings), open_set(settings, pad_value=color)
+    for position in range(5):
+        plain, padded = one[0, position].sample, other[0, position].sample
+        changed = (plain.image != padded.image).any(0)
+        assert torch.equal(plain.keypoints, padded.keypoints)
+        assert changed.any() == any(color) and not (changed & (plain.image > 60).any(0)).any()
+
+
+def test_derived_keypoints_are_mirrored_and_moved_like_others(tmp_path: Path) -> None:
+    names = ("middle", "left_eye", "right_eye", "nose", "left_hand", "right_hand")
+    skeleton = Skeleton("six", names, derived={"middle": Derived(("left_eye", "right_eye"))})
+    settings = make(tmp_path)
+    for position in range(6):
+        sample, plain = (open_set(settings, skeleton=s)[1, position].sample for s in (skeleton, SKELETON))
+        order = [SKELETON.keypoints.index(name) for name in names[1:]]
+        assert torch.equal(sample.keypoints[:, 1:], plain.keypoints[:, order])
+        eyes = sample.keypoints[0, 1:3]
+        torch.testing.assert_close(sample.keypoints[0, 0, :2], eyes[:, :2].mean(0), atol=1e-3, rtol=0)
+        assert sample.keypoints[0, 0, 2] == 2 and torch.equal(sample.image, plain.image)
+
+
+# -------------------------------------------------------------------------------- a crop round a person
+
+PERSON = AugmentSettings(crop="person", rotation=20.0, person_shift=10.0)
+HEIGHT = 60.0  # of the boxes
+
+
+def people_to_crop(data: Any) -> None:
+    """Two people on picture 1 who can be chosen, and three who cannot: too small, too few keypoints (with a
+    derived one enough), beyond `max_people`."""
+    box = {"bbox": [30, 20, 40, HEIGHT], "area": 1024.0}
+    first = {**data["annotations"][0], **box}
+    points = first["keypoints"][:12] + [80, 60, 1]
+    small = {"keypoints": points, "bbox": [0, 0, 5, 5], "area": 1023.0}
+    few = {"keypoints": points[:12] + [0, 0, 0], "bbox": [150, 110, 5, 5]}
+    changes = [{"keypoints": points}, small, few, {"keypoints": points, "bbox": [90, 50, 30, HEIGHT]}]
+    changes.append({"keypoints": points, "bbox": [0, 110, 5, 5]})
+    data["annotations"][:1] = [{**first, "id": 500 + i, **change} for i, change in enumerate(changes)]
+
+
+MIDDLE = Skeleton(
+    "middle", (*SKELETON.keypoints, "middle"), derived={"middle": Derived(("left_eye", "right_eye"))}
+)
+
+
+@pytest.mark.parametrize("skeleton", [SKELETON, MIDDLE], ids=lambda s: s.name)
+def test_samples_are_cut_round_people_who_are_large_and_labelled(tmp_path: Path, skeleton: Skeleton) -> None:
+    settings = make(tmp_path, max_people=4, augment=PERSON)
+    edit(tmp_path, people_to_crop)
+    dataset = open_set(settings, skeleton=skeleton)
+    chosen = []
+    for position in range(40):
+        sample = dataset[0, position].sample
+        scale = np.sqrt(sample.areas[0].item() / 1024)
+        assert 0.3 - 1e-6 <= HEIGHT * scale / 128 <= 0.66 + 1e-6
+        rng = np.random.default_rng([7, position])
+        draw_affine(rng, PERSON, SIZES[0], (128, 128))
+        color = draw_color(rng, PERSON)
+        boxes = np.array([[30, 20, 40, HEIGHT], [90, 50, 30, HEIGHT]])
+        matrix, flip = draw_person_affine(rng, PERSON, boxes, SIZES[0], (128, 128))
+        assert np.array_equal(sample.color, color)
+        point = geometry.apply(matrix, np.array([80.0, 60.0]))
+        hands = [skeleton.keypoints.index(name) for name in ("right_hand", "left_hand")]
+        np.testing.assert_allclose(sample.keypoints[0, hands[flip], :2], point, atol=1e-3)
+        middle = geometry.apply(matrix, boxes[:, :2] + boxes[:, 2:] / 2 - 0.5)
+        near = np.abs(middle - 63.5).max(1) <= 10 + 1e-6
+        assert near.sum() == 1
+        chosen.append(near.argmax())
+    assert set(chosen) == {0, 1}
+
+
+def test_without_somebody_to_choose_the_whole_picture_is_taken(tmp_path: Path) -> None:
+    """Bit for bit what a sample is that is not cut round a person."""
+    settings = make(tmp_path)  # people of four labelled keypoints
+    person = settings.model_copy(update={"augment": AugmentSettings(crop="person")})
+    for index in (0, 1, 2, 4):
+        for a, b in zip(open_set(person)[index, 9].sample, open_set(settings)[index, 9].sample, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_colours_do_not_depend_on_the_crop(tmp_path: Path) -> None:
+    settings = make(tmp_path)
+    edit(tmp_path, people_to_crop)
+    person = settings.model_copy(update={"augment": AugmentSettings(crop="person")})
+    a, b = open_set(person)[0, 3].sample, open_set(settings)[0, 3].sample
+    assert torch.equal(a.color, b.color) and not torch.equal(a.keypoints, b.keypoints)
+
+
+def test_crops_round_people_do_not_depend_on_the_workers(tmp_path: Path) -> None:
+    settings = make(tmp_path, augment=PERSON)
+    edit(tmp_path, people_to_crop)
+    dataset = open_set(settings)
+    stream = TrainStream([0, 1, 2], seed=7)
+    runs = []
+    for workers in (0, 1, 2):
+        batches = iter(train_loader(dataset, stream, 3, workers=workers))
+        runs.append([next(batches).batch for _ in range(4)])
+    for other in runs[1:]:
+        for one, same in zip(runs[0], other, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
 
 
 # ------------------------------------------------------------------------------------------------- the mask
@@ -377,6 +491,19 @@ def test_validation_images_have_those_without_people_too(tmp_path: Path) -> None
     few = validation_images(settings, SKELETON, limit=2)
     assert len(few) == 2 and few == validation_images(settings, SKELETON, limit=2)
     assert [entry for entry in everything if entry in few] == few
+
+
+def test_validation_images_may_be_those_with_people_only(tmp_path: Path) -> None:
+    settings = make(tmp_path, validation_people_only=True)
+    assert [image_id for image_id, _ in validation_images(settings, SKELETON)] == [1, 2, 3]
+    assert len(validation_images(settings, SKELETON, limit=2)) == 2
+    ids = tmp_path / "ids.txt"
+    ids.write_text("4 2 5")
+    named = settings.model_copy(update={"validation_ids": str(ids)})
+    assert [image_id for image_id, _ in validation_images(named, SKELETON)] == [2]
+    ids.write_text("4 5")
+    with pytest.raises(UserError, match="data.validation_people_only: no picture .*people.json; set it"):
+        validation_images(named, SKELETON)
 
 
 def test_a_wrong_folder_of_pictures_is_found_at_once(tmp_path: Path) -> None:

@@ -137,6 +137,60 @@ def test_strict_stops_at_an_unreadable_picture(damaged, workers, models):
         predicted(damaged, models, workers=workers, strict=True)
 
 
+@pytest.mark.parametrize(("workers", "models"), [(0, 1), (2, 1), (0, 2)])
+def test_pictures_smaller_than_a_cell_are_skipped_like_unreadable_ones(
+    paths, tmp_path, workers, models, caplog
+):
+    """The network has cells of 4 pixels; 4 x 4 is the smallest picture on which there is one."""
+    tiny = []
+    for width, height in [(3, 9), (50, 3), (1, 1), (4, 4)]:
+        tiny.append(tmp_path / f"{width}x{height}.png")
+        cv2.imwrite(str(tiny[-1]), np.zeros((height, width, 3), np.uint8))
+    mixed = [*paths[:2], *tiny[:2], *paths[2:5], *tiny[2:]]
+    with caplog.at_level(logging.WARNING):
+        outcome = predicted(mixed, models, workers=workers)
+    assert sorted(outcome.unreadable) == [2, 3, 7] and len(outcome.people) == 6
+    assert outcome.unreadable[2] == (
+        f"{tiny[0]} is 3 x 9 pixels, smaller than one cell of the network (4): nobody can be found on it"
+    )
+    assert "50x3.png is 50 x 3 pixels" in caplog.text
+    expected = predicted(paths[:5]).people
+    assert_same({i: outcome.people[j] for i, j in enumerate([0, 1, 4, 5, 6])}, expected)
+    with pytest.raises(UserError, match="smaller than one cell .* data.strict=false"):
+        predicted(mixed, models, workers=workers, strict=True)
+
+
+def test_the_largest_cell_of_the_network_counts(paths, tmp_path):
+    network = DotNetwork()
+    network.strides = (4, 16, 4)  # type: ignore[misc]
+    cv2.imwrite(str(tmp_path / "small.png"), np.zeros((40, 15, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "enough.png"), np.zeros((40, 16, 3), np.uint8))
+    files = [tmp_path / "small.png", tmp_path / "enough.png"]
+    outcome = predict_images([dot_model(network, size=128)], files, SETTINGS, workers=0, progress=False)
+    assert [*outcome.unreadable] == [0] and [*outcome.people] == [1]
+
+
+def test_the_pad_value_surrounds_a_picture(paths):
+    """In colours of the picture, before they become what the network takes."""
+    seen = []
+
+    class Watching(DotNetwork):
+        def forward(self, x: torch.Tensor) -> Any:
+            seen.append(x)
+            return super().forward(x)
+
+    for color in ((0, 0, 0), (10, 0, 255)):
+        model = dot_model(Watching(), size=128)
+        model.input = model.input.model_copy(update={"pad_value": color})
+        letterbox = TestSettings(batch_size=2, flip=False, single=(1.0, 0.5))
+        predict_images([model], paths[:1], letterbox, workers=0, progress=False)
+        for canvas in seen:  # of 160 x 120 pixels
+            for row in (0, -1):
+                expected = torch.tensor(color)[:, None] / 255
+                torch.testing.assert_close(canvas[0, :, row], expected.expand(3, canvas.shape[-1]))
+        seen.clear()
+
+
 # ---- failures inside ----
 
 
