@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pose import geometry
 from pose.config import Settings
+from pose.errors import UserError
 from pose.model import PoseModel, autocast, resolve_precision
 from pose.structures import Fields, FieldSpec, InputSettings, People
 
@@ -47,6 +48,11 @@ class TestSettings(Settings):
     """Scales of `-m single`; the maps are fused on the grid of the first."""
     multi: tuple[float, ...] = Field((2.0, 1.0, 0.5), min_length=1)
     """Scales of `-m multi`."""
+    grid_stride: int | None = Field(None, ge=1)
+    """Pixels of the first scale's canvas per cell of the grid on which maps are fused and people are found;
+    null = as the network gives them, 1 = full resolution (slow: 8 x 8 times the cells of stride 8)."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """How maps are brought to that grid."""
     stack_within: float = Field(0.5, gt=0)
     """Stacked fields (tags) come from scales that differ from 1 by less than this."""
     outlier_heat: float | None = None
@@ -128,7 +134,9 @@ def prepare(
     laid_out = lay_out((image.shape[0], image.shape[1]), scales, settings, input, multiple)
     source, shrink = _within_limits(image, input.pixel_center)
     canvases = [
-        torch.from_numpy(geometry.warp(source, geometry.compose(shrink, matrix), size)).permute(2, 0, 1)
+        torch.from_numpy(
+            geometry.warp(source, geometry.compose(shrink, matrix), size, border=input.pad_value)
+        ).permute(2, 0, 1)
         for size, matrix in zip(*laid_out, strict=True)
     ]
     return Prepared(index, canvases, laid_out.matrices[0])
@@ -183,6 +191,12 @@ class Predictor:
         self.model.eval()
         self.device = next(self.model.parameters()).device
         self.precision = resolve_precision(self.settings.precision, self.device)
+        every = self.settings.grid_stride or 1
+        if self.model.size_multiple % every:
+            raise UserError(
+                f"test.grid_stride={every} does not divide the canvases, whose sides are multiples of "
+                f"{self.model.size_multiple} for this network"
+            )
 
     @property
     def scales(self) -> tuple[float, ...]:
@@ -248,12 +262,12 @@ class Predictor:
             passes = self._passes(images, unit)
             first = next(iter(passes.values()))[0]
             if grid is None:
-                grid = (first.shape[-2], first.shape[-1])
-                stride = images.shape[-2] // first.shape[-2]
+                stride = self.settings.grid_stride or images.shape[-2] // first.shape[-2]
+                grid = (images.shape[-2] // stride, images.shape[-1] // stride)
             weight = self._inlier(passes)
             stacked = abs(scale - 1) < self.settings.stack_within or abs(scale - 1) == nearest
             for name, spec in specs.items():
-                maps = [resample(one, grid) for one in passes[name]]
+                maps = [resample(one, grid, self.settings.interpolation) for one in passes[name]]
                 if spec.fuse == "stack":
                     stacks[name] += maps if stacked else []
                 else:
@@ -302,11 +316,11 @@ class Predictor:
         return results
 
 
-def resample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, without antialiasing (as cv2.resize)."""
+def resample(maps: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
+    """Bilinear or bicubic, without antialiasing (as cv2.resize)."""
     if maps.shape[-2:] == size:
         return maps
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+    return F.interpolate(maps, size, mode=mode, align_corners=False)
 
 
 def map_back(people: People, matrix: np.ndarray) -> People:

@@ -17,6 +17,7 @@ from torch.testing import assert_close
 
 from benchmarks.literal import pose_ae_testing as literal
 from pose import geometry
+from pose.errors import UserError
 from pose.evaluate.predict import WAITING, Predictor, Prepared, TestSettings, lay_out, map_back, prepare
 from pose.heads.base import Head
 from pose.model import PoseModel
@@ -146,6 +147,8 @@ CASES = [
     ("multi", {"resize": "long_side"}),
     ("single", {"input_size": (400, 600)}),
     ("multi", {"input_size": (400, 600), "multi": (1.0, 0.7)}),
+    ("multi", {"grid_stride": 2, "interpolation": "bicubic"}),
+    ("multi", {"grid_stride": 1, "interpolation": "bicubic", "input_size": (400, 400), "multi": (1.0, 0.8)}),
 ]
 
 
@@ -251,6 +254,25 @@ def test_left_and_right_change_places_in_the_mirrored_pass():
     values = fields["tag"][0, :, :, 0, 0]
     assert values.tolist() == [[1, 2, 3], [1, 3, 2]]
     assert_close(fields["heatmap"][0, :, 0, 0], torch.tensor([0.1, 0.25, 0.25]))
+
+
+@pytest.mark.parametrize("grid_stride", [1, 2, 4, 16])
+def test_maps_are_fused_on_the_grid_that_is_asked_for(grid_stride: int) -> None:
+    ramp = torch.arange(64.0).expand(1, 3, 64, 64)
+    settings = TestSettings(flip=False, grid_stride=grid_stride)
+    predictor = Predictor(scripted(lambda x: ramp), settings)
+    canvas = torch.zeros(3, 256, 256, dtype=torch.uint8)
+    fields, stride = predictor.fields([[canvas]])
+    assert stride == grid_stride and fields["heatmap"].shape == (1, 3, 256 // stride, 256 // stride)
+    # cell i of the new grid lies where the ramp has the value of its own centre
+    expected = geometry.to_grid(geometry.to_pixels(torch.arange(256.0 // stride), stride), STRIDE)
+    inner = slice(64 // stride, 192 // stride)
+    assert_close(fields["heatmap"][0, 0, 0, inner], expected[inner], atol=1e-4, rtol=0)
+
+
+def test_a_grid_that_does_not_divide_the_canvases_is_told():
+    with pytest.raises(UserError, match="test.grid_stride=5 does not divide the canvases"):
+        Predictor(dot_model(), TestSettings(grid_stride=5))
 
 
 def test_heat_is_the_mean_of_all_passes_and_tags_come_from_scales_near_1():
