@@ -1,0 +1,101 @@
+"""Weights that were learnt elsewhere, for the first layers of a backbone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from pose import checkpoint
+from pose.errors import UserError
+
+# VGG-19 (Simonyan, Zisserman: Very Deep Convolutional Networks, ICLR 2015) to conv4_2: numbers in torchvision
+FEATURES = {
+    "conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7,
+    "conv3_1": 10, "conv3_2": 12, "conv3_3": 14, "conv3_4": 16, "conv4_1": 19, "conv4_2": 21,
+}  # fmt: skip
+
+
+@runtime_checkable
+class Pretrained(Protocol):
+    """A backbone whose first layers may start from weights that were learnt elsewhere; its settings have
+    `pretrained`."""
+
+    def load_pretrained(self) -> str:
+        """Loads what the settings name, once a new run starts; returns a sentence about it."""
+
+    def pretrained_layers(self) -> Sequence[nn.Module]:
+        """The layers that stand still during `train.freeze_epochs`."""
+
+
+def load_vgg19(layers: Sequence[nn.Conv2d], source: str) -> str:
+    """Copies conv1_1 to conv4_2 of VGG-19 into ten `layers`.
+
+    source: `imagenet`, or a file with torchvision's names or with VGG-19's tensors in their order.  Raises
+    `UserError` where there is no such file, or it holds something else."""
+    file = imagenet_file() if source == "imagenet" else Path(source)
+    try:
+        tensors = vgg19_tensors(checkpoint.load(file), layers)
+    except UserError as error:
+        raise UserError(f"backbone.pretrained={source}: {error}") from None
+    parameters = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+    with torch.no_grad():
+        for parameter, tensor in zip(parameters, tensors, strict=True):
+            parameter.copy_(tensor)  # type: ignore[union-attr]
+    return f"{file}: conv1_1 to conv4_2 of VGG-19 loaded"
+
+
+def vgg19_tensors(state: Mapping[str, Any], layers: Sequence[nn.Conv2d]) -> list[Tensor]:
+    """Weight and bias of each layer, by torchvision's names or, where the file has none of them, by
+    position."""
+    inner = state.get("state_dict")
+    state = inner if isinstance(inner, Mapping) else state
+    named = {
+        (int(match[1]), match[2]): value
+        for name, value in state.items()
+        if (match := re.search(r"(?:^|\.)features\.(\d+)\.(weight|bias)$", name))
+    }
+    wanted = [(layer, kind) for layer in FEATURES for kind in ("weight", "bias")]
+    if named:
+        found = [named.get((FEATURES[layer], kind)) for layer, kind in wanted]
+    else:
+        values = [value for value in state.values() if isinstance(value, Tensor)]
+        found = [*values, *[None] * len(wanted)][: len(wanted)]
+    shapes = [getattr(layer, kind).shape for layer in layers for kind in ("weight", "bias")]
+    tensors: list[Tensor] = []
+    for (name, kind), value, shape in zip(wanted, found, shapes, strict=True):
+        if not isinstance(value, Tensor) or value.shape != shape:
+            has = f"is {tuple(value.shape)}" if isinstance(value, Tensor) else "is missing"
+            raise UserError(
+                f"these are not VGG-19's weights for this network: {name}.{kind} {has}, it should be "
+                f"{tuple(shape)}"
+            )
+        tensors.append(value)
+    return tensors
+
+
+def imagenet_file() -> Path:
+    """torchvision's VGG-19 in torch's cache, where it is downloaded to on first use."""
+    from torchvision.models import VGG19_Weights  # type: ignore[import-untyped]  # slow to import
+
+    url = VGG19_Weights.IMAGENET1K_V1.url
+    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if file.exists():
+        return file
+    checksum = file.stem.rpartition("-")[2]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(file), hash_prefix=checksum)
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: a wrong checksum
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(
+            f"backbone.pretrained=imagenet: cannot fetch {url} ({reason}); put that file into {file.parent} "
+            f"as {file.name}, or set backbone.pretrained=FILE to where you have it, or "
+            "backbone.pretrained=null and train.freeze_epochs=0 to start from random weights"
+        ) from None
+    return file
