@@ -12,16 +12,19 @@ from torch import nn
 
 from pose import checkpoint
 from pose.data import synthetic
+from pose.data.annotations import load_annotations
+from pose.data.augment import no_augmentation
 from pose.data.dataset import KeypointDataset, read_image, set_files, validation_images
 from pose.data.loader import Loaded, TrainStream, default_workers, train_loader, training_data
 from pose.engine.distributed import Processes
 from pose.engine.log import RunLog
+from pose.engine.validation_loss import mean_loss
 from pose.errors import UserError
 from pose.evaluate.draw import contact_sheet, draw_people
 from pose.evaluate.images import Orientation
 from pose.evaluate.validation import predict_set, score
 from pose.experiment import Experiment, ExperimentConfig, model_weights
-from pose.model import PoseModel, build_model
+from pose.model import PoseModel, build_model, resolve_precision
 from pose.structures import People
 
 SHEET = 8  # pictures drawn at every validation
@@ -112,7 +115,9 @@ def prepare_data(config: ExperimentConfig, group: Processes) -> TrainingData:
 def validator(
     config: ExperimentConfig, data: TrainingData, group: Processes
 ) -> Callable[[nn.Module, int, RunLog | None], dict[str, float]]:
-    """Real AP on a fixed subset of the validation pictures, by all processes together."""
+    """Real AP on a fixed subset of the validation pictures, by all processes together; and the loss on them
+    where it is asked for."""
+    loss = validation_loss(config, data, group) if config.train.needs_validation_loss else None
 
     def validate(model: nn.Module, step: int, log: RunLog | None) -> dict[str, float]:
         assert isinstance(model, PoseModel)
@@ -134,9 +139,37 @@ def validator(
                 log.image("validation/people", step, drawn(config, data.validation[:SHEET], people))
             return scores.stats
 
-        return group.first(judge)
+        stats = group.first(judge)
+        return {**stats, "loss": loss(model)} if loss else stats
 
     return validate
+
+
+def validation_loss(
+    config: ExperimentConfig, data: TrainingData, group: Processes
+) -> Callable[[PoseModel], float]:
+    """The mean loss over the validation pictures as they are, by all processes together."""
+    files, settings = set_files(config.data, "val"), config.data
+    # rank 0 has filled the cache, where there is one
+    annotations = load_annotations(
+        files.annotations, config.skeleton, strict=settings.strict, cache=settings.cache
+    )
+    plain = settings.model_copy(update={"augment": no_augmentation()})
+    dataset = KeypointDataset(annotations, files.images, plain, config.input, config.skeleton)
+    indices = annotations.indices_of([image_id for image_id, _ in data.validation]).tolist()
+
+    def measure(model: PoseModel) -> float:
+        return mean_loss(
+            model,
+            dataset,
+            indices,
+            group,
+            batch_size=config.test.batch_size,
+            workers=test_workers(config),
+            precision=resolve_precision(config.train.precision, group.device),
+        )
+
+    return measure
 
 
 def drawn(

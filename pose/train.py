@@ -18,9 +18,12 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from pose import checkpoint
+from pose.backbones.pretrained import Pretrained
 from pose.engine.distributed import Processes, processes, wrap
+from pose.engine.freeze import FrozenStart, check_frozen_start
 from pose.engine.signals import Interrupted
 from pose.engine.trainer import Trainer, TrainSettings, seed_everything
 from pose.errors import UserError, user_facing
@@ -74,20 +77,36 @@ def find_run(options: argparse.Namespace) -> Experiment:
 
 
 def first_model(config: ExperimentConfig, *, weights: bool, tell: bool) -> PoseModel:
-    """The model with its first weights: the seed's or, with `weights`, those of `train.weights`."""
+    """The model with its first weights: the seed's or, with `weights`, those of `train.weights` or else of
+    the backbone's `pretrained`."""
     seed_everything(config.train.seed)
     model = build_model(config.backbone, config.head, config.skeleton, config.input)
     file = config.train.weights
-    if not weights or not file:
+    if not weights:
         return model
+    told = load_weights(model, file) if file else load_pretrained(model, config)
+    if tell and told:
+        print(told, file=sys.stderr)
+    return model
+
+
+def load_weights(model: PoseModel, file: str) -> str:
     state = checkpoint.load(Path(file))
     try:
         report = checkpoint.load_matching(model, model_weights(state))
     except UserError as error:
         raise UserError(f"train.weights={file}: {error}") from None
-    if tell:
-        print(f"{file}: {report}", file=sys.stderr)
-    return model
+    return f"{file}: {report}"
+
+
+def load_pretrained(model: PoseModel, config: ExperimentConfig) -> str:
+    """What the backbone's `pretrained` asks for; a sentence, or an empty one."""
+    if not isinstance(model.backbone, Pretrained):
+        return ""
+    if config.backbone.pretrained:
+        return model.backbone.load_pretrained()
+    held = config.train.freeze_epochs
+    return f"train.freeze_epochs={held} holds layers with random weights; better set it to 0" if held else ""
 
 
 def check_batch(settings: TrainSettings, parts: int) -> None:
@@ -101,9 +120,10 @@ def check_batch(settings: TrainSettings, parts: int) -> None:
 
 
 def make_trainer(
-    experiment: Experiment, model: PoseModel, data: TrainingData, group: Processes, gpus: int
+    experiment: Experiment, model: PoseModel, data: TrainingData, group: Processes, gpus: int, *, frozen: bool
 ) -> Trainer:
-    """`model` is on its device; it is wrapped as the settings and `group` want it."""
+    """`model` is on its device; it is wrapped as the settings and `group` want it.  frozen: the run is still
+    in its first epochs, where pretrained layers may stand still."""
     config, settings = experiment.config, experiment.config.train
     last = settings.channels_last
     if last or (last is None and group.device.type == "cuda"):
@@ -116,15 +136,25 @@ def make_trainer(
         color=config.data.augment.needs_color,
         hsv=config.data.augment.needs_hsv,
     )
+
+    def wrapped() -> nn.Module:
+        return wrap(step, group, gpus=gpus, sync_bn=settings.sync_bn)
+
+    steps_per_epoch = settings.steps_per_epoch or max(1, data.pass_length // settings.batch_size)
+    held = None
+    if frozen and settings.freeze_epochs and isinstance(model.backbone, Pretrained):
+        layers = model.backbone.pretrained_layers()
+        held = FrozenStart(layers, settings.freeze_epochs * steps_per_epoch, wrapped)
     return Trainer(
         step=step,
-        wrapped=wrap(step, group, gpus=gpus, sync_bn=settings.sync_bn),
+        wrapped=wrapped(),
         settings=settings,
         group=group,
         loader=lambda start: data.loader(start, settings.batch_size, group),
-        steps_per_epoch=settings.steps_per_epoch or max(1, data.pass_length // settings.batch_size),
+        steps_per_epoch=steps_per_epoch,
         folder=experiment.folder,
         validate=validator(config, data, group) if settings.validate_every else None,
+        frozen=held,
     )
 
 
@@ -134,14 +164,20 @@ def train(options: argparse.Namespace, group: Processes) -> int:
     one_gpu = group.distributed or group.device.type != "cuda" or ":" in options.device
     gpus = 1 if one_gpu else torch.cuda.device_count()
     group.together(lambda: check_batch(config.train, max(gpus, group.world_size)))
+    group.together(lambda: check_frozen_start(config.backbone.name, config.train.freeze_epochs))
     data = prepare_data(config, group)
     last = experiment.path("last.pt")
-    model = group.together(lambda: first_model(config, weights=not last.exists(), tell=group.main))
+    # rank 0 first: it may download pretrained weights
+    model = group.main_first(lambda: first_model(config, weights=not last.exists(), tell=group.main))
     if options.resume is None:  # only now: what fails above leaves no run folder behind
         experiment = group.first(lambda: Experiment.create(options.experiment, config))
-    trainer = make_trainer(experiment, model.to(group.device), data, group, gpus)
-    if last.exists():
-        group.together(lambda: trainer.load_state(checkpoint.load(last, group.device), last))
+    resumed = last.exists()
+    saved = group.together(lambda: checkpoint.load(last, group.device)) if resumed else {}
+    frozen = not resumed or bool(saved.get("frozen"))
+    trainer = make_trainer(experiment, model.to(group.device), data, group, gpus, frozen=frozen)
+    if resumed:
+        group.together(lambda: trainer.load_state(saved, last))
+    saved = {}  # a copy of all weights
     if trainer.finished and not trainer.validation_due:
         if group.main:
             print(f"{experiment.folder}: already finished, {trainer.total_steps} steps", file=sys.stderr)

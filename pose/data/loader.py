@@ -203,7 +203,7 @@ def default_workers() -> int:
     return max(0, min(MAX_WORKERS, cores // processes - 1))
 
 
-def _prepare_worker(worker_id: int) -> None:
+def prepare_worker(worker_id: int) -> None:
     """One thread per worker; an interrupt is the main process's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
@@ -235,7 +235,7 @@ def train_loader(
         num_workers=count,
         collate_fn=collate,
         pin_memory=torch.device(device).type == "cuda",
-        worker_init_fn=_prepare_worker,
+        worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # else starting the workers would draw from the global generator
         **some,
     )

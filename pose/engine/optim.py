@@ -29,13 +29,24 @@ class OptimSettings(Settings):
     """Of sgd."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Of adam and adamw."""
-    schedule: Literal["constant", "step", "cosine"] = "step"
-    """After warm-up: as it is, times `gamma` at each of `milestones`, or down a cosine to `final_lr`."""
+    schedule: Literal["constant", "step", "cosine", "plateau"] = "step"
+    """After warm-up: as it is, times `gamma` at each of `milestones`, down a cosine to `final_lr`, or times
+    `plateau_factor` wherever validations stop getting better."""
     milestones: tuple[float, ...] = ()
     """Epochs at which `step` lowers the rate."""
     gamma: float = Field(0.1, gt=0)
     final_lr: float = Field(0.0, ge=0)
     """End of `cosine`, as a fraction of lr."""
+    plateau_factor: float = Field(0.8, gt=0, lt=1)
+    """What `plateau` lowers the rate by."""
+    plateau_patience: int = Field(5, ge=0)
+    """Validations in a row without a better one that it bears."""
+    plateau_cooldown: int = Field(3, ge=0)
+    """Validations after a lowering that it does not count."""
+    plateau_threshold: float = Field(1e-4, ge=0)
+    """Better means better by this fraction of the best."""
+    plateau_metric: Literal["AP", "loss"] = "AP"
+    """What it looks at: AP, or the loss on the validation pictures without augmentation."""
     warmup_steps: int = Field(0, ge=0)
     """Steps in which the rate rises linearly from nothing."""
     clip_norm: float | None = Field(None, gt=0)
@@ -66,8 +77,46 @@ def build_optimizer(parameters: Iterable[nn.Parameter], cfg: OptimSettings) -> t
     return kind(groups, cfg.lr, cfg.betas, fused=fused)
 
 
+class Plateau:
+    """torch's ReduceLROnPlateau on an optimiser of its own: the rate of that one is the factor by which the
+    schedule `plateau` has lowered the learning rate."""
+
+    COUNTERS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+
+    def __init__(self, cfg: OptimSettings) -> None:
+        self.metric = cfg.plateau_metric
+        self.factor_holder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.factor_holder,
+            "max" if self.metric == "AP" else "min",
+            factor=cfg.plateau_factor,
+            patience=cfg.plateau_patience,
+            threshold=cfg.plateau_threshold,
+            cooldown=cfg.plateau_cooldown,
+        )
+
+    @property
+    def factor(self) -> float:
+        return float(self.factor_holder.param_groups[0]["lr"])
+
+    def step(self, values: Mapping[str, float]) -> None:
+        """`values` are the numbers of a validation."""
+        self.scheduler.step(values[self.metric])
+
+    def state_dict(self) -> dict[str, Any]:
+        counters = {name: getattr(self.scheduler, name) for name in self.COUNTERS}
+        return {"factor": self.factor, "metric": self.metric, **counters}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Settings that were edited since count from here on; for another metric the counting starts anew."""
+        self.factor_holder.param_groups[0]["lr"] = state["factor"]
+        if state["metric"] == self.metric:
+            for name in self.COUNTERS:
+                setattr(self.scheduler, name, state[name])
+
+
 def rate(step: int, cfg: OptimSettings, total_steps: int, steps_per_epoch: int) -> float:
-    """The learning rate of `step` (from 0) as a fraction of `cfg.lr`."""
+    """The learning rate of `step` (from 0) as a fraction of `cfg.lr`, but for the factor of `Plateau`."""
     if step < cfg.warmup_steps:
         return (step + 1) / cfg.warmup_steps
     if cfg.schedule == "step":
@@ -90,6 +139,11 @@ def keep_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> No
 def continue_at(scheduler: torch.optim.lr_scheduler.LambdaLR, state: Mapping[str, Any]) -> None:
     """Set the scheduler to the step of its `state`, with its own rates."""
     scheduler.last_epoch, scheduler._step_count = state["last_epoch"], state["_step_count"]
+    set_rates(scheduler)
+
+
+def set_rates(scheduler: torch.optim.lr_scheduler.LambdaLR) -> None:
+    """Work out the rates of the scheduler's step again."""
     rates = [base * at(scheduler.last_epoch) for base, at in zip(scheduler.base_lrs, scheduler.lr_lambdas)]
     for group, lr in zip(scheduler.optimizer.param_groups, rates, strict=True):
         group["lr"] = lr
@@ -97,12 +151,19 @@ def continue_at(scheduler: torch.optim.lr_scheduler.LambdaLR, state: Mapping[str
 
 
 def build_scheduler(
-    optimizer: torch.optim.Optimizer, cfg: OptimSettings, total_steps: int, steps_per_epoch: int
+    optimizer: torch.optim.Optimizer,
+    cfg: OptimSettings,
+    total_steps: int,
+    steps_per_epoch: int,
+    plateau: Plateau | None = None,
 ) -> torch.optim.lr_scheduler.LambdaLR:
+    """The schedule by step; call `set_rates` where the factor of `plateau` has changed."""
+
     # a closed form: the rate of a step does not depend on how often the run was stopped
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate(step, cfg, total_steps, steps_per_epoch)
-    )
+    def factor(step: int) -> float:
+        return rate(step, cfg, total_steps, steps_per_epoch) * (plateau.factor if plateau else 1.0)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 class MovingAverage:

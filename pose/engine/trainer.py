@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -22,14 +22,17 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from pose import checkpoint
 from pose.data.loader import Loaded, worker_death
 from pose.engine.distributed import Processes
+from pose.engine.freeze import FrozenStart
 from pose.engine.log import RunLog, draw_curves
 from pose.engine.optim import (
     MovingAverage,
     OptimSettings,
+    Plateau,
     build_optimizer,
     build_scheduler,
     continue_at,
     keep_settings,
+    set_rates,
 )
 from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
 from pose.errors import ToldElsewhere, UserError
@@ -61,11 +64,16 @@ class TrainSettings(OptimSettings):
     """Of the first weights, the order of the data and the augmentation."""
     weights: str | None = None
     """Checkpoint to start from (its weights only); null = as the network initialises itself."""
+    freeze_epochs: int = Field(0, ge=0)
+    """First epochs in which the backbone's pretrained layers stand still.  After them a fresh optimiser moves
+    all weights, and the schedule `plateau` begins to count."""
     validate_every: int = Field(1, ge=0)
     """Epochs between validations by AP; 0 = never."""
     validate_images: int | None = Field(500, ge=1)
     """Pictures of a fixed random subset; null = all."""
     validate_mode: Literal["single", "multi"] = "single"
+    validate_loss: bool = False
+    """The loss on these pictures, without augmentation, is worked out too (always for `plateau` on it)."""
     save_minutes: float = Field(10.0, gt=0)
     """`last.pt` is saved at every epoch, and after so many minutes within one."""
     save_steps: int | None = Field(None, ge=1)
@@ -76,6 +84,19 @@ class TrainSettings(OptimSettings):
     """Steps between lines of the log (the only moments at which the loop waits for a GPU)."""
     max_nonfinite: int = Field(10, ge=1)
     """Steps in a row without a finite loss after which the run stops."""
+
+    @model_validator(mode="after")
+    def _check_plateau(self) -> TrainSettings:
+        if self.schedule == "plateau" and not self.validate_every:
+            raise ValueError(
+                "the schedule plateau goes by validations, and there are none; set validate_every=1, or "
+                "another schedule"
+            )
+        return self
+
+    @property
+    def needs_validation_loss(self) -> bool:
+        return self.validate_loss or (self.schedule == "plateau" and self.plateau_metric == "loss")
 
 
 @dataclass
@@ -134,7 +155,8 @@ class Pending:
 
 class Trainer:
     """`loader(start_step)` gives this process's share of every global batch, endlessly; `validate(model)`
-    gives the numbers of a validation, of which `AP` chooses the best checkpoint."""
+    gives the numbers of a validation, of which `AP` chooses the best checkpoint; `frozen` layers stand still
+    at first."""
 
     def __init__(
         self,
@@ -147,6 +169,7 @@ class Trainer:
         steps_per_epoch: int,
         folder: Path,
         validate: Callable[[nn.Module, int, RunLog], dict[str, float]] | None = None,
+        frozen: FrozenStart | None = None,
     ) -> None:
         self.settings = settings
         self.group = group
@@ -158,8 +181,9 @@ class Trainer:
         self.folder = folder
         self.validate = validate
         self.progress = Progress()
-        self.optimizer = build_optimizer(self.model.parameters(), settings)
-        self.scheduler = build_scheduler(self.optimizer, settings, self.total_steps, steps_per_epoch)
+        self.frozen = frozen
+        self.plateau = Plateau(settings) if settings.schedule == "plateau" else None
+        self._fresh_optimizer()
         fp16 = step.precision == "fp16"
         # at scale 1 the scaler changes no number: it is torch's way to skip a step on the device itself
         self.scaler = torch.amp.GradScaler(
@@ -179,6 +203,13 @@ class Trainer:
         self._say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
         self.log: RunLog | None = None
 
+    def _fresh_optimizer(self) -> None:
+        """Of all weights that move, with the schedule at its beginning."""
+        self.optimizer = build_optimizer(self.model.parameters(), self.settings)
+        self.scheduler = build_scheduler(
+            self.optimizer, self.settings, self.total_steps, self.steps_per_epoch, self.plateau
+        )
+
     # ------------------------------------------------------------------------------------------------ state
 
     def state(self) -> dict[str, Any]:
@@ -189,6 +220,8 @@ class Trainer:
             "ema": self.average.module.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": {k: v for k, v in self.scheduler.state_dict().items() if k != "lr_lambdas"},
+            "plateau": self.plateau.state_dict() if self.plateau else None,
+            "frozen": self.frozen is not None,
             "scaler": self.scaler.state_dict(),
             "progress": vars(self.progress).copy(),
             "rng": torch.get_rng_state(),
@@ -201,6 +234,8 @@ class Trainer:
             if self.average:
                 self.average.module.load_state_dict(state["ema"])
             keep_settings(self.optimizer, state["optimizer"])
+            if self.plateau and state.get("plateau"):
+                self.plateau.load_state_dict(state["plateau"])
             continue_at(self.scheduler, state["scheduler"])
             self.scaler.load_state_dict(state["scaler"])
             self.progress = Progress(**state["progress"])
@@ -256,6 +291,8 @@ class Trainer:
         meter = Meter()
         self.saved_at, self.agreement = time.monotonic(), Agreement(self.progress.step, self.progress.step)
         for loaded, wait in timed(self.loader(self.progress.step)):
+            if self.frozen and self.progress.step >= self.frozen.steps:
+                self._release(self.frozen)
             self.progress.unreadable += len(loaded.unreadable)
             terms = self._train_step(loaded.batch)
             self.progress.step += 1
@@ -280,6 +317,17 @@ class Trainer:
                 meter = Meter()
             if self.finished:
                 break
+
+    def _release(self, frozen: FrozenStart) -> None:
+        """All layers move from this step on; the schedule goes on where it is."""
+        self.frozen = None
+        del self.wrapped  # before there is another: each would wait for the same gradients
+        self.wrapped = frozen.release().train()
+        schedule = self.scheduler.state_dict()
+        self._fresh_optimizer()
+        continue_at(self.scheduler, schedule)
+        if self.log:
+            self._say(f"step {self.progress.step}: pretrained layers released, with a fresh optimiser")
 
     def _at_save_step(self) -> bool:
         every = self.settings.save_steps
@@ -447,6 +495,9 @@ class Trainer:
             values = self.validate(model, self.progress.step, self.log)  # type: ignore[arg-type]
         self.model.train()
         self.progress.validated = self.progress.step
+        if self.plateau and not self.frozen:  # rtpose too begins to count at the release
+            self.plateau.step(values)
+            set_rates(self.scheduler)
         better = values["AP"] >= self.progress.best_ap  # of equal ones the later
         if better:
             self.progress.best_ap, self.progress.best_step = values["AP"], self.progress.step

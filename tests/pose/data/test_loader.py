@@ -179,7 +179,7 @@ def test_collating_takes_contiguous_images_too(folder: Path) -> None:
 
 def test_what_goes_to_a_worker_is_small(folder: Path) -> None:
     dataset, _ = open_data(folder)
-    assert len(pickle.dumps((dataset, collate, module._prepare_worker))) < 5000
+    assert len(pickle.dumps((dataset, collate, module.prepare_worker))) < 5000
 
 
 def test_default_workers_are_shared_by_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from pose.engine.distributed import Processes, peer_loss, pick_device, processes
 from pose.errors import ToldElsewhere, UserError, user_facing
 from pose.evaluate.validation import predict_set
 from pose.experiment import load_config
+from pose.model import build_model
 from pose.sessions import validation_set
 from pose.structures import People
 from tests.training_fixtures import CPU, command, drawn, environment, lines, settings, tiny_step
@@ -242,6 +243,71 @@ def test_two_processes_train_as_one(data: Path, tmp_path: Path, monkeypatch: pyt
     start = tiny_step(batch_norm="none").model.state_dict()
     moved = max((states[0]["model"][name] - start[name]).abs().max() for name in states[0]["model"])
     assert moved > 1e-2  # far more than they differ by
+
+
+HELD = [  # a small VGG-19 whose first layers stand still for 5 of 15 steps, and a rate that falls
+    "backbone.name=vgg19_cpm",
+    "backbone.stages=2",
+    "backbone.trunk_width=4",
+    "backbone.width=8",
+    "backbone.first_stage_width=16",
+    "backbone.kernel=3",
+    "head.name=tags",
+    "head.sigma=1.0",
+    "train.batch_size=8",
+    "train.accumulate=2",
+    "train.optimizer=sgd",
+    "train.lr=0.05",
+    "train.freeze_epochs=1",
+    "train.schedule=plateau",
+    "train.plateau_metric=loss",
+    "train.plateau_patience=0",
+    "train.plateau_threshold=10",
+    "train.plateau_cooldown=0",
+]
+
+
+def test_two_processes_release_held_layers_as_one_does(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DDP is made anew at the release, in mid-run and where a run is continued after it; the loss on the
+    validation pictures is that of all."""
+    monkeypatch.chdir(tmp_path)
+    more = [one for one in settings(data) if not one.startswith("backbone.")] + HELD
+    config = load_config(None, ["data.skeleton=coco17", *more])
+    start = build_model(config.backbone, config.head, config.skeleton, config.input).state_dict()
+    for value in start.values():
+        if value.ndim > 1:
+            torch.nn.init.kaiming_normal_(value)  # keeps the signal up through many layers
+    checkpoint.save({"model": start}, tmp_path / "start.pt")
+    more += [f"train.weights={tmp_path / 'start.pt'}", "train.epochs=2"]
+
+    process = torchrun(["-e", "two", "--device", "cpu", *more], tmp_path)
+    assert command(monkeypatch, "-e", "one", *more) == 0
+    told = finished(process)
+    assert process.returncode == 0, told
+    assert told.count("step 5: pretrained layers released") == 1
+    one, two = tmp_path / "exp" / "one", tmp_path / "exp" / "two"
+    for kind, names in (("train", ("loss", "lr")), ("validation", ("loss",))):
+        for name in names:
+            values = [[record[name] for record in lines(run, kind)] for run in (one, two)]
+            assert values[0] == pytest.approx(values[1], rel=1e-4), (kind, name)
+    states = [checkpoint.load(run / "last.pt") for run in (one, two)]
+    for name, first in start.items():
+        expected, made = (state["model"][name] - first for state in states)
+        assert expected.norm() > 0 and (made - expected).norm() < 1e-3 * expected.norm(), name
+
+    text = (two / "config.yaml").read_text()
+    (two / "config.yaml").write_text(text.replace("\n  epochs: 2", "\n  epochs: 3"))
+    process = torchrun(["-c", "two", "--device", "cpu"], tmp_path)
+    (one / "config.yaml").write_text((two / "config.yaml").read_text())
+    assert command(monkeypatch, "-c", "one") == 0
+    told = finished(process)
+    assert process.returncode == 0, told
+    records = [lines(run, "train")[-1] for run in (one, two)]
+    for record in records:
+        assert record["step"] == 15 and record["lr"] == pytest.approx(0.04)
+    assert records[0]["loss"] == pytest.approx(records[1]["loss"], rel=1e-4)
 
 
 def test_sigterm_saves_and_ends_all_together(

@@ -13,11 +13,13 @@ from torch import nn
 from pose.engine.optim import (
     MovingAverage,
     OptimSettings,
+    Plateau,
     build_optimizer,
     build_scheduler,
     continue_at,
     keep_settings,
     rate,
+    set_rates,
 )
 from pose.model import resolve_precision
 
@@ -76,6 +78,83 @@ def test_cosine_starts_at_the_rate_after_warm_up_and_ends_at_final_lr() -> None:
     assert found[20:] == pytest.approx(expected)
     assert rate(100, OptimSettings(schedule="cosine", final_lr=0.25), 100, 10) == pytest.approx(0.25)
     assert found[20] == 2.0 and found[60] == pytest.approx(2 * 0.625)  # the middle
+
+
+LOSSES = [5.0, 4.0, 4.1, 4.0, 3.9999] + [4.2 + 0.1 * i for i in range(8)] + [3.0 + 0.1 * i for i in range(7)]
+SHORT = {"plateau_patience": 2, "plateau_cooldown": 1}
+
+
+@pytest.mark.parametrize("metric", ["loss", "AP"])
+@pytest.mark.parametrize("more", [{}, SHORT])
+def test_plateau_is_torchs_own_on_the_optimiser(metric: Any, more: dict[str, Any]) -> None:
+    """Validation by validation, with two steps between; stopped and continued after each."""
+    cfg = OptimSettings(lr=2.0, schedule="plateau", plateau_metric=metric, **more)
+    expected_on = build_optimizer(net().parameters(), cfg)
+    expected = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        expected_on, "min" if metric == "loss" else "max", factor=0.8, threshold=1e-4,
+        patience=more.get("plateau_patience", 5), cooldown=more.get("plateau_cooldown", 3),
+    )  # fmt: skip
+    optimizer = build_optimizer(net().parameters(), cfg)
+    plateau = Plateau(cfg)
+    scheduler = build_scheduler(optimizer, cfg, 100, 2, plateau)
+    found = []
+    for loss in LOSSES:
+        for _ in range(2):
+            optimizer.step()
+            scheduler.step()
+        values = {"loss": loss, "AP": 1 / loss}
+        expected.step(values[metric])
+        plateau.step(values)
+        set_rates(scheduler)
+        found.append(optimizer.param_groups[0]["lr"])
+        assert found[-1] == pytest.approx(expected_on.param_groups[0]["lr"], rel=1e-12)
+        assert {group["lr"] for group in optimizer.param_groups} == {found[-1]} == {*scheduler.get_last_lr()}
+
+        saved = copy.deepcopy((plateau.state_dict(), scheduler.state_dict()))
+        optimizer = build_optimizer(net().parameters(), cfg)
+        plateau = Plateau(cfg)
+        scheduler = build_scheduler(optimizer, cfg, 100, 2, plateau)
+        plateau.load_state_dict(saved[0])
+        continue_at(scheduler, saved[1])
+        assert optimizer.param_groups[0]["lr"] == found[-1]
+    assert len(set(found)) > (2 if more else 1)
+
+
+def test_plateau_with_its_published_settings_bears_five_validations() -> None:
+    cfg = OptimSettings(schedule="plateau", plateau_metric="loss")
+    plateau = Plateau(cfg)
+    factors = []
+    for _ in range(1 + 6 + 3 + 6):
+        plateau.step({"loss": 1.0, "AP": 0.0})
+        factors.append(plateau.factor)
+    assert factors == pytest.approx([1.0] * 6 + [0.8] * 9 + [0.64])
+
+
+def test_plateau_lowers_the_warm_up_as_well() -> None:
+    cfg = OptimSettings(lr=2.0, schedule="plateau", warmup_steps=4, plateau_patience=0)
+    plateau = Plateau(cfg)
+    optimizer = build_optimizer(net().parameters(), cfg)
+    scheduler = build_scheduler(optimizer, cfg, 100, 10, plateau)
+    for _ in range(2):
+        plateau.step({"AP": 0.5})
+        set_rates(scheduler)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(2.0 / 4 * 0.8)
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(2.0 / 2 * 0.8)
+
+
+def test_edited_plateau_settings_count_from_where_the_run_is() -> None:
+    old = Plateau(OptimSettings(plateau_patience=1, plateau_metric="loss"))
+    for loss in (1.0, 2.0, 2.0, 2.0):
+        old.step({"loss": loss})
+    assert old.factor == 0.8
+    same = Plateau(OptimSettings(plateau_factor=0.5, plateau_patience=7, plateau_metric="loss"))
+    same.load_state_dict(old.state_dict())
+    assert (same.factor, same.scheduler.best, same.scheduler.patience) == (0.8, 1.0, 7)
+    other = Plateau(OptimSettings(plateau_metric="AP"))  # a loss of 1 is no AP of 1
+    other.load_state_dict(old.state_dict())
+    assert (other.factor, other.scheduler.best, other.scheduler.num_bad_epochs) == (0.8, -math.inf, 0)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])

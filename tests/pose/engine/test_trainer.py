@@ -393,6 +393,31 @@ def test_the_last_epoch_is_validated_whatever_the_distance(tmp_path: Path) -> No
     assert seen == [3, 5]
 
 
+def test_plateau_lowers_the_rate_at_validations(tmp_path: Path) -> None:
+    """From the step after a validation on, also where the run is continued there."""
+    losses = iter([3.0, 2.0, 2.5, 2.6, 2.7])
+
+    def validate(model: nn.Module, step: int, log: Any) -> dict[str, float]:
+        return {"AP": 0.1, "AP50": 0.5, "loss": next(losses)}
+
+    recipe: dict[str, Any] = {
+        "schedule": "plateau", "plateau_metric": "loss", "plateau_patience": 1, "plateau_cooldown": 0,
+        "plateau_factor": 0.5, "lr": 0.01, "optimizer": "sgd", "epochs": 5, "validate_every": 1,
+    }  # fmt: skip
+    one = trainer(tmp_path, batches(10), **recipe)
+    one.steps_per_epoch, one.total_steps, one.validate = 2, 10, validate
+    one.run()
+    assert [record["lr"] for record in lines(tmp_path, "train")] == pytest.approx([0.01] * 8 + [0.005] * 2)
+    assert checkpoint.load(tmp_path / "last.pt")["plateau"]["num_bad_epochs"] == 1
+
+    again = trainer(tmp_path, batches(10), **recipe)
+    again.load_state(checkpoint.load(tmp_path / "last.pt"), tmp_path)
+    assert again.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
+    other = trainer(tmp_path, batches(10), **{**recipe, "schedule": "constant"})
+    other.load_state(checkpoint.load(tmp_path / "last.pt"), tmp_path)
+    assert other.optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+
+
 def test_leftovers_of_a_killed_save_are_removed(tmp_path: Path) -> None:
     rest = tmp_path / ".last.pt.123.partial"
     rest.write_bytes(b"half")

@@ -1,0 +1,56 @@
+"""The training loss on pictures that are not trained on, as they are: upright, whole, colours untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import DataLoader
+
+from pose.data.dataset import Item, KeypointDataset
+from pose.data.loader import collate, prepare_worker
+from pose.engine.distributed import Processes
+from pose.model import PoseModel, TrainStep
+from pose.structures import Batch
+
+
+def readable(items: Sequence[Item]) -> Batch | None:
+    """The batch without pictures that could not be read (the test for AP names them)."""
+    kept = [item for item in items if item.unreadable is None]
+    return collate(kept).batch if kept else None
+
+
+@torch.no_grad()
+def mean_loss(
+    model: PoseModel,
+    dataset: KeypointDataset,
+    indices: Sequence[int],
+    group: Processes,
+    *,
+    batch_size: int,
+    workers: int,
+    precision: str,
+) -> float:
+    """The mean over the pictures `indices` of `dataset` (which does not augment), of all processes together.
+
+    Leaves the model in eval mode; draws from no generator that training uses."""
+    step = TrainStep(model, precision=precision, color=False).eval()
+    own = [(index, 0) for index in indices[group.rank :: group.world_size]]
+    loader = DataLoader(
+        dataset,
+        batch_sampler=[own[i : i + batch_size] for i in range(0, len(own), batch_size)],
+        num_workers=workers if len(own) > 4 else 0,
+        collate_fn=readable,
+        worker_init_fn=prepare_worker,
+        generator=torch.Generator(),  # else starting the workers would draw from the global generator
+    )
+    total, count = torch.zeros((), dtype=torch.float64, device=group.device), 0
+    for batch in loader:
+        if batch is None:
+            continue
+        batch = Batch(*(value.to(group.device, non_blocking=True) for value in batch))
+        total += step(batch)["loss"][0] * len(batch.image_id)
+        count += len(batch.image_id)
+    parts = group.gather((total.item(), count))
+    pictures = sum(number for _, number in parts)
+    return sum(part for part, _ in parts) / pictures if pictures else float("nan")
