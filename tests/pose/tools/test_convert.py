@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from benchmarks.literal import pose_ae_network, pose_ae_testing
+from benchmarks.literal import pose_ae_network, pose_ae_testing, rtpose_network
 from pose import checkpoint
+from pose.backbones.vgg19_cpm import Vgg19Cpm, Vgg19CpmSettings
 from pose.errors import UserError
 from pose.evaluate.predict import Predictor
 from pose.experiment import Experiment
 from pose.sessions import load_model
 from pose.tools import convert
+from pose.train import first_model
 
 
 @pytest.fixture
@@ -131,3 +136,225 @@ def test_a_run_that_exists_is_kept(published, tmp_path: Path, monkeypatch):
     with pytest.raises(UserError, match="exists already"):
         convert.main(["pose-ae", str(published[0]), "-e", "mine"])
     assert before.keys() == checkpoint.load(Path("exp/mine/best.pt")).keys()
+
+
+# --------------------------------------------------------------------------------------------------- rtpose
+
+CHANNELS = {"paf": 38, "heatmap": 19}
+TRAINED_BY = {"bare": "cmu", "caffe": "cmu", "module": "rtpose", "lightning": "rtpose"}
+CONFIGS = {"cmu": "coco18", "rtpose": "coco18_eyes"}  # by the skeleton that only one of them has
+
+
+def anonymous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"arg_{i}": value for i, value in enumerate(state.values())}
+
+
+@pytest.mark.parametrize("form", [*rtpose_network.FORMS, "by position"])
+@pytest.mark.parametrize("stages", [1, 2])
+def test_every_shape_of_file_is_the_published_network(form: str, stages: int):
+    """All fields of all stages, bit by bit."""
+    torch.manual_seed(0)
+    literal = rtpose_network.RTPose(stages=stages)
+    for value in literal.parameters():
+        if value.ndim > 1:
+            torch.nn.init.kaiming_normal_(value)
+        else:
+            torch.nn.init.normal_(value)
+    if form == "by position":
+        state: dict[str, Any] = anonymous(literal.state_dict())
+    else:
+        state = rtpose_network.published_checkpoint(literal, form)
+    weights = convert.named_tensors(state, Path("file"))
+    plan = convert.plan_rtpose(weights)
+    ours = Vgg19Cpm(Vgg19CpmSettings(stages=stages), CHANNELS)
+    renamed = {plan.rename(name).removeprefix("backbone."): value for name, value in weights.items()}
+    ours.load_state_dict(renamed)
+    assert f"backbone.stages={stages}" in plan.settings and plan.outputs == CHANNELS
+    x = torch.rand(1, 3, 32, 48)
+    with torch.no_grad():
+        expected = literal(x)[1]
+        made = [maps for stage in ours(x) for maps in stage.values()]
+    assert len(made) == 2 * stages
+    for one, other in zip(made, expected, strict=True):
+        assert torch.equal(one, other) and one.std() > 1e-3
+
+
+@pytest.mark.parametrize("form", [*rtpose_network.FORMS, "by position"])
+def test_all_184_tensors_of_six_stages_have_their_place(form: str):
+    with torch.device("meta"):
+        literal = rtpose_network.RTPose()
+        ours = Vgg19Cpm(Vgg19CpmSettings(), CHANNELS).state_dict()
+    bare = rtpose_network.published_checkpoint(literal)
+    state = anonymous(bare) if form == "by position" else rtpose_network.published_checkpoint(literal, form)
+    weights = convert.named_tensors(state, Path("file"))
+    plan = convert.plan_rtpose(weights)
+    found = {plan.rename(name).removeprefix("backbone."): value.shape for name, value in weights.items()}
+    assert found == {name: value.shape for name, value in ours.items()} and len(found) == 184
+    # the order of the published file, which positions stand for
+    assert [plan.rename(name) for name in weights] == [convert.rename_rtpose(name) for name in bare]
+    assert plan.settings == [
+        "backbone.stages=6", "backbone.trunk_width=64", "backbone.width=128",
+        "backbone.first_stage_width=512", "backbone.kernel=7",
+    ]  # fmt: skip
+
+
+def small_rtpose(stages: int = 2, **channels: int) -> dict[str, Tensor]:
+    """A narrow network under the published names, in their order."""
+    torch.manual_seed(0)
+    cfg = Vgg19CpmSettings(stages=stages, trunk_width=4, width=8, first_stage_width=16, kernel=3)
+    state = Vgg19Cpm(cfg, {**CHANNELS, **channels}).state_dict()
+    named = {}
+    for name in convert.rtpose_order(stages):
+        ours = name.removeprefix("backbone.")
+        part, *rest = ours.split(".")
+        if part == "stages":
+            stage, branch, *rest = rest
+            part = f"model{int(stage) + 1}_{'1' if branch == 'paf' else '2'}"
+        named[".".join([part.replace("trunk", "model0"), *rest])] = state[ours]
+    return named
+
+
+def in_form(state: dict[str, Tensor], form: str) -> dict[str, Any]:
+    class Holder(torch.nn.Module):
+        def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]
+            return state
+
+    return rtpose_network.published_checkpoint(Holder(), form)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("form", rtpose_network.FORMS)
+@pytest.mark.parametrize("weights_from", [None, "cmu", "rtpose"])
+def test_who_trained_the_weights_decides_the_conventions(
+    folder: Path, capsys: pytest.CaptureFixture[str], form: str, weights_from: str | None
+):
+    """Seen from the names, or said by the user; printed in either case."""
+    state = small_rtpose()
+    torch.save(in_form(state, form), folder / "weights.pth")
+    flag = ["--weights-from", weights_from] if weights_from else []
+    assert convert.main(["rtpose", "weights.pth", "-e", "run", *flag, "test.flip=false"]) == 0
+    told = capsys.readouterr().err
+    expected = weights_from or TRAINED_BY[form]
+    said = {"cmu": "CMU's original weights", "rtpose": "weights that rtpose (PyTorch) trained"}
+    assert f"taken for {said[expected]}" in told
+    assert ("else: --weights-from" in told) == (weights_from is None)
+    config = Experiment.open("run").config
+    assert config.skeleton.name == CONFIGS[expected] and not config.test.flip
+    assert config.backbone.pretrained is None and config.backbone.stages == 2
+    model, _ = load_model(Experiment.open("run"), "best", torch.device("cpu"))
+    for name, value in state.items():
+        assert torch.equal(model.state_dict()[convert.rename_rtpose(name)], value)
+
+
+def test_a_red_picture_as_each_of_them_takes_it(folder: Path):
+    """CMU: blue, green, red / 256 - 0.5, and the border is 0; rtpose: ImageNet's mean and deviation."""
+    red = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    red[:, 0] = 255
+    models = {}
+    for who in CONFIGS:
+        torch.save(small_rtpose(1), folder / "weights.pth")
+        _, models[who], _ = convert.convert(
+            convert.SOURCES["rtpose"], folder / "weights.pth", (), weights_from=who
+        )
+    x = models["cmu"].normalize(red)[0, :, 0, 0]
+    torch.testing.assert_close(x, torch.tensor([-0.5, -0.5, 255 / 256 - 0.5]), atol=1e-6, rtol=0)
+    border = torch.tensor(models["cmu"].input.pad_value, dtype=torch.uint8).view(1, 3, 1, 1)
+    assert models["cmu"].normalize(border).abs().max() < 1e-6
+    x = models["rtpose"].normalize(red)[0, :, 0, 0]
+    expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225]
+    torch.testing.assert_close(x, torch.tensor(expected), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("who", ["cmu", "rtpose"])
+def test_a_converted_network_finds_people_on_pictures_of_any_shape(folder: Path, who: str):
+    """It need not make sense with random weights, but must run, with the shorter side at 368 pixels."""
+    torch.save(small_rtpose(1), folder / "weights.pth")
+    convert.main(["rtpose", "weights.pth", "-e", "run", "--weights-from", who])
+    experiment = Experiment.open("run")
+    model, _ = load_model(experiment, "best", torch.device("cpu"))
+    predictor = Predictor(model, experiment.config.test)
+    image = picture(0, (240, 313))
+    prepared = predictor.prepare(image)
+    assert [tuple(canvas.shape) for canvas in prepared.canvases] == [(3, 368, 480)]
+    people = predictor(image)
+    assert people.keypoints.shape[1:] == (18, 3)
+
+
+def resnet() -> dict[str, Tensor]:
+    return {"conv1.weight": torch.ones(64, 3, 7, 7), "fc.bias": torch.ones(9)}
+
+
+def vgg() -> dict[str, Tensor]:
+    return {f"features.{i}.weight": torch.ones(3) for i in range(38)}
+
+
+def shuffled(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As many tensors, in another order and without known names."""
+    return anonymous(dict(reversed(state.items())))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda s: resnet(), "not rtpose's: it has 2 tensors .conv1.weight"),
+        (lambda s: vgg(), "not rtpose's: it has 38 tensors"),
+        (lambda s: {"state_dict": {"model.module.pre.0.conv.weight": torch.ones(3)}}, "not rtpose's"),
+        (lambda s: {"epoch": 3}, "no named weights"),
+        (lambda s: {"model0.1.weight": torch.ones(3)}, "only a part .* 44 of 44 tensors are missing; copy"),
+        (lambda s: dict(list(s.items())[:50]), "only a part .* 22 of 72 tensors .*model1_2.0.bias"),
+        (lambda s: {k: v for k, v in s.items() if "model0" in k}, "only a part .* 20 of 44 tensors"),
+        (lambda s: {k: v for k, v in s.items() if k != "model2_1.4.bias"}, "1 of 72 tensors"),
+        (lambda s: small_rtpose(heatmap=18), "18 channels of the field 'heatmap'.*coco18' has 19"),
+        (lambda s: small_rtpose(paf=28), "28 channels of the field 'paf'.*coco18' has 38"),
+        (lambda s: {**s, "model1_1.2.weight": torch.ones(8, 7, 3, 3)}, "does not fill .*other shape"),
+        (lambda s: {**s, "model1_1.2.weight": torch.tensor(1.0)}, r"the shape \(\) of model1_1.2.weight"),
+        (shuffled, r"not rtpose's: .* the shape \(19,\) of arg_0"),
+    ],
+)
+def test_a_file_of_another_network_is_told_in_one_sentence(
+    folder: Path, spoil: Callable[[dict[str, Tensor]], Any], message: str
+):
+    torch.save(spoil(small_rtpose()), folder / "other.pth")
+    with pytest.raises(UserError, match=message) as caught:
+        convert.main(["rtpose", "other.pth", "-e", "run"])
+    assert "\n" not in str(caught.value)
+    assert not (folder / "exp").exists()
+
+
+def test_a_truncated_file_and_another_head(folder: Path):
+    torch.save(small_rtpose(), folder / "whole.pth")
+    data = (folder / "whole.pth").read_bytes()
+    (folder / "half.pth").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="half.pth: it is cut off or not a checkpoint"):
+        convert.main(["rtpose", "half.pth", "-e", "run"])
+    with pytest.raises(UserError, match="38 channels of the field 'paf', and the head 'tags'.*has 0"):
+        convert.main(["rtpose", "whole.pth", "-e", "run", "head={name: tags}"])
+
+
+def test_without_background_where_the_user_says_so(folder: Path):
+    """An 18-channel network is another one, but not an impossible one."""
+    torch.save(small_rtpose(heatmap=18), folder / "weights.pth")
+    assert convert.main(["rtpose", "weights.pth", "-e", "run", "head.background=false"]) == 0
+
+
+def test_settings_may_stand_before_and_behind_the_options(capsys: pytest.CaptureFixture[str]):
+    for words in (["a.b=1", "-e", "n"], ["-e", "n", "a.b=1"], ["-e", "n", "--weights-from", "cmu", "a.b=1"]):
+        assert convert.parse(["rtpose", "file", *words]).settings == ["a.b=1"]
+    for wrong in (["-e", "n", "typo"], ["-e", "n", "--scale=2"]):
+        with pytest.raises(SystemExit):
+            convert.parse(["rtpose", "file", *wrong])
+        assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_training_goes_on_from_the_converted_weights(published, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert convert.main(["pose-ae", str(published[0]), "-e", "on"]) == 0
+    experiment = Experiment.open("on")
+    first = first_model(experiment.config, weights=True, tell=False).state_dict()
+    converted = load_model(experiment, "best", torch.device("cpu"))[0].state_dict()
+    assert all(torch.equal(first[name], value) for name, value in converted.items())
