@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_networks import SMALL
 
 from benchmarks.literal.pose_ae_network import PoseNet
 from benchmarks.literal.rtpose_network import RTPose
@@ -18,10 +19,6 @@ from pose.registry import BACKBONES
 from pose.tools.convert import rename_pose_ae, rename_rtpose
 
 CHANNELS = {"heatmap": 5, "tag": 10, "offset": 1}
-SMALL: dict[str, dict[str, Any]] = {
-    "hourglass": {"stacks": 2, "width": 8, "growth": 4, "depth": 3, "stem_width": 4},
-    "vgg19_cpm": {"stages": 3, "trunk_width": 4, "width": 8, "first_stage_width": 16, "kernel": 5},
-}
 
 
 def settings(name: str, **more: Any) -> Any:

@@ -1,0 +1,77 @@
+"""Any backbone goes with any head: every pair learns a few pictures and finds their people again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dot_people import SKELETON, dots
+from small_networks import SMALL
+from torch import nn
+
+from pose.evaluate.predict import Predictor, TestSettings
+from pose.model import PoseModel, TrainStep, build_model
+from pose.registry import BACKBONES, HEADS
+from pose.structures import Batch, InputSettings
+
+SIZE = (96, 96)
+HEAD: dict[str, dict[str, Any]] = {
+    "tags": {"sigma": 1.0, "center": "subpixel", "foreground_weight": 9.0},
+    "paf": {"foreground_weight": 9.0, "paf_weight": 0.3},
+}
+
+
+def pair(backbone: str, head: str) -> PoseModel:
+    torch.manual_seed(0)
+    settings = BACKBONES[backbone].config(**SMALL.get(backbone, {}))
+    shape = InputSettings(size=SIZE, mean=(0.5,) * 3, std=(0.25,) * 3)
+    model = build_model(settings, HEADS[head].config(**HEAD.get(head, {})), SKELETON, shape)
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):  # the published first weights need more than a few steps
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return model
+
+
+def lesson() -> tuple[list[np.ndarray], list[np.ndarray], Batch]:
+    """Four pictures with one or two people each, their people (N, K, 3), and the batch of them."""
+    drawn = [dots(SIZE, 1 + seed % 2, seed=seed) for seed in range(4)]
+    keypoints = torch.zeros(4, 2, len(SKELETON), 3)
+    for i, (_, people) in enumerate(drawn):
+        keypoints[i, : len(people)] = torch.from_numpy(people)
+        keypoints[i, : len(people), :, 2] = 2
+    images = [image for image, _ in drawn]
+    return images, [people for _, people in drawn], Batch(
+        image=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+        loss_mask=torch.ones(4, *SIZE, dtype=torch.bool),
+        keypoints=keypoints,
+        areas=torch.ones(4, 2),
+        color=torch.tensor([[0.0, 1.0, 0.0, 1.0]] * 4),
+        image_id=torch.arange(4),
+    )
+
+
+@pytest.mark.parametrize("head", HEADS.names())
+@pytest.mark.parametrize("backbone", BACKBONES.names())
+def test_every_backbone_learns_with_every_head(backbone: str, head: str) -> None:
+    model = pair(backbone, head)
+    images, truth, batch = lesson()
+    step = TrainStep(model, color=False).train()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+    for _ in range(150):
+        terms = step(batch)
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+        losses.append(terms["loss"].item())
+    assert losses[-1] < 0.5 * losses[10]
+    predictor = Predictor(model, TestSettings(flip=False))
+    found = [
+        np.linalg.norm(people.keypoints[..., :2] - person[:, :2], axis=2) < 8
+        for people, expected in zip(map(predictor, images), truth, strict=True)
+        for person in expected
+    ]
+    assert len(found) == 6  # each with the three keypoints of everybody in the picture
+    assert sum(near.sum(1).max() >= 2 for near in found) >= 5

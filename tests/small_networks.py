@@ -1,0 +1,10 @@
+"""Settings by which each backbone is small enough for a test; one without an entry is tested as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SMALL: dict[str, dict[str, Any]] = {
+    "hourglass": {"stacks": 2, "width": 16, "growth": 4, "depth": 3, "stem_width": 8},
+    "vgg19_cpm": {"stages": 3, "trunk_width": 4, "width": 8, "first_stage_width": 16, "kernel": 5},
+}
