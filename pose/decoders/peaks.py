@@ -5,6 +5,7 @@ Maps are float32, contiguous and without NaN (see `clean`).  A cell is a flat in
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Subpixel = Literal["none", "quarter", "dark"]
+# Not below any cell of a square, of equal ones only the first, not below 4 neighbours, or above all 4.
+Window = Literal["square", "first", "cross", "strict"]
+PATCH = 5  # cells across an enlarged patch
+BEYOND = PATCH // 2  # of them on each side of the peak
+# how far the values of such a patch, computed by a matrix product, may be off, per unit of heat
+PRODUCT_ERROR = 4e-6
 LOG_FLOOR = 1e-10  # the heat below which the logarithm of a map is cut off
 
 
@@ -45,13 +52,65 @@ def local_maximum(heat: Tensor, size: int) -> Tensor:
     return heat
 
 
-def find_peaks(heat: Tensor, max_peaks: int, nms_size: int = 3, threshold: float = 0.0) -> Peaks:
+def cross_maximum(heat: Tensor, *, strict: bool = False) -> Tensor:
+    """heat (..., h, w) -> the maximum over every cell and its 4 neighbours; `strict`: infinity where one of
+    the neighbours is as high as the cell itself."""
+    around = torch.full_like(heat, -torch.inf) if strict else heat.clone()
+    for dim in (-1, -2):
+        length = heat.shape[dim] - 1
+        for here, there in ((0, 1), (1, 0)):
+            part = around.narrow(dim, here, length)
+            torch.maximum(part, heat.narrow(dim, there, length), out=part)
+    return torch.where(around < heat, heat, torch.inf) if strict else around
+
+
+def first_maximum(heat: Tensor) -> Tensor:
+    """heat (..., h, w) -> the maximum over the 3 x 3 cells around every cell; infinity where one of those
+    before it, in row-major order, is as high as the cell itself."""
+    row = heat.clone()
+    for here, there in ((0, 1), (1, 0)):
+        part = row.narrow(-1, here, heat.shape[-1] - 1)
+        torch.maximum(part, heat.narrow(-1, there, heat.shape[-1] - 1), out=part)
+    before, around = torch.full_like(heat, -torch.inf), heat.clone()
+    before[..., 1:] = heat[..., :-1]
+    torch.maximum(around[..., :-1], heat[..., 1:], out=around[..., :-1])
+    torch.maximum(before[..., 1:, :], row[..., :-1, :], out=before[..., 1:, :])
+    torch.maximum(around[..., :-1, :], row[..., 1:, :], out=around[..., :-1, :])
+    return torch.where(before < heat, around, torch.inf)
+
+
+def highest_around(heat: Tensor, window: Window, size: int = 3) -> Tensor:
+    """heat (..., h, w) -> what a cell must be equal to, to be a peak; `size` is that of a square."""
+    if window == "square":
+        return local_maximum(heat, size)
+    return first_maximum(heat) if window == "first" else cross_maximum(heat, strict=window == "strict")
+
+
+def find_peaks(
+    heat: Tensor, max_peaks: int, nms_size: int = 3, threshold: float = 0.0, window: Window = "square"
+) -> Peaks:
     """heat (B, K, h, w) -> at most `max_peaks` cells per map that are above `threshold` (compared in float64;
-    0 or more) and the highest of their `nms_size` x `nms_size` window (cells of one plateau all count)."""
-    flat, highest = heat.flatten(2), local_maximum(heat, nms_size).flatten(2)
+    0 or more) and the highest of their `nms_size` x `nms_size` window (cells of one plateau all count) or of
+    another `window`."""
+    flat, highest = heat.flatten(2), highest_around(heat, window, nms_size).flatten(2)
     top = _top_cells_cpu if heat.device.type == "cpu" else _top_cells
     index, present = top(flat, highest, min(max_peaks, flat.shape[2]), _next_float32(threshold))
     return Peaks(torch.where(present, flat.gather(2, index), 0), index)
+
+
+def list_peaks(
+    heat: Tensor, max_peaks: int, threshold: float, window: Window
+) -> tuple[np.ndarray, np.ndarray]:
+    """The peaks of `find_peaks` without empty places, for maps on a CPU: maps b * K + k and cells, (P,) int64
+    each, map by map and in every map in row-major order."""
+    heat_of, cells = heat.numpy().reshape(-1), heat[0, 0].numel()
+    maximum = highest_around(heat, window).numpy().reshape(-1)
+    where, _ = _pick(heat_of, maximum, _next_float32(threshold))
+    maps = where // cells
+    if len(where) > max_peaks:
+        kept = np.sort(_highest_first(maps, heat_of[where], max_peaks)[0])
+        where, maps = where[kept], maps[kept]
+    return maps, where - maps * cells
 
 
 def _next_float32(threshold: float) -> float:
@@ -75,23 +134,35 @@ def _top_cells(flat: Tensor, highest: Tensor, limit: int, lowest: float) -> tupl
 
 def _top_cells_cpu(flat: Tensor, highest: Tensor, limit: int, lowest: float) -> tuple[Tensor, Tensor]:
     """The same, several times faster where the few peaks can be picked out first and sorted together."""
-    heat, maximum = flat.numpy().reshape(-1), highest.numpy().reshape(-1)
+    where, value = _pick(flat.numpy().reshape(-1), highest.numpy().reshape(-1), lowest)
     cells = flat.shape[2]
-    where = (heat >= lowest).nonzero()[0]
-    value = heat[where]
-    is_peak = value == maximum[where]
-    where, value = where[is_peak], value[is_peak]
     maps = where // cells
-    best = np.lexsort((-value, maps))  # stable: equal peaks stay in row-major order
+    best, place = _highest_first(maps, value, limit)
     where, maps = where[best], maps[best]
-    place = np.arange(len(maps)) - maps.searchsorted(maps)  # of each peak within its map
-    kept = place < limit
-    where, maps, place = where[kept], maps[kept], place[kept]
     index = np.zeros((flat.shape[0] * flat.shape[1], limit), np.int64)
     present = np.zeros(index.shape, bool)
     index[maps, place], present[maps, place] = where - maps * cells, True
     shape = (*flat.shape[:2], limit)
     return torch.from_numpy(index).view(shape), torch.from_numpy(present).view(shape)
+
+
+def _pick(heat: np.ndarray, maximum: np.ndarray, lowest: float) -> tuple[np.ndarray, np.ndarray]:
+    """heat, maximum (cells of all maps,) -> the peaks that are `lowest` or higher, in order, and their
+    heat."""
+    where = (heat >= lowest).nonzero()[0]
+    value = heat[where]
+    is_peak = value == maximum[where]
+    return where[is_peak], value[is_peak]
+
+
+def _highest_first(maps: np.ndarray, value: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """maps, ascending, and heat (P,) of peaks -> which of them are the `limit` highest of their map, map by
+    map and highest first, and the place of each in its map."""
+    best = np.lexsort((-value, maps))  # stable: equal peaks stay in row-major order
+    maps = maps[best]
+    place = np.arange(len(maps)) - maps.searchsorted(maps)
+    kept = place < limit
+    return best[kept], place[kept]
 
 
 def gaussian_blur(heat: Tensor, size: int) -> Tensor:
@@ -152,3 +223,110 @@ def _newton(window: Tensor) -> tuple[Tensor, Tensor]:
     curved = (xx < 0) & (determinant > 0)
     step = torch.stack((xy * gy - yy * gx, xy * gx - xx * gy), -1) / determinant.where(curved, 1)[..., None]
     return step.clamp(-1, 1).float(), curved
+
+
+# ---- the highest point of an enlarged patch ----
+
+
+def patch_top(heat: Tensor, channel: Tensor, index: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    """The highest place of the 5 x 5 cells around each cell (fewer at the border), enlarged `factor` times as
+    `cv2.resize` with INTER_CUBIC does, the first one in row-major order.
+
+    heat (B, K, h, w) finite; channel (...) int64 b * K + k; index (...) int64 cells -> where it lies relative
+    to the centre of the cell, (..., 2) float32, x first, in cells, up to 2.5; and the heat there (...).
+    (rtpose; Cao et al., "Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields", 2017.)
+    """
+    height, width = heat.shape[-2:]
+    side = PATCH * factor
+    y, x = index.div(width, rounding_mode="floor"), index % width
+    step = torch.arange(-BEYOND, BEYOND + 1, device=heat.device)
+    rows, columns = (y[..., None] + step), (x[..., None] + step)
+    at = rows.clamp(0, height - 1)[..., None] * width + columns.clamp(0, width - 1)[..., None, :]
+    patch = torch.take(heat, (channel * (height * width))[..., None, None] + at).flatten(0, -3)
+    inside = ((rows >= 0) & (rows < height))[..., None] & ((columns >= 0) & (columns < width))[..., None, :]
+    top = _top_of_patches_cpu if heat.device.type == "cpu" else _top_of_patches
+    place, value = top(patch, inside.flatten(0, -3), factor)
+    place = torch.stack((place % side, place.div(side, rounding_mode="floor")), -1).view(*index.shape, 2)
+    return (place.float() + 0.5) / factor - (BEYOND + 0.5), value.view(index.shape)
+
+
+def _top_of_patches(patch: Tensor, inside: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    """patch (P, 5, 5), and which of its cells lie inside the map -> (P,) int64 y * 5 * factor + x in the
+    enlarged patch, and the value there (P,).  Static shapes: nothing is copied to the host."""
+    weights, first = _cubic(factor, patch.device)
+    taps = [(first + tap).clamp(0, PATCH - 1) for tap in range(4)]
+    a, b, c, d = (patch[:, :, cells] * weights[:, tap] for tap, cells in enumerate(taps))
+    wide = ((a + b) + c) + d
+    a, b, c, d = (wide[:, cells] * weights[:, tap, None] for tap, cells in enumerate(taps))
+    large = a + (b + (c + d))
+    large = large.where(inside.repeat_interleave(factor, 1).repeat_interleave(factor, 2), -torch.inf).flatten(
+        1
+    )
+    value = large.amax(1, keepdim=True)
+    # of equal ones the first, which argmax does not promise
+    backwards = torch.arange(large.shape[1] - 1, -1, -1, device=patch.device)
+    return large.shape[1] - 1 - torch.where(large == value, backwards, -1).amax(1), value[:, 0]
+
+
+def _top_of_patches_cpu(patch: Tensor, inside: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    """The same, several times faster: a matrix product leaves a few places to be computed exactly."""
+    if not len(patch):
+        return torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+    matrix, weights, first = _cubic_cpu(factor)
+    side, patches = PATCH * factor, patch.numpy()
+    large = (matrix @ (patches.reshape(-1, PATCH) @ matrix.T).reshape(-1, PATCH, side)).reshape(
+        -1, side * side
+    )
+    cut = (~inside.flatten(1).all(1)).numpy().nonzero()[0]
+    whole = inside.numpy()[cut].repeat(factor, 1).repeat(factor, 2).reshape(len(cut), side * side)
+    large[cut] = np.where(whole, large[cut], -np.inf)
+    slack = PRODUCT_ERROR * np.abs(patches).reshape(len(patches), -1).max(1)
+    near = np.flatnonzero(large >= (large.max(1) - slack)[:, None])
+    p, place = np.divmod(near, side * side)
+    value = _enlarged(patches, p, place // side, place % side, weights, first)
+    # the highest one of every patch, of equal ones the first
+    best = np.lexsort((place, -value, p))
+    best = best[np.diff(p[best], prepend=-1) > 0]
+    return torch.from_numpy(place[best]), torch.from_numpy(value[best])
+
+
+def _enlarged(
+    patches: np.ndarray,
+    p: np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+    weights: np.ndarray,
+    first: np.ndarray,
+) -> np.ndarray:
+    """patches (P, 5, 5); patch p, row and column (n,) of places -> their values (n,), added up in the order
+    in which OpenCV adds."""
+    rows, columns = ((first[at][:, None] + np.arange(4)).clip(0, PATCH - 1) for at in (row, column))
+    cells = (p * PATCH**2)[:, None, None] + (rows * PATCH)[:, :, None] + columns[:, None]
+    a, b, c, d = np.moveaxis(patches.take(cells) * weights[column][:, None], 2, 0)  # (n, 4) each
+    a, b, c, d = ((((a + b) + c) + d) * weights[row]).T
+    total: np.ndarray = a + (b + (c + d))
+    return total
+
+
+@lru_cache(maxsize=16)
+def _cubic_cpu(factor: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The matrix (5 * factor, 5) that enlarges a patch along one axis, and what `_cubic` tells."""
+    weights, first = (table.numpy() for table in _cubic(factor, torch.device("cpu")))
+    matrix = np.zeros((len(weights), PATCH), np.float32)
+    for tap in range(4):
+        matrix[np.arange(len(weights)), (first + tap).clip(0, PATCH - 1)] += weights[:, tap]
+    return matrix, weights, first
+
+
+def _cubic(factor: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cubic interpolation (a = -0.75) of a patch enlarged `factor` times, along one axis: the weights of four
+    cells in a row (5 * factor, 4) float32 and the first of the four (5 * factor,) int64; cells outside repeat
+    the border.  Computed on the device: a table from the host would have to be copied, and waited for."""
+    place = ((torch.arange(PATCH * factor, device=device).double() + 0.5) * (1 / factor) - 0.5).float()
+    cell = place.floor()
+    x, y = place - cell, 1 - (place - cell)
+    a = -0.75
+    before = ((a * (x + 1) - 5 * a) * (x + 1) + 8 * a) * (x + 1) - 4 * a
+    here = ((a + 2) * x - (a + 3)) * x * x + 1
+    after = ((a + 2) * y - (a + 3)) * y * y + 1
+    return torch.stack((before, here, after, 1 - before - here - after), 1), cell.long() - 1

@@ -61,19 +61,20 @@ def draw_heatmaps(
     height, width = size
     batch, _, num_keypoints = valid.shape
     radius = int(3 * sigma + 1) if cutoff is None else int(sigma * math.sqrt(2 * cutoff) + 0.5)
+    position, cell, valid = (one.transpose(1, 2) for one in (position, cell, valid))  # (B, K, P, ...)
     reach = torch.arange(-radius, radius + 1, device=cell.device)
-    around = cell[..., None] + reach  # (B, P, K, 2, R) cells covered in x and in y
+    around = cell[..., None] + reach  # (B, K, P, 2, R) cells covered in x and in y
     center = position if subpixel else cell.to(position.dtype)
     exponent = ((around - center[..., None]) ** 2) / (2 * sigma**2)
     limit = _width_height(size, around)[:, None]
     inside = (around >= 0) & (around < limit) & valid[..., None, None]
     bell = torch.exp(-exponent).where(inside, 0)  # not a product: an unlabelled keypoint may hold any number
-    patch = bell[..., 1, :, None] * bell[..., 0, None, :]  # (B, P, K, R, R) rows are y
+    patch = bell[..., 1, :, None] * bell[..., 0, None, :]  # (B, K, P, R, R) rows are y
     if cutoff is not None:
         patch = patch.where(exponent[..., 1, :, None] + exponent[..., 0, None, :] <= cutoff, 0)
     around = around.clamp(min=0).minimum(limit - 1)
     index = around[..., 1, :, None] * width + around[..., 0, None, :]
-    index, patch = index.transpose(1, 2).flatten(2), patch.transpose(1, 2).flatten(2)
+    index, patch = index.flatten(2), patch.flatten(2)
     maps = patch.new_zeros(batch, num_keypoints + background, height * width)
     keypoint_maps = maps[:, :num_keypoints]
     if combine == "max":
@@ -88,8 +89,11 @@ def draw_heatmaps(
 def grid_mask(loss_mask: Tensor, stride: int) -> Tensor:
     """(B, H, W) bool -> (B, 1, h, w) float32: 1 where more than half of a cell's pixels count."""
     batch, height, width = loss_mask.shape[0], loss_mask.shape[1] // stride, loss_mask.shape[2] // stride
-    whole = loss_mask[:, : height * stride, : width * stride].view(torch.uint8)
-    # integers, first over the rows: several times faster on a CPU than an average of floats
-    rows = whole.reshape(batch, height, stride, width * stride).sum(2, dtype=torch.int32)
+    whole = loss_mask[:, : height * stride, : width * stride].contiguous().view(torch.uint8)
+    # eight bytes at a time while their sums fit into bytes: no wider copy of the mask, which would cost more
+    # than everything else here
+    packed = stride < 256 and width * stride % 8 == 0
+    rows = (whole.view(torch.int64) if packed else whole).view(batch, height, stride, -1).sum(2)
+    rows = rows.view(torch.uint8) if packed else rows
     count = rows.view(batch, 1, height, width, stride).sum(4)
     return (2 * count > stride * stride).float()

@@ -4,7 +4,6 @@ CVPR 2017)."""
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -29,7 +28,7 @@ def draw_pafs(
     overlap: Overlap = "average",
 ) -> tuple[Tensor, Tensor]:
     """start, end (B, P, L, 2) continuous cells x, y; valid (B, P, L) bool -> the fields (B, 2 L, h, w),
-    channels x and y of limb after limb, and the number of people whose limb lies on a cell (B, L, h, w).
+    channels x and y of limb after limb, and the number of people whose limb lies on a cell (B, L, h, w) uint8.
 
     A cell lies on a limb if it is nearer to its line than `limb_width` cells (`edge` closed: or as near), and
     along it at most `limb_width` beyond its ends (`segment`) or inside the box of its ends, one cell wider on
@@ -60,12 +59,14 @@ def draw_pafs(
     map_start = (limb.div(people * limbs, rounding_mode="floor") * limbs + limb % limbs) * (height * width)
     index = (map_start[:, None] + (y * width + x).where(inside, 0).long()).view(-1)
     weight = inside.view(-1).to(unit.dtype)
-    count = unit.new_zeros(batch * limbs * height * width).scatter_add_(0, index, weight)
+    # bytes: a map of floats would cost as much as the fields themselves
+    count = torch.zeros(batch * limbs * height * width, dtype=torch.uint8, device=unit.device)
+    count.scatter_add_(0, index, inside.view(-1).byte())
     if overlap == "average":
         share = weight / count.index_select(0, index).clamp(min=1)
     else:
         number = (limb.div(limbs, rounding_mode="floor") % people + 1)[:, None] * weight.view_as(inside)
-        last = torch.zeros_like(count).scatter_reduce_(0, index, number.view(-1), "amax")
+        last = unit.new_zeros(len(count)).scatter_reduce_(0, index, number.view(-1), "amax")
         share = weight * (number.view(-1) == last.index_select(0, index))
     field = unit.new_zeros(batch * limbs * 2 * height * width)
     share = share.view_as(inside)
@@ -86,9 +87,9 @@ def _strips(
     other, drift = (torch.where(steep, pair[:, 0], pair[:, 1]) for pair in (start, delta))
     slope = drift / step.where(step != 0, 1)
     # a limb reaches beyond its keypoints by its width at 45 degrees, or by the rounded box's cell and a half
-    margin = max(2, math.ceil(2**0.5 * limb_width))
-    first = (main + step.clamp(max=0)).floor() - margin
-    last = (main + step.clamp(min=0)).ceil() + margin
+    margin = max(1.5, 2**0.5 * limb_width) + 1e-3
+    first = (main + step.clamp(max=0) - margin).ceil()
+    last = (main + step.clamp(min=0) + margin).floor()
     side = max(size)
     first, last = first.clamp(0, side - 1), last.clamp(0, side - 1)
     limb, row = _rows(first, last, valid[:, 0], side)

@@ -5,7 +5,6 @@ knows the fields that have another form as targets."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,22 @@ from torch import Tensor
 
 from pose import geometry
 from pose.config import read_yaml
+from pose.data.annotations import load_annotations
 from pose.decoders.tag_groups import TagGroupsSettings
-from pose.evaluate import coco
+from pose.errors import UserError
 from pose.evaluate.predict import TestSettings, lay_out, map_back, unflip
+from pose.evaluate.validation import score
 from pose.heads.base import Head
+from pose.heads.paf import PafHead, PafSettings
 from pose.heads.tags import TagsSettings
 from pose.registry import HEADS
-from pose.skeleton import from_dict
+from pose.skeleton import Skeleton, from_dict
 from pose.structures import Batch, Fields, InputSettings, People
 
-SKELETON = from_dict(read_yaml(Path(__file__).parents[3] / "configs" / "_skeletons" / "coco17.yaml"))
+SKELETONS = Path(__file__).parents[3] / "configs" / "_skeletons"
+SKELETON, COCO18, AIC14 = (
+    from_dict(read_yaml(SKELETONS / f"{name}.yaml")) for name in ("coco17", "coco18", "aic14")
+)
 K = len(SKELETON)
 STRIDE, HEIGHT, WIDTH = 4, 128, 192
 TAG_STEP = 5.0  # between people
@@ -42,6 +47,11 @@ def precise_tags(**more: Any) -> Head:
     return built
 
 
+def paf_head(skeleton: Skeleton = SKELETON, **more: Any) -> PafHead:
+    built: PafHead = HEADS.build(PafSettings(**more), skeleton)
+    return built
+
+
 def batch_of(keypoints: Tensor, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Batch:
     number = len(keypoints)
     return Batch(
@@ -55,12 +65,27 @@ def batch_of(keypoints: Tensor, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Batc
 
 
 def drawn_people(seed: int = 0, batch: int = 2) -> Tensor:
-    """(B, 3, K, 3): people side by side, the same keypoint of two people well apart; some not labelled."""
+    """(B, 3, K, 3): people side by side, the same keypoint of two people well apart; some not labelled, but
+    the others joined by limbs."""
     rng = np.random.default_rng(seed)
     middle = np.stack([np.array([36, 96, 156]), np.full(3, 64)], -1)
     xy = middle[:, None] + rng.uniform((-18, -54), (18, 54), (batch, 3, K, 2))
-    v = np.where(rng.random((batch, 3, K, 1)) < 0.85, 2, 0)
+    v = np.full((batch, 3, K, 1), 2)
+    for labelled in v.reshape(-1, K):
+        for k in rng.permutation(K)[:5]:
+            labelled[k] = 0
+            labelled[k] = 0 if joined(labelled) else 2
     return torch.from_numpy(np.concatenate([xy, v], -1).astype(np.float32))
+
+
+def joined(labelled: np.ndarray) -> bool:
+    """Whether limbs join all labelled keypoints."""
+    group = np.where(labelled > 0, np.arange(K), -1)
+    for _ in range(K):
+        for a, b in SKELETON.limb_index:
+            if group[a] >= 0 and group[b] >= 0:
+                group[[a, b]] = max(group[a], group[b])
+    return len({number for number in group if number >= 0}) == 1
 
 
 def field_of(head: Head, name: str, targets: Any) -> Tensor:
@@ -91,12 +116,12 @@ def perfect(head: Head, batch: Batch) -> Fields:
     return {name: field_of(head, name, targets) for name in head.fields}
 
 
-def decoded(head: Head, fields: Fields) -> list[People]:
+def decoded(head: Head, fields: Fields, stride: int = STRIDE) -> list[People]:
     read = head.readout([fields])
     for name, spec in head.fields.items():
         if spec.fuse == "stack":
             read[name] = read[name][:, None]
-    return head.decode(read, STRIDE)
+    return head.decode(read, stride)
 
 
 def by_place(people: People) -> np.ndarray:
@@ -113,6 +138,8 @@ HEAD_CASES = [
 HEAD_CASES += [
     pytest.param(precise_tags, 0.5, id="tags, dark"),
     pytest.param(lambda: precise_tags(tag_dim=3, sigma=1.5), 0.5, id="tags, dark, 3 numbers"),
+    pytest.param(lambda: paf_head(sigma=1.75, limb_width=2.0), 0.5, id="paf, wide"),
+    pytest.param(lambda: paf_head(background=False, overlap="overwrite"), 1.0, id="paf, no background"),
 ]
 
 
@@ -202,9 +229,11 @@ def test_what_is_masked_everywhere_teaches_no_heatmap(make: Any, tolerance: floa
     given = given._replace(loss_mask=torch.zeros_like(given.loss_mask))
     stage = answers(one)
     terms = one.loss([stage], [one.targets(given, STRIDE)])
-    assert terms["heatmap"] == 0
-    terms["heatmap"].backward()
-    assert stage["heatmap"].grad is not None and not stage["heatmap"].grad.any()
+    dense = [name for name in ("heatmap", "paf") if name in terms]
+    for name in dense:
+        assert terms[name] == 0
+        terms[name].backward(retain_graph=True)
+        assert stage[name].grad is not None and not stage[name].grad.any()
 
 
 @pytest.mark.parametrize(("make", "tolerance"), HEAD_CASES)
@@ -269,31 +298,144 @@ def test_stages_may_lack_tags_and_the_last_one_is_read() -> None:
     assert torch.equal(one.readout([first, fields])["heatmap"], fields["heatmap"])
 
 
+# ------------------------------------------------------------------------------------- part affinity fields
+
+
+def test_left_and_right_limbs_change_places_and_x_changes_sign() -> None:
+    """The channels of OpenPose's order: shoulder 2 with 5; neck to right shoulder 12, 13 with 20, 21."""
+    spec = paf_head(COCO18).fields
+    generator = torch.Generator().manual_seed(0)
+    heat, paf = (torch.randn(1, channels, 3, 4, generator=generator) for channels in (19, 38))
+    turned = unflip(heat, spec["heatmap"])
+    assert torch.equal(turned[:, 2], heat[:, 5].flip(-1)) and torch.equal(turned[:, 18], heat[:, 18].flip(-1))
+    turned = unflip(paf, spec["paf"])
+    mirrored = paf.flip(-1)
+    assert torch.equal(turned[:, 12], -mirrored[:, 20]) and torch.equal(turned[:, 13], mirrored[:, 21])
+    assert torch.equal(turned[:, 28], -mirrored[:, 28])  # neck to nose is its own mirror image
+    arms_and_legs = [*range(6, 12), *range(6), *range(20, 28), *range(12, 20)]
+    assert list(spec["paf"].flip_perm) == [*arms_and_legs, 28, 29, 32, 33, 30, 31, 36, 37, 34, 35]
+
+
+def test_a_limb_from_side_to_side_keeps_x_and_negates_y() -> None:
+    spec, hips = paf_head().fields["paf"], SKELETON.limbs.index(("left_hip", "right_hip"))
+    assert spec.flip_perm[2 * hips : 2 * hips + 2] == (2 * hips, 2 * hips + 1)
+    assert spec.flip_sign[2 * hips : 2 * hips + 2] == (1.0, -1.0)
+
+
+@pytest.mark.parametrize(("skeleton", "preset"), [(COCO18, "s1"), (COCO18, "cmu"), (AIC14, "default")])
+def test_averaging_with_the_mirrored_pass_of_an_equivariant_network_changes_nothing(
+    skeleton: Skeleton, preset: Any
+) -> None:
+    one = paf_head(skeleton, preset=preset)
+    generator = torch.Generator().manual_seed(0)
+    for spec in one.fields.values():
+        maps = torch.randn(1, spec.channels, 5, 6, generator=generator)
+        mirrored = unflip(maps, spec)  # what such a network answers to the mirrored picture
+        torch.testing.assert_close((maps + unflip(mirrored, spec)) / 2, maps)
+
+
+@pytest.mark.parametrize("field", ["paf", "heatmap"])
+def test_the_sum_of_caffe_is_the_mean_with_another_learning_rate(field: str) -> None:
+    """A step of 1 on the mean of C x 46 x 46 values is one of 2 / (C 46 46) on their sum over 2 N: 2.49e-5
+    for 38 channels, 4.97e-5 for 19."""
+    steps = []
+    for reduction, rate in (("mean", 1.0), ("sum_over_2n", {"paf": 2.4872e-5, "heatmap": 4.9744e-5}[field])):
+        one = paf_head(COCO18, reduction=reduction)
+        truth = torch.rand(2, 3, 18, 3, generator=torch.Generator().manual_seed(1)) * 368
+        given = batch_of(truth, (368, 368))
+        stage = {
+            name: torch.zeros(2, count, 46, 46).requires_grad_() for name, count in one.channels.items()
+        }
+        one.loss([stage], [one.targets(given, 8)])[field].backward()
+        assert stage[field].grad is not None
+        steps.append(rate * stage[field].grad)
+    torch.testing.assert_close(steps[0], steps[1], rtol=1e-4, atol=0)
+
+
+def test_the_background_is_trained_and_masked_like_the_others() -> None:
+    one, given = paf_head(), batch_of(drawn_people())
+    assert one.channels == {"paf": 2 * len(SKELETON.limbs), "heatmap": K + 1}
+    mask = given.loss_mask.clone()
+    mask[:, :, :96] = False
+    targets = one.targets(given._replace(loss_mask=mask), STRIDE)
+    maps = torch.zeros_like(targets.heatmap).requires_grad_()
+    one.loss([{"paf": targets.paf, "heatmap": maps}], [targets])["heatmap"].backward()
+    assert maps.grad is not None
+    assert maps.grad[:, K, :, 24:].abs().sum() > 0 and not maps.grad[:, :, :, :24].any()
+
+
+def test_every_stage_counts_in_full() -> None:
+    one, given = paf_head(), batch_of(drawn_people())
+    targets, fields = one.targets(given, STRIDE), answers(one)
+    once, twice = one.loss([fields], [targets]), one.loss([fields, fields], [targets, targets])
+    for name in once:
+        torch.testing.assert_close(twice[name], 2 * once[name])
+
+
+def test_foreground_weight_counts_keypoints_and_limbs_more() -> None:
+    plain, heavy = paf_head(), paf_head(foreground_weight=9.0)
+    given = batch_of(drawn_people())
+    targets, fields = plain.targets(given, STRIDE), answers(plain)
+    on_limb = (targets.limb_count > 0).repeat_interleave(2, 1)
+    error = (fields["paf"] - targets.paf) ** 2
+    torch.testing.assert_close(
+        heavy.loss([fields], [targets])["paf"], (error * (1 + 9 * on_limb)).mean()
+    )
+    foreground = torch.cat((targets.heatmap[:, :K], 1 - targets.heatmap[:, K:]), 1)
+    error = (fields["heatmap"] - targets.heatmap) ** 2
+    torch.testing.assert_close(
+        heavy.loss([fields], [targets])["heatmap"], (error * (1 + 9 * foreground)).mean()
+    )
+
+
+def test_a_skeleton_without_limbs_and_a_decoder_of_another_head_are_told() -> None:
+    with pytest.raises(UserError, match="needs limbs, and the skeleton 'dots' has none"):
+        paf_head(Skeleton("dots", ("a", "b")))
+    with pytest.raises(UserError, match=r"head.decoder: 'tag_groups' groups by tag, but the head 'paf' has"):
+        paf_head(decoder=TagGroupsSettings())
+
+
 # ------------------------------------------------------------------------------------------------ real data
 
 
-def oracle_ap(annotations: Path, one: Head, limit: int | None = None) -> float:
-    """AP of people read back from their own targets, at 512 x 512."""
-    data = json.loads(annotations.read_bytes())
-    settings, shape = TestSettings(), InputSettings()
-    people_of: dict[int, list[list[float]]] = {}
-    for person in data["annotations"]:
-        if person["num_keypoints"] and not person["iscrowd"]:
-            people_of.setdefault(person["image_id"], []).append(person["keypoints"])
-    images = data["images"][:limit]
-    results = {}
-    for image in images:
-        laid_out = lay_out((image["height"], image["width"]), [1.0], settings, shape, 64)
-        keypoints = np.array(people_of.get(image["id"], []), np.float32).reshape(-1, K, 3)
+def oracle_ap(
+    file: Path,
+    one: Head,
+    skeleton: Skeleton,
+    *,
+    settings: TestSettings,
+    size: tuple[int, int],
+    stride: int,
+    limit: int | None = None,
+) -> float:
+    """AP of people read back from their own targets."""
+    shape = InputSettings(size=size)
+    annotations = load_annotations(file, skeleton, cache=False)
+    found = {}
+    for i in range(len(annotations))[:limit]:
+        laid_out = lay_out(annotations.size(i), [1.0], settings, shape, 64 if stride == 4 else 8)
+        keypoints = annotations.keypoints(i).copy()
         keypoints[..., :2] = geometry.apply(laid_out.matrices[0], keypoints[..., :2])
         given = batch_of(torch.from_numpy(keypoints)[None], laid_out.sizes[0])
-        found = map_back(decoded(one, perfect(one, given))[0], laid_out.matrices[0])
-        results[image["id"]] = (found.keypoints, found.scores)
-    records = coco.results_json(results)
-    return coco.evaluate(data, records, image_ids=[image["id"] for image in images]).stats["AP"]
+        targets = one.targets(given, stride)
+        fields = {name: field_of(one, name, targets) for name in one.fields}
+        people = decoded(one, fields, stride)[0]
+        found[int(annotations.image_ids[i])] = map_back(people, laid_out.matrices[0])
+    return score(found, file, skeleton, [*found]).stats["AP"]
 
 
-def test_the_best_that_the_method_can_do_on_real_people(real_data: Path) -> None:
+def test_the_best_that_tags_can_do_on_real_people(real_data: Path) -> None:
     """What drawing, peaks, grouping and mapping back lose together."""
-    annotations = real_data / "coco_eval" / "person_keypoints_val250.json"
-    assert oracle_ap(annotations, precise_tags(), limit=80) >= 0.93
+    file = real_data / "coco_eval" / "person_keypoints_val250.json"
+    ap = oracle_ap(
+        file, precise_tags(), SKELETON, settings=TestSettings(), size=(512, 512), stride=4, limit=80
+    )
+    assert ap >= 0.93
+
+
+@pytest.mark.parametrize("skeleton", [SKELETON, COCO18], ids=lambda one: one.name)
+def test_the_best_that_fields_can_do_on_real_people(real_data: Path, skeleton: Skeleton) -> None:
+    file = real_data / "coco_eval" / "person_keypoints_val250.json"
+    settings = TestSettings(resize="short_side")
+    ap = oracle_ap(file, paf_head(skeleton), skeleton, settings=settings, size=(368, 368), stride=8, limit=80)
+    assert ap >= 0.88

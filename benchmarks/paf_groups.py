@@ -1,0 +1,90 @@
+"""Time from maps to people on one core: the literal restatement of rtpose against `PafGroups`.
+
+python -m benchmarks.paf_groups
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.grouping import median_ms
+from benchmarks.literal import rtpose_decoding as literal
+from pose.config import read_yaml
+from pose.decoders.paf_groups import Joints, PafGroups, PafGroupsSettings
+from pose.decoders.peaks import list_peaks
+from pose.skeleton import from_dict
+
+SKELETON = Path(__file__).parents[1] / "configs" / "_skeletons" / "coco18.yaml"
+STRIDE = 8
+
+
+def rows(literal_runs: int = 5, runs: int = 51) -> list[tuple[str, float, float]]:
+    """(what, milliseconds of the literal version, of ours) per image, medians on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    result = []
+    for people in (5, 15, 30):
+        heat, paf = literal.scene(people, 0)
+        whole = median_ms(partial(literal.decode_s1, heat, paf), literal_runs)
+        maps, fields = (torch.from_numpy(one.transpose(2, 0, 1).copy())[None] for one in (heat, paf))
+        for preset in ("s1", "default"):
+            ours = median_ms(partial(decoder(preset), maps, fields, STRIDE), runs)
+            result.append((f"peaks + limbs + people, {people} people, 46 x 62, {preset}", whole, ours))
+    slow = literal_parts(heat, paf, literal_runs)
+    fast = our_parts(maps, fields, runs)
+    parts = (f"  {part} alone, 30 people, s1" for part in ("peaks", "limbs", "people"))
+    torch.set_num_threads(threads)
+    return [*result, *zip(parts, slow, fast, strict=True)]
+
+
+def decoder(preset: str) -> PafGroups:
+    return PafGroups(PafGroupsSettings(preset=preset), from_dict(read_yaml(SKELETON)))  # type: ignore[arg-type]
+
+
+def literal_parts(heat: np.ndarray, paf: np.ndarray, runs: int) -> list[float]:
+    """Milliseconds of its peaks, of its limbs (with the enlarged fields), and of its people."""
+    limbs, order = literal.CMU_LIMBS, literal.DECODE_ORDER
+
+    def join() -> list[list[literal.Connection]]:
+        large = paf.repeat(STRIDE, axis=0).repeat(STRIDE, axis=1)
+        return literal.connect(peaks, large, limbs, literal.s1_limb_score)
+
+    def assemble() -> None:
+        people = literal.assemble(peaks, connections, limbs, order, 18)
+        literal.finish(people, peaks, 4, 0.3, lambda total, parts: 1.0)
+
+    peaks = literal.s1_peaks(heat)
+    connections = join()
+    return [median_ms(part, runs) for part in (partial(literal.s1_peaks, heat), join, assemble)]
+
+
+def our_parts(heat: torch.Tensor, paf: torch.Tensor, runs: int) -> list[float]:
+    """The same of ours; the best pairs of a limb are chosen with the people."""
+    one = decoder("s1")
+    settings = one.settings
+
+    def peaks() -> Joints:
+        channel, index = list_peaks(heat, settings.max_peaks, settings.detection_threshold, settings.window)
+        position, value = one._refine(heat, torch.from_numpy(channel), torch.from_numpy(index), STRIDE)
+        return Joints(channel, position.numpy(), value.numpy())
+
+    joints = peaks()
+    candidates = one._candidates(paf[0], joints, STRIDE)
+    limbs, people = (
+        partial(one._candidates, paf[0], joints, STRIDE),
+        partial(one._people, joints, candidates, STRIDE),
+    )
+    return [median_ms(part, runs) for part in (peaks, limbs, people)]
+
+
+def main() -> None:
+    for what, slow, fast in rows():
+        print(f"{what}: literal {slow:.1f} ms, ours {fast:.2f} ms, {slow / fast:.0f} x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,628 @@
+"""Peaks -> people by their limbs: the decoder of part affinity fields.
+
+Cao, Simon, Wei and Sheikh, "Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields", CVPR 2017.
+Each limb has a field of vectors that point from its first keypoint to its second.  A pair of peaks is a
+candidate for a limb if the field along the line between them points the same way; of the candidates of a limb
+the best are taken, each peak once; people are put together limb by limb.
+
+On an accelerator the peaks and the integrals of all pairs are computed in fixed shapes, and one table comes
+to the host; on a CPU only the pairs that there are.  Both give the same people.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pose import geometry
+from pose.config import PresetSettings
+from pose.decoders.peaks import Window, find_peaks, list_peaks, patch_top, subpixel_offset
+from pose.errors import UserError
+from pose.registry import DECODERS
+from pose.skeleton import Skeleton
+from pose.structures import People
+
+Subpixel = Literal["none", "quarter", "dark", "patch"]
+Assembly = Literal["consistent", "s1", "s1_old"]
+PersonScore = Literal["constant", "mean", "total", "total_times_parts", "heat", "heat_and_limbs"]
+
+LARGEST = 1e4  # heat is cut here, and limbs with a higher score are none: nothing overflows
+Link = tuple[int, int, int, float]  # a limb between two peaks: limb, a, b, score
+SMALLEST_EXTENT = 40.0  # input pixels; of a person of whom little is seen
+SAMPLES_AT_ONCE = 1 << 24  # of the fields on an accelerator: 128 MiB per intermediate table
+
+
+class PafGroupsSettings(PresetSettings):
+    """How peaks are found, joined by limbs and put together to people."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        "s1": {
+            "window": "cross", "subpixel": "patch", "max_peaks": 100, "min_pass": 0.6,
+            "include_end": False, "assembly": "s1", "starting_limbs": "all_but_last", "min_keypoints": 4,
+            "min_score": 0.3, "person_score": "constant",
+        },
+        "s1_old": {
+            "window": "cross", "subpixel": "patch", "max_peaks": 100, "min_pass": 0.8,
+            "include_end": True, "assembly": "s1_old", "starting_limbs": "all", "min_keypoints": 3,
+            "min_score": 0.2, "person_score": "total_times_parts",
+        },
+        "cmu": {
+            "window": "strict", "min_distance": 6.0, "subpixel": "none", "max_peaks": 100, "min_pass": 0.8,
+            "include_end": True, "mean_over": "passing", "assembly": "s1", "starting_limbs": "tree",
+            "min_keypoints": 4, "min_score": 0.4, "person_score": "total_times_parts",
+        },
+    }  # fmt: skip
+
+    name: Literal["paf_groups"] = "paf_groups"
+    preset: Literal["default", "s1", "s1_old", "cmu"] = "default"
+    """Values for the keys that are not given: ours, those of rtpose (PyTorch), of its evaluation of 2017-18,
+    or of CMU's original.  The last two are meant for maps enlarged to the size of the picture.  rtpose's
+    oversight of a conflict on the very first peak is not repeated."""
+    detection_threshold: float = Field(0.1, ge=0)
+    """A peak counts if its heat is above this."""
+    window: Window = "first"
+    """A peak is the highest of its 3 x 3 cells (square: all of equal ones, first: the first of them), is not
+    below any of its 4 neighbours (cross), or is higher than all 4 (strict)."""
+    min_distance: float = Field(0.0, ge=0)
+    """A peak so near, in input pixels, to one of its kind above it or to the left of it is left out; 0: none
+    is."""
+    subpixel: Subpixel = "dark"
+    """Position of a peak: the centre of its cell, a quarter towards the larger neighbour, DARK's Newton step,
+    or the highest pixel of the 5 x 5 cells around, enlarged to input pixels by cubic interpolation; that one
+    also gives the heat of the peak."""
+    max_peaks: int = Field(60, gt=0)
+    """Peaks per kind of keypoint and image, the highest ones."""
+    samples: int = Field(10, ge=2)
+    """Points along the line between two peaks at which the field is read, in the nearest cell."""
+    include_end: bool = True
+    """The last point is the second peak itself, not one step before it."""
+    sample_threshold: float = Field(0.05, ge=0)
+    """A point passes if the field along the line is above this there."""
+    min_pass: float = Field(0.6, ge=0, lt=1)
+    """Two peaks may be joined if more than this share of the points pass."""
+    mean_over: Literal["all", "passing"] = "all"
+    """The score of a limb is the mean of the field along the line over these points."""
+    length_prior: bool = True
+    """Limbs longer than half the height of the input lose score: half / length - 1 is added.  In any case a
+    limb counts only if its score is above 0."""
+    assembly: Assembly = "consistent"
+    """consistent: a peak belongs to one person, and a limb that would give a person a second keypoint of one
+    kind is ignored.  s1: such a limb gives its second peak to the person that has the first one, where it
+    takes the place of the one before, and people may share peaks (rtpose).  s1_old: and a limb that fits
+    three or more people starts another one."""
+    starting_limbs: Literal["all", "tree", "all_but_last"] = "all"
+    """Limbs that may start a person: all, those that join keypoints that the limbs before them in the
+    skeleton's limb_order do not join, or all but the last of that order."""
+    singles: bool = True
+    """A peak that no limb joined is a person, too.  Only with the consistent assembly."""
+    reach: float = Field(1.25, ge=0)
+    """People without a common kind of keypoint are one person if the gap between them is at most so many
+    times the extent of the larger one: a person who is partly hidden comes in pieces that no limb joins.  0:
+    they stay apart.  Only with the consistent assembly."""
+    min_keypoints: int = Field(1, ge=1)
+    """People with fewer keypoints are dropped (s1, s1_old: into whom fewer were put)."""
+    min_score: float = Field(0.0, ge=0)
+    """People are dropped whose heat and limb scores, added up and divided by the number of keypoints, are
+    below this."""
+    person_score: PersonScore = "heat_and_limbs"
+    """What ranks people: constant 1; total = heat of the peaks + scores of the limbs; mean = total / number
+    of keypoints; total_times_parts = total * number of keypoints; heat = heat of the peaks / all kinds of
+    keypoints; heat_and_limbs = total / number of all keypoints and limbs of the skeleton."""
+
+
+class Joints(NamedTuple):
+    """The peaks of one image on the host.  They are ordered by kind and then row by row, and their numbers
+    count from 0 over all kinds."""
+
+    kind: np.ndarray  # (M,) int64
+    position: np.ndarray  # (M, 2) float32, in cells, x first
+    heat: np.ndarray  # (M,) float32
+
+
+class Candidates(NamedTuple):
+    """Pairs of peaks of one image that a limb may join, ordered by limb, a and b."""
+
+    limb: np.ndarray  # (C,) int64
+    a: np.ndarray  # (C,) int64, number of the peak at the limb's first keypoint
+    b: np.ndarray  # (C,) int64, at its second
+    score: np.ndarray  # (C,) float32, above 0
+
+
+@dataclass
+class Row:
+    """One person while people are put together."""
+
+    peaks: list[int]  # K numbers of peaks, -1 for none
+    total: float  # the heat of the peaks and the scores of the limbs
+    parts: int  # keypoints that were put in, with the published rules more than are there at the end
+    kinds: int  # the kinds of keypoints that are there, as bits
+
+
+@DECODERS.register("paf_groups", PafGroupsSettings)
+class PafGroups:
+    """Decodes a batch.  Cells with heat that is not finite are no peaks, and a line through cells with such a
+    field joins nothing."""
+
+    needs = ("heatmap", "paf")
+
+    def __init__(
+        self, settings: PafGroupsSettings, skeleton: Skeleton, pixel_center: float = geometry.PIXEL_CENTER
+    ) -> None:
+        if not skeleton.limbs:
+            raise UserError(
+                f"the decoder 'paf_groups' needs limbs, and the skeleton {skeleton.name!r} has none; list "
+                f"pairs of keypoints under data.skeleton.limbs, or choose another decoder"
+            )
+        self.settings = settings
+        self.skeleton = skeleton
+        self.pixel_center = pixel_center
+        self.limbs = np.array(skeleton.limb_index).T  # (2, L)
+        order = skeleton.limb_order_index
+        self.rank = np.argsort(order)  # of each limb in the order in which people are put together
+        every = [True] * len(order)
+        no_last = [limb != order[-1] for limb in range(len(order))]
+        starts = {"all": every, "tree": skeleton.tree_limbs, "all_but_last": no_last}
+        self.starts: Sequence[bool] = starts[settings.starting_limbs]
+
+    @torch.no_grad()
+    def __call__(self, heatmap: Tensor, paf: Tensor, stride: int) -> list[People]:
+        """heatmap (B, K, h, w) without background; paf (B, 2 L, h, w), of limb l the channels 2 l (x) and
+        2 l + 1 (y); stride in input pixels per cell -> the people of every image, highest score first,
+        keypoints in input pixels."""
+        self._check(heatmap, paf)
+        if not heatmap.numel():
+            return [People.none(len(self.skeleton)) for _ in heatmap]
+        heat = torch.nan_to_num(heatmap.float(), nan=0.0, posinf=0.0, neginf=0.0)
+        heat = heat.clamp_(-LARGEST, LARGEST).contiguous()
+        on_cpu = heat.device.type == "cpu"
+        found = self._on_host(heat, paf, stride) if on_cpu else self._on_device(heat, paf, stride)
+        return [self._people(joints, candidates, stride) for joints, candidates in found]
+
+    def _check(self, heatmap: Tensor, paf: Tensor) -> None:
+        kinds, limbs = len(self.skeleton), len(self.skeleton.limbs)
+        expected = (heatmap.shape[0], 2 * limbs, *heatmap.shape[2:])
+        if heatmap.ndim != 4 or heatmap.shape[1] != kinds or tuple(paf.shape) != expected:
+            raise ValueError(
+                f"expected heatmap (B, {kinds}, h, w) and paf (B, {2 * limbs}, h, w), "
+                f"got {tuple(heatmap.shape)} and {tuple(paf.shape)}"
+            )
+
+    # ---- peaks and candidates ----
+
+    def _on_host(self, heat: Tensor, paf: Tensor, stride: int) -> Iterator[tuple[Joints, Candidates]]:
+        """heat (B, K, h, w) finite, on a CPU: the peaks and pairs that there are, image by image."""
+        settings, (images, kinds, _, _) = self.settings, heat.shape
+        channel, index = list_peaks(heat, settings.max_peaks, settings.detection_threshold, settings.window)
+        position, value = self._refine(heat, torch.from_numpy(channel), torch.from_numpy(index), stride)
+        ends = channel.searchsorted(np.arange(1, images) * kinds)
+        arrays = (channel % kinds, position.numpy(), value.numpy())
+        for fields, *peaks in zip(paf, *(np.split(array, ends) for array in arrays), strict=True):
+            joints = Joints(*peaks)
+            if settings.min_distance:
+                keep = apart(joints, settings.min_distance / stride)
+                joints = Joints(*(array[keep] for array in joints))
+            yield joints, self._candidates(fields.float(), joints, stride)
+
+    def _candidates(self, fields: Tensor, joints: Joints, stride: int) -> Candidates:
+        """fields (2 L, h, w) of one image."""
+        limb, a, b = all_pairs(joints.kind, len(self.skeleton), self.limbs)
+        grid = Grid(fields.reshape(-1), fields.shape[1], fields.shape[2], stride)
+        base = torch.from_numpy(limb).int() * (2 * fields[0].numel())
+        across = torch.from_numpy(joints.position.T.copy())
+        start, end = across[:, torch.from_numpy(a)], across[:, torch.from_numpy(b)]
+        score = limb_scores(grid, base, start, end, self.settings).numpy()
+        kept = score.nonzero()[0]
+        return Candidates(limb[kept], a[kept], b[kept], score[kept])
+
+    def _on_device(self, heat: Tensor, paf: Tensor, stride: int) -> Iterator[tuple[Joints, Candidates]]:
+        """The same on an accelerator: one table for the batch comes to the host."""
+        kinds, limbs = len(self.skeleton), self.limbs.shape[1]
+        most = min(self.settings.max_peaks, heat[0, 0].numel())
+        tables = self._tables(heat, paf, stride).cpu().numpy()
+        for table in tables:
+            peaks = table[: kinds * most * 5].reshape(5, kinds, most)
+            score = table[kinds * most * 5 :].reshape(limbs, most, most)
+            yield self._picked(peaks, score, stride)
+
+    def _tables(self, heat: Tensor, paf: Tensor, stride: int) -> Tensor:
+        """(B, 5 * K * M + L * M * M) float32: of every place for a peak whether there is one, its cell, x, y
+        and heat; of every pair of places the score of the limb.  Fixed shapes: nothing is copied to the
+        host."""
+        settings = self.settings
+        peaks = find_peaks(
+            heat, settings.max_peaks, threshold=settings.detection_threshold, window=settings.window
+        )
+        images, kinds, _ = peaks.cell.shape
+        channel = torch.arange(images * kinds, device=heat.device).view(images, kinds, 1)
+        channel = channel.expand_as(peaks.cell)
+        position, value = self._refine(heat, channel, peaks.cell, stride)
+        there = peaks.heat > 0
+        columns = (there, peaks.cell, *position.unbind(-1), value)
+        table = torch.stack([column.float() for column in columns], 1).flatten(1)
+        pairs = 2 * settings.samples * self.limbs.shape[1] * peaks.cell.shape[2] ** 2
+        step = max(1, SAMPLES_AT_ONCE // pairs)
+        parts = [slice(i, i + step) for i in range(0, images, step)]
+        scores = [self._all_scores(there[part], position[part], paf[part], stride) for part in parts]
+        return torch.cat((table, torch.cat(scores).flatten(1)), 1)
+
+    def _all_scores(self, there: Tensor, position: Tensor, paf: Tensor, stride: int) -> Tensor:
+        """there (B, K, M) bool; position (B, K, M, 2) in cells; paf (B, 2 L, h, w) -> (B, L, M, M), 0 where a
+        peak is not there or the two cannot be joined."""
+        a, b = self.limbs.tolist()
+        images, limbs = len(paf), len(a)
+        start = torch.stack([position[:, kind] for kind in a], 1).movedim(-1, 0)[..., None]
+        end = torch.stack([position[:, kind] for kind in b], 1).movedim(-1, 0)[..., None, :]
+        base = torch.arange(images * limbs, device=paf.device).view(images, limbs, 1, 1)
+        grid = Grid(paf.float().reshape(-1), paf.shape[2], paf.shape[3], stride)
+        score = limb_scores(grid, base * (2 * paf[0, 0].numel()), start, end, self.settings)
+        both = torch.stack([there[:, kind] for kind in a], 1)[..., None]
+        both = both & torch.stack([there[:, kind] for kind in b], 1)[:, :, None]
+        return score.where(both, 0)
+
+    def _picked(self, peaks: np.ndarray, score: np.ndarray, stride: int) -> tuple[Joints, Candidates]:
+        """peaks (5, K, M) and score (L, M, M) of one image as `_tables` gives them."""
+        there, cell, x, y, heat = peaks
+        kind, place = there.nonzero()
+        order = np.lexsort((cell[kind, place], kind))
+        kind, place = kind[order], place[order]
+        number = np.zeros(there.shape, np.int64)
+        number[kind, place] = np.arange(len(kind))
+        limb, i, j = score.nonzero()
+        a, b = number[self.limbs[0, limb], i], number[self.limbs[1, limb], j]
+        order = np.lexsort((b, a, limb))
+        candidates = Candidates(limb[order], a[order], b[order], score[limb, i, j][order])
+        joints = Joints(kind, np.stack((x, y), -1)[kind, place], heat[kind, place])
+        if self.settings.min_distance:
+            return without_near_ones(joints, candidates, self.settings.min_distance / stride)
+        return joints, candidates
+
+    def _refine(self, heat: Tensor, channel: Tensor, index: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+        """Cells of maps `channel` = b * K + k -> (..., 2) float32 x and y in cells, and the heat (...)."""
+        method, width = self.settings.subpixel, heat.shape[-1]
+        cell = torch.stack((index % width, index.div(width, rounding_mode="floor")), -1).float()
+        if method == "patch":
+            offset, value = patch_top(heat, channel, index, stride)
+        else:
+            offset = subpixel_offset(heat, channel, index, method)
+            value = torch.take(heat, channel * heat[0, 0].numel() + index)
+        return cell + offset, value
+
+    # ---- people ----
+
+    def _people(self, joints: Joints, candidates: Candidates, stride: int) -> People:
+        rows = [row for row in self._rows(joints, candidates, stride) if self._stays(row)]
+        if not rows:
+            return People.none(len(self.skeleton))
+        scores = np.array([self._score(row, joints.heat) for row in rows], np.float32)
+        order = np.argsort(-scores, kind="stable")
+        peaks = np.array([row.peaks for row in rows])[order]
+        found = peaks >= 0
+        keypoints = np.zeros((*peaks.shape, 3), np.float32)
+        cells = joints.position[peaks[found]].astype(np.float64)
+        keypoints[found, :2] = geometry.to_pixels(cells, stride, self.pixel_center)
+        keypoints[found, 2] = joints.heat[peaks[found]].clip(0, 1)
+        return People(keypoints, scores[order])
+
+    def _rows(self, joints: Joints, candidates: Candidates, stride: int) -> list[Row]:
+        links = best_links(candidates, self.rank)
+        heat = joints.heat.tolist()
+        ends = self.skeleton.limb_index
+        if self.settings.assembly != "consistent":
+            many_start = self.settings.assembly == "s1_old"
+            return join_as_published(links, heat, ends, self.starts, len(self.skeleton), many_start)
+        kinds = joints.kind.tolist() if self.settings.singles else []
+        rows = join_consistently(links, heat, ends, self.starts, len(self.skeleton), kinds)
+        if self.settings.reach:
+            rows = join_near_ones(rows, joints.position * stride, self.settings.reach)
+        return rows
+
+    def _stays(self, row: Row) -> bool:
+        return row.parts >= self.settings.min_keypoints and row.total / row.parts >= self.settings.min_score
+
+    def _score(self, row: Row, heat: np.ndarray) -> float:
+        kinds, limbs = len(self.skeleton), len(self.starts)
+        match self.settings.person_score:
+            case "constant":
+                return 1.0
+            case "mean":
+                return row.total / row.parts
+            case "total":
+                return row.total
+            case "total_times_parts":
+                return row.total * row.parts
+            case "heat":
+                return float(heat[[peak for peak in row.peaks if peak >= 0]].sum()) / kinds
+            case "heat_and_limbs":
+                return row.total / (kinds + limbs)
+
+
+# ---- peaks and pairs ----
+
+
+def apart(joints: Joints, distance: float) -> np.ndarray:
+    """(M,) bool: the peaks without those that are within `distance` cells of an earlier one of their kind
+    that stays."""
+    keep = np.ones(len(joints.kind), bool)
+    for i, end in enumerate(joints.kind.searchsorted(joints.kind, "right").tolist()):
+        if keep[i]:
+            away = joints.position[i + 1 : end] - joints.position[i]
+            keep[i + 1 : end] &= (away * away).sum(1) > distance * distance
+    return keep
+
+
+def without_near_ones(joints: Joints, candidates: Candidates, distance: float) -> tuple[Joints, Candidates]:
+    """Without the peaks that `apart` leaves out, and their pairs."""
+    keep = apart(joints, distance)
+    number = np.cumsum(keep) - 1
+    both = keep[candidates.a] & keep[candidates.b]
+    limb, a, b, score = (array[both] for array in candidates)
+    return Joints(*(array[keep] for array in joints)), Candidates(limb, number[a], number[b], score)
+
+
+def all_pairs(kind: np.ndarray, kinds: int, limbs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kinds of peaks (M,), ascending, and limbs (2, L) -> limb, a and b (N,) of all pairs of peaks between
+    which a limb could be."""
+    counts = np.bincount(kind, minlength=kinds)
+    (first_a, first_b), (count_a, count_b) = (np.cumsum(counts) - counts)[limbs], counts[limbs]
+    number = count_a * count_b
+    limb = np.repeat(np.arange(len(number)), number)
+    within = np.arange(len(limb)) - (np.cumsum(number) - number)[limb]
+    a, b = np.divmod(within, count_b[limb])
+    return limb, a + first_a[limb], b + first_b[limb]
+
+
+# ---- the field between two peaks ----
+
+
+class Grid(NamedTuple):
+    """Fields on the grid of one stride."""
+
+    values: Tensor  # all fields, flat, float32
+    height: int
+    width: int
+    stride: int
+
+
+def points_needed(settings: PafGroupsSettings) -> int:
+    """How many points must pass: more than the share `min_pass` of them."""
+    return math.floor(settings.min_pass * settings.samples + 1e-9) + 1
+
+
+def limb_scores(grid: Grid, base: Tensor, start: Tensor, end: Tensor, settings: PafGroupsSettings) -> Tensor:
+    """The score of a limb for each line: (...) float32, 0 where its peaks cannot be joined.
+
+    base (...) int: where a line's field begins in `grid.values`; start, end (2, ...) in cells, x first.
+    Sums are made in the same order on every device."""
+    along = read_along(grid, base, start, end, settings.samples, settings.samples - settings.include_end)
+    passing = along > settings.sample_threshold
+    number = passing.sum(0)
+    if settings.mean_over == "passing":
+        along = along.where(passing, 0)
+    total = along[0]
+    for value in along[1:]:
+        total = total + value
+    score = total / (number if settings.mean_over == "passing" else settings.samples)
+    if settings.length_prior:
+        length = ((end - start) * grid.stride).square().sum(0).sqrt().double()
+        score = (score + (0.5 * grid.height * grid.stride / length - 1).clamp(max=0)).float()
+    possible = (number >= points_needed(settings)) & (score > 0) & (score < LARGEST)
+    return score.where(possible, 0)
+
+
+def read_along(grid: Grid, base: Tensor, start: Tensor, end: Tensor, samples: int, steps: int) -> Tensor:
+    """The component of the field in the direction of the line, at i / steps of the way for i in 0 .. samples:
+    (S, ...); the other arguments as `limb_scores`.
+
+    The arithmetic is that of rtpose: in pixels (here divided by the stride), which are rounded to integers,
+    halves up; the field of the cell in which such a pixel lies counts."""
+    away = end - start
+    unit = away / (away * away).sum(0).sqrt()
+    points = torch.arange(samples, device=start.device, dtype=torch.float32).view(-1, *[1] * (away.ndim - 1))
+    half = 0.5 / grid.stride
+    column, row = (
+        (points * (along / steps) + (origin + (0.5 - half)) + half).int()
+        for along, origin in zip(away, start, strict=True)
+    )
+    at = ((row * grid.width + column) + base).view(-1)
+    x = grid.values.index_select(0, at).view(column.shape)
+    y = grid.values.index_select(0, at + grid.height * grid.width).view(column.shape)
+    return unit[0] * x + unit[1] * y
+
+
+# ---- people ----
+
+
+def best_links(candidates: Candidates, rank: np.ndarray) -> list[Link]:
+    """Limb after limb in the order of `rank` (L,), the candidates with the highest score first, without those
+    of which a better one of the limb has used a peak."""
+    order = np.lexsort((-candidates.score, rank[candidates.limb]))  # stable: of equal ones the first
+    links: list[Link] = []
+    used_a, used_b, limb = set[int](), set[int](), -1
+    for link in zip(*(array[order].tolist() for array in candidates), strict=True):
+        if link[0] != limb:
+            used_a, used_b, limb = set(), set(), link[0]
+        if link[1] not in used_a and link[2] not in used_b:
+            used_a.add(link[1])
+            used_b.add(link[2])
+            links.append(link)
+    return links
+
+
+def join_consistently(
+    links: Sequence[Link],
+    heat: Sequence[float],
+    ends: Sequence[tuple[int, int]],
+    starts: Sequence[bool],
+    kinds: int,
+    alone: Sequence[int],
+) -> list[Row]:
+    """People of links, taken in turn; a link that would give a person two peaks of one kind is left out.
+
+    heat (M,) of the peaks; ends (L,) kinds that a limb joins; starts (L,) whether it may start a person;
+    `alone`: the kinds of the peaks, if those that no link has used are people too, else empty."""
+    rows: dict[int, Row] = {}
+    holder = [-1] * len(heat)
+    for limb, a, b, score in links:
+        one, other = holder[a], holder[b]
+        kind_a, kind_b = ends[limb]
+        if one < 0 and other < 0:
+            if starts[limb]:
+                rows[a] = Row(
+                    _only(kinds, {kind_a: a, kind_b: b}),
+                    heat[a] + heat[b] + score,
+                    2,
+                    1 << kind_a | 1 << kind_b,
+                )
+                holder[a] = holder[b] = a
+        elif one < 0 or other < 0:
+            at, peak, kind = (other, a, kind_a) if one < 0 else (one, b, kind_b)
+            row = rows[at]
+            if row.peaks[kind] < 0:
+                row.peaks[kind], holder[peak] = peak, at
+                row.total, row.parts, row.kinds = (
+                    row.total + heat[peak] + score,
+                    row.parts + 1,
+                    row.kinds | 1 << kind,
+                )
+        elif one == other:
+            rows[one].total += score
+        elif not rows[one].kinds & rows[other].kinds:
+            second = rows.pop(other)
+            _merge(rows[one], second, score)
+            for peak in second.peaks:
+                if peak >= 0:
+                    holder[peak] = one
+    single = [
+        Row(_only(kinds, {kind: peak}), heat[peak], 1, 1 << kind)
+        for peak, kind in enumerate(alone)
+        if holder[peak] < 0
+    ]
+    return [*rows.values(), *single]
+
+
+def join_as_published(
+    links: Sequence[Link],
+    heat: Sequence[float],
+    ends: Sequence[tuple[int, int]],
+    starts: Sequence[bool],
+    kinds: int,
+    many_start: bool,
+) -> list[Row]:
+    """People of links, taken in turn, by rtpose's rules; arguments as `join_consistently`.
+
+    A link that fits one person gives it the second peak; one that fits two joins them, or gives the first of
+    them the second peak if both have a keypoint of one kind.  What a person had of that kind is lost, but
+    still counts.  `many_start`: a link that fits three or more starts a person."""
+    rows: dict[int, Row] = {}
+    holders: list[list[int]] = [[] for _ in heat]  # of each peak, the older one first
+    for number, (limb, a, b, score) in enumerate(links):
+        kind_a, kind_b = ends[limb]
+        found = sorted({*holders[a], *holders[b]})
+        if len(found) == 2 and not rows[found[0]].kinds & rows[found[1]].kinds:
+            second = rows.pop(found[1])
+            _merge(rows[found[0]], second, score)
+            for peak in second.peaks:
+                if peak >= 0:
+                    holders[peak].remove(found[1])
+                    insort(holders[peak], found[0])
+        elif len(found) in (1, 2):
+            row = rows[found[0]]
+            before = row.peaks[kind_b]
+            if before == b and len(found) == 1:
+                continue
+            if before >= 0:
+                holders[before].remove(found[0])
+            insort(holders[b], found[0])
+            row.peaks[kind_b] = b
+            row.total, row.parts, row.kinds = (
+                row.total + heat[b] + score,
+                row.parts + 1,
+                row.kinds | 1 << kind_b,
+            )
+        elif starts[limb] and (not found or many_start):
+            rows[number] = Row(
+                _only(kinds, {kind_a: a, kind_b: b}), heat[a] + heat[b] + score, 2, 1 << kind_a | 1 << kind_b
+            )
+            insort(holders[a], number)
+            insort(holders[b], number)
+    return list(rows.values())
+
+
+def join_near_ones(rows: Sequence[Row], position: np.ndarray, reach: float) -> list[Row]:
+    """People without a common kind of keypoint become one if the gap between them is at most `reach` times
+    the extent of the larger one; those with the smallest ratio first.
+
+    position (M, 2) of the peaks in input pixels.  An extent is the diagonal of the box round the keypoints,
+    at least SMALLEST_EXTENT."""
+    if not rows:
+        return []
+    peaks = np.array([row.peaks for row in rows])
+    held = peaks >= 0
+    disjoint = held.astype(np.float32) @ held.T.astype(np.float32) == 0
+    if not disjoint.any():
+        return list(rows)
+    i, j, ratio = _gaps(peaks, disjoint, position, reach)
+    joined = list(range(len(rows)))
+    for pair in ratio.argsort(kind="stable").tolist():
+        one, other = _root(joined, int(i[pair])), _root(joined, int(j[pair]))
+        if not rows[one].kinds & rows[other].kinds:
+            joined[other] = one
+            _merge(rows[one], rows[other], 0.0)
+    return [row for number, row in enumerate(rows) if joined[number] == number]
+
+
+def _gaps(
+    peaks: np.ndarray, disjoint: np.ndarray, position: np.ndarray, reach: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """peaks (N, K) of people, which pairs of them count (N, N), position (M, 2) -> pairs i, j (P,) whose gap
+    is at most `reach` extents, and that ratio (P,)."""
+    held = peaks >= 0
+    number = held.sum(1)
+    first = np.cumsum(number) - number
+    x, y = position[peaks[held]].T
+    left, right = np.minimum.reduceat(x, first), np.maximum.reduceat(x, first)
+    top, bottom = np.minimum.reduceat(y, first), np.maximum.reduceat(y, first)
+    extent = np.hypot(right - left, bottom - top).clip(SMALLEST_EXTENT)
+    # the boxes are at most as far apart as the keypoints, and sooner compared
+    i, j = np.triu(disjoint, 1).nonzero()
+    larger = np.maximum(extent[i], extent[j])
+    beside = np.maximum(left[i] - right[j], left[j] - right[i]).clip(0)
+    above = np.maximum(top[i] - bottom[j], top[j] - bottom[i]).clip(0)
+    near = np.hypot(beside, above) <= reach * larger
+    i, j, larger = i[near], j[near], larger[near]
+    if not len(i):
+        return i, j, larger
+    pairs = number[i] * number[j]
+    start = np.cumsum(pairs) - pairs
+    of_i, of_j = np.divmod(np.arange(pairs.sum()) - np.repeat(start, pairs), np.repeat(number[j], pairs))
+    a, b = of_i + np.repeat(first[i], pairs), of_j + np.repeat(first[j], pairs)
+    ratio = np.minimum.reduceat(np.hypot(x[a] - x[b], y[a] - y[b]), start) / larger
+    near = ratio <= reach
+    return i[near], j[near], ratio[near]
+
+
+def _root(joined: Sequence[int], number: int) -> int:
+    while joined[number] != number:
+        number = joined[number]
+    return number
+
+
+def _only(kinds: int, peaks: Mapping[int, int]) -> list[int]:
+    return [peaks.get(kind, -1) for kind in range(kinds)]
+
+
+def _merge(first: Row, second: Row, score: float) -> None:
+    """Peaks of both into the first, which has none of the second's kinds."""
+    first.peaks[:] = map(max, first.peaks, second.peaks)
+    first.total += second.total + score
+    first.parts += second.parts
+    first.kinds |= second.kinds

@@ -1,0 +1,87 @@
+"""What a network sees in pictures: the people it finds, its heatmaps, part affinity fields or tags.
+
+    python -m pose.tools.visualize -c NAME PICTURE... [-m single|multi] [-o FOLDER]
+
+Writes FOLDER/STEM-fields.png for each picture (by default to exp/NAME/): the picture with its people, and one
+panel for each field.  `test.*` and `head.decoder.*` may be set as for pose.test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from pose.data.dataset import read_image
+from pose.errors import UserError, user_facing
+from pose.evaluate.draw import draw_people
+from pose.evaluate.draw_fields import draw_fields
+from pose.evaluate.predict import Predictor
+from pose.experiment import Experiment
+from pose.sessions import load_model
+from pose.skeleton import Skeleton
+
+GAP = 6  # pixels between panels
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pose.tools.visualize",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-c", "--continue", dest="name", metavar="NAME", required=True, help="run exp/NAME/")
+    parser.add_argument("-m", "--mode", choices=["single", "multi"], default="single", help="scales")
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: the run folder")
+    parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
+    parser.add_argument("--min-score", type=float, default=0.0, help="people below this are not drawn")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
+    parser.add_argument(
+        "pictures", nargs="+", metavar="PICTURE", help="picture files, and settings as key.sub=value"
+    )
+    return parser.parse_intermixed_args(arguments)
+
+
+def panels(predictor: Predictor, image: np.ndarray, skeleton: Skeleton, min_score: float) -> np.ndarray:
+    """image (H, W, 3) uint8 RGB -> the panels side by side, each as the network's first canvas."""
+    prepared = predictor.prepare(image)
+    fields, stride = predictor.fields([prepared.canvases])
+    canvas = prepared.canvases[0].permute(1, 2, 0).numpy()
+    people = predictor.model.head.decode(fields, stride)[0]
+    painted = draw_fields(canvas, {name: maps[0] for name, maps in fields.items()}, len(skeleton))
+    shown = [draw_people(canvas, people, skeleton, min_score=min_score), *painted.values()]
+    gap = np.full((canvas.shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([part for panel in shown for part in (panel, gap)][:-1], axis=1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    settings = [text for text in options.pictures if "=" in text and not Path(text).exists()]
+    files = [Path(text) for text in options.pictures if text not in settings]
+    wrong = [text for text in settings if not text.startswith(("test.", "head.decoder."))]
+    if wrong:
+        raise UserError(f"{wrong[0]!r} cannot be changed for a trained run; test.* and head.decoder.* can")
+    if not files:
+        raise UserError("no picture given")
+    experiment = Experiment.open(options.name, overrides=settings)
+    choice = options.weights or ("best" if experiment.path("best.pt").is_file() else "last")
+    model, _ = load_model(experiment, choice, torch.device(options.device))
+    predictor = Predictor(model, experiment.config.test, options.mode)
+    folder = options.output or experiment.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        sheet = panels(predictor, read_image(file), experiment.config.skeleton, options.min_score)
+        output = folder / f"{file.stem}-fields.png"
+        if not cv2.imwrite(str(output), sheet[..., ::-1]):
+            raise UserError(f"cannot write {output}; is the disk full?")
+        print(output)
+    return 0
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    sys.exit(user_facing(main)())
