@@ -6,6 +6,7 @@ core: every keypoint and limb over the whole grid, as rtpose does it, against `P
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -48,54 +49,73 @@ def batch_of(keypoints: np.ndarray) -> Batch:
     )
 
 
-def by_full_grids(keypoints: np.ndarray, closed: bool, overwrite: bool, halves_up: bool) -> list[np.ndarray]:
-    """Per picture (h, w, K + 1 + 2 L): every keypoint and every limb over the whole grid, one after the
-    other."""
+@dataclass(frozen=True)
+class Rules:
+    """How a system draws a limb."""
+
+    closed: bool  # cells at exactly the width belong to it
+    overwrite: bool  # the last person counts, not the average
+    halves_up: bool  # when the window is rounded
+
+
+SYSTEMS = {"s1": Rules(False, False, False), "cmu": Rules(True, True, True)}
+
+
+def by_full_grids(keypoints: np.ndarray, rules: Rules) -> list[np.ndarray]:
+    """Per picture (h, w, K + 1 + 2 L), the way rtpose goes: a function call for every keypoint and for every
+    limb, each of which makes the grid and goes over all of it."""
     cells = SIDE // STRIDE
-    y, x = np.mgrid[:cells, :cells].astype(float)
-    return [
-        np.concatenate((heat_of(one, x, y), paf_of(one, x, y, closed, overwrite, halves_up)), 2)
-        for one in keypoints
-    ]
-
-
-def heat_of(people: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    maps = np.zeros((*x.shape, people.shape[1] + 1))
-    for person in people:
-        for k, (px, py, v) in enumerate(person):
-            if v > 0 and 0 <= px < SIDE and 0 <= py < SIDE:
-                exponent = ((x * STRIDE + 3.5 - px) ** 2 + (y * STRIDE + 3.5 - py) ** 2) / 2 / 7.0**2
-                maps[..., k] = np.minimum(maps[..., k] + np.exp(-exponent) * (exponent <= 4.6052), 1)
-    maps[..., -1] = np.maximum(1 - maps[..., :-1].max(2), 0)
-    return maps
-
-
-def paf_of(
-    people: np.ndarray, x: np.ndarray, y: np.ndarray, closed: bool, overwrite: bool, halves_up: bool
-) -> np.ndarray:
-    maps = np.zeros((*x.shape, 2 * len(SKELETON.limbs)))
-    rounded = (lambda value: np.floor(value + 0.5)) if halves_up else np.round
-    for limb, (a, b) in enumerate(SKELETON.limb_index):
-        count = np.zeros(x.shape)
+    result = []
+    for people in keypoints:
+        heat = np.zeros((cells, cells, people.shape[1] + 1))
+        paf = np.zeros((cells, cells, 2 * len(SKELETON.limbs)))
         for person in people:
-            (ax, ay, av), (bx, by, bv) = person[a] / (STRIDE, STRIDE, 1), person[b] / (STRIDE, STRIDE, 1)
-            length = np.hypot(bx - ax, by - ay)
-            on_picture = all(0 <= c < SIDE / STRIDE for c in (ax, ay, bx, by))
-            if not (av > 0 and bv > 0 and length > 0 and on_picture):
-                continue
-            unit = np.array([bx - ax, by - ay]) / length
-            away = np.abs((x - ax) * unit[1] - (y - ay) * unit[0])
-            here = away <= 1 if closed else away < 1
-            for axis, low, high in ((x, min(ax, bx), max(ax, bx)), (y, min(ay, by), max(ay, by))):
-                here &= (axis >= rounded(low - 1)) & (axis < rounded(high + 1))
-            vector = here[..., None] * unit
-            own = maps[..., 2 * limb : 2 * limb + 2]
-            old = np.where(here, 0, 1) if overwrite else count
-            total = np.where(here[..., None], own * old[..., None] + vector, own)
-            count += here
-            divisor = 1 if overwrite else np.where(here, count, 1)[..., None]
-            maps[..., 2 * limb : 2 * limb + 2] = total / divisor
-    return maps
+            for k, point in enumerate(person):
+                if usable(point):
+                    heat[..., k] = with_keypoint(heat[..., k], point[:2])
+        heat[..., -1] = np.maximum(1 - heat[..., :-1].max(2), 0)
+        for limb, (a, b) in enumerate(SKELETON.limb_index):
+            count = np.zeros((cells, cells))
+            for person in people:
+                if usable(person[a]) and usable(person[b]):
+                    own = paf[..., 2 * limb : 2 * limb + 2]
+                    paf[..., 2 * limb : 2 * limb + 2] = with_limb(own, count, person[a], person[b], rules)
+        result.append(np.concatenate((heat, paf), 2))
+    return result
+
+
+def usable(point: np.ndarray) -> bool:
+    return bool(point[2] > 0 and 0 <= point[0] < SIDE and 0 <= point[1] < SIDE)
+
+
+def with_keypoint(heat: np.ndarray, point: np.ndarray) -> np.ndarray:
+    columns, rows = np.meshgrid(np.arange(heat.shape[1]), np.arange(heat.shape[0]))
+    x, y = columns * STRIDE + STRIDE / 2 - 0.5, rows * STRIDE + STRIDE / 2 - 0.5
+    exponent = ((x - point[0]) ** 2 + (y - point[1]) ** 2) / 2 / 7.0**2
+    return np.minimum(heat + np.exp(-exponent) * (exponent <= 4.6052), 1)
+
+
+def with_limb(
+    field: np.ndarray, count: np.ndarray, start: np.ndarray, end: np.ndarray, rules: Rules
+) -> np.ndarray:
+    """field (h, w, 2) with the limb from `start` to `end`; `count` (h, w) is brought up to date."""
+    columns, rows = np.meshgrid(np.arange(field.shape[1]), np.arange(field.shape[0]))
+    a, b = start[:2] / STRIDE, end[:2] / STRIDE
+    length = np.linalg.norm(b - a)
+    if length == 0:
+        return field
+    unit = (b - a) / length
+    away = np.abs((columns - a[0]) * unit[1] - (rows - a[1]) * unit[0])
+    here = away <= 1 if rules.closed else away < 1
+    for axis, low, high in zip((columns, rows), np.minimum(a, b) - 1, np.maximum(a, b) + 1, strict=True):
+        first, last = np.floor([low + 0.5, high + 0.5]) if rules.halves_up else np.round([low, high])
+        here &= (axis >= first) & (axis < last)
+    vector = here[..., None] * unit
+    if rules.overwrite:
+        return np.where(here[..., None], vector, field)
+    total = field * count[..., None] + vector
+    count[here] += 1
+    return total / np.maximum(count, 1)[..., None]
 
 
 def check(targets: PafTargets, expected: list[np.ndarray]) -> None:
@@ -110,10 +130,10 @@ def rows(literal_runs: int = 5, runs: int = 51) -> list[tuple[str, float, float]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     result = []
-    for preset, closed_overwrite_up in (("s1", (False, False, False)), ("cmu", (True, True, True))):
-        head = PafHead(PafSettings(preset=preset), SKELETON)
-        check(head.targets(batch, STRIDE), by_full_grids(keypoints, *closed_overwrite_up))
-        slow = median_ms(partial(by_full_grids, keypoints, *closed_overwrite_up), literal_runs)
+    for preset, rules in SYSTEMS.items():
+        head = PafHead(PafSettings(preset=preset), SKELETON)  # type: ignore[arg-type]
+        check(head.targets(batch, STRIDE), by_full_grids(keypoints, rules))
+        slow = median_ms(partial(by_full_grids, keypoints, rules), literal_runs)
         fast = median_ms(partial(head.targets, batch, STRIDE), runs)
         result.append((f"heat + PAF targets ({preset}), 8 pictures, 5 people, 368", slow, fast))
     torch.set_num_threads(threads)

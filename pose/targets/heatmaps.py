@@ -61,7 +61,8 @@ def draw_heatmaps(
     height, width = size
     batch, _, num_keypoints = valid.shape
     radius = int(3 * sigma + 1) if cutoff is None else int(sigma * math.sqrt(2 * cutoff) + 0.5)
-    position, cell, valid = (one.transpose(1, 2) for one in (position, cell, valid))  # (B, K, P, ...)
+    # contiguous now, (B, K, P, ...), not when they have become patches
+    position, cell, valid = (one.transpose(1, 2).contiguous() for one in (position, cell, valid))
     reach = torch.arange(-radius, radius + 1, device=cell.device)
     around = cell[..., None] + reach  # (B, K, P, 2, R) cells covered in x and in y
     center = position if subpixel else cell.to(position.dtype)

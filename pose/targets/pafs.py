@@ -28,7 +28,7 @@ def draw_pafs(
     overlap: Overlap = "average",
 ) -> tuple[Tensor, Tensor]:
     """start, end (B, P, L, 2) continuous cells x, y; valid (B, P, L) bool -> the fields (B, 2 L, h, w),
-    channels x and y of limb after limb, and the number of people whose limb lies on a cell (B, L, h, w) uint8.
+    channels x and y of limb after limb, and how many people's limbs lie on a cell (B, L, h, w) uint8.
 
     A cell lies on a limb if it is nearer to its line than `limb_width` cells (`edge` closed: or as near), and
     along it at most `limb_width` beyond its ends (`segment`) or inside the box of its ends, one cell wider on

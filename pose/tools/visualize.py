@@ -16,16 +16,18 @@ import cv2
 import numpy as np
 import torch
 
+from pose import geometry
 from pose.data.dataset import read_image
 from pose.errors import UserError, user_facing
 from pose.evaluate.draw import draw_people
 from pose.evaluate.draw_fields import draw_fields
-from pose.evaluate.predict import Predictor
+from pose.evaluate.predict import Predictor, map_back
 from pose.experiment import Experiment
 from pose.sessions import load_model
 from pose.skeleton import Skeleton
 
 GAP = 6  # pixels between panels
+SMALLEST = 384  # pixels of a panel's long side: smaller canvases are enlarged
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -47,11 +49,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def panels(predictor: Predictor, image: np.ndarray, skeleton: Skeleton, min_score: float) -> np.ndarray:
-    """image (H, W, 3) uint8 RGB -> the panels side by side, each as the network's first canvas."""
+    """image (H, W, 3) uint8 RGB -> the panels side by side, each the network's first canvas, a whole number of
+    times as large."""
     prepared = predictor.prepare(image)
     fields, stride = predictor.fields([prepared.canvases])
     canvas = prepared.canvases[0].permute(1, 2, 0).numpy()
+    height, width = canvas.shape[:2]
+    zoom = max(1, round(SMALLEST / max(height, width)))
     people = predictor.model.head.decode(fields, stride)[0]
+    people = map_back(people, geometry.resize((1 / zoom, 1 / zoom), predictor.model.input.pixel_center))
+    canvas = cv2.resize(canvas, (width * zoom, height * zoom), interpolation=cv2.INTER_CUBIC)
     painted = draw_fields(canvas, {name: maps[0] for name, maps in fields.items()}, len(skeleton))
     shown = [draw_people(canvas, people, skeleton, min_score=min_score), *painted.values()]
     gap = np.full((canvas.shape[0], GAP, 3), 255, np.uint8)

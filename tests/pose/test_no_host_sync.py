@@ -48,13 +48,23 @@ def fake_batch(size: int, people: int) -> Batch:
     )
 
 
-@pytest.mark.parametrize("settings", [[], ["head.center=subpixel", "head.push=hinge", "head.tag_dim=2"]])
+HOURGLASS = ["coco/ae_hourglass.yaml", "backbone.stacks=2", "backbone.width=8", "backbone.growth=4"]
+VGG19 = ["coco/paf_vgg19.yaml", "backbone.stages=2", "backbone.trunk_width=4", "data.skeleton=coco17"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        HOURGLASS,
+        [*HOURGLASS, "head.center=subpixel", "head.push=hinge", "head.tag_dim=2"],
+        VGG19,
+        [*VGG19, "head.preset=s1", "head.foreground_weight=3"],
+        [*VGG19, "head.preset=cmu", "head.reduction=sum_over_2n"],
+    ],
+)
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
 def test_targets_forward_and_loss_never_wait(settings: list[str]):
-    config = load_config(
-        "coco/ae_hourglass.yaml",
-        ["backbone.stacks=2", "backbone.width=8", "backbone.growth=4", "input.size=[128,128]", *settings],
-    )
+    config = load_config(settings[0], [*settings[1:], "input.size=[128,128]"])
     with FakeTensorMode():
         with torch.device("cuda"):
             model = build_model(config.backbone, config.head, config.skeleton, config.input)

@@ -49,7 +49,8 @@ def test_people_and_every_field_stand_side_by_side(run: Any, capsys: pytest.Capt
     assert written == [f"exp/run/{picture.stem}-fields.png" for picture in pictures]
     sheet = cv2.imread(written[0])
     panels = 1 + FIELDS[head]
-    assert sheet.shape == (64, panels * 64 + (panels - 1) * visualize.GAP, 3)
+    side = 6 * 64  # enlarged to visualize.SMALLEST
+    assert sheet.shape == (side, panels * side + (panels - 1) * visualize.GAP, 3)
     assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 20
 
 
