@@ -1,5 +1,6 @@
-"""Time to draw heatmaps and part affinity fields for a batch of 8 pictures with 5 people at 368 x 368, on one
-core: every keypoint and limb over the whole grid, as rtpose does it, against `PafHead.targets`.
+"""Time to draw heatmaps, part affinity fields and loss masks for a batch of 8 pictures with 5 people at 368 x
+368, on one core: every keypoint and limb over the whole grid with NumPy, as rtpose does it, against
+`PafHead.targets`; and the formulas cell by cell in plain Python.
 
     python -m benchmarks.paf_targets
 """
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
 from benchmarks.grouping import median_ms
+from benchmarks.literal import rtpose_targets as literal
 from pose.config import read_yaml
 from pose.heads.paf import PafHead, PafSettings, PafTargets
 from pose.skeleton import from_dict
@@ -80,8 +83,18 @@ def by_full_grids(keypoints: np.ndarray, rules: Rules) -> list[np.ndarray]:
                 if usable(person[a]) and usable(person[b]):
                     own = paf[..., 2 * limb : 2 * limb + 2]
                     paf[..., 2 * limb : 2 * limb + 2] = with_limb(own, count, person[a], person[b], rules)
+        # the mask of the loss for every channel, as in rtpose's training of 2018
+        mask = cv2.resize(np.full((SIDE, SIDE), 255, np.uint8), (cells, cells), interpolation=cv2.INTER_CUBIC)
+        mask = (mask / 255)[..., None]
+        np.repeat(mask, heat.shape[2], axis=2), np.repeat(mask, paf.shape[2], axis=2)
         result.append(np.concatenate((heat, paf), 2))
     return result
+
+
+def cell_by_cell(keypoints: np.ndarray) -> None:
+    for people in keypoints:
+        literal.heatmaps(people, (SIDE, SIDE), STRIDE)
+        literal.pafs(people, SKELETON.limb_index, (SIDE, SIDE), STRIDE)
 
 
 def usable(point: np.ndarray) -> bool:
@@ -126,6 +139,9 @@ def check(targets: PafTargets, expected: list[np.ndarray]) -> None:
 def rows(literal_runs: int = 5, runs: int = 51) -> list[tuple[str, float, float]]:
     """(what, milliseconds of the literal version, of ours) per batch, medians on one thread."""
     keypoints = people(PICTURES, 5).astype(np.float32).astype(float)
+    # a large tensor that comes and goes, as in training: after it the C library keeps freed memory instead of
+    # giving it back, which would cost both ways more than their arithmetic
+    torch.zeros(30 * 2**18)
     batch = batch_of(keypoints)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -136,6 +152,9 @@ def rows(literal_runs: int = 5, runs: int = 51) -> list[tuple[str, float, float]
         slow = median_ms(partial(by_full_grids, keypoints, rules), literal_runs)
         fast = median_ms(partial(head.targets, batch, STRIDE), runs)
         result.append((f"heat + PAF targets ({preset}), 8 pictures, 5 people, 368", slow, fast))
+        if preset == "s1":
+            slowest = median_ms(partial(cell_by_cell, keypoints), 1)
+            result.append((f"the same ({preset}), literal cell by cell", slowest, fast))
     torch.set_num_threads(threads)
     return result
 

@@ -86,7 +86,7 @@ class PafTargets(NamedTuple):
     heatmap: Tensor  # (B, K or K + 1, h, w)
     paf: Tensor  # (B, 2 L, h, w)
     mask: Tensor  # (B, 1, h, w)
-    limb_count: Tensor  # (B, L, h, w) uint8, people whose limb lies on a cell
+    on_limb: Tensor  # (B, L, h, w) integers, above 0 where a limb lies
 
 
 @HEADS.register("paf", PafSettings)
@@ -123,7 +123,7 @@ class PafHead(Head):
             combine=self.cfg.combine, cutoff=self.cfg.cutoff, background=self.cfg.background,
         )  # fmt: skip
         ends = position if self.cfg.paf_grid == "centered" else batch.keypoints[..., :2] / stride
-        paf, limb_count = draw_pafs(
+        paf, on_limb = draw_pafs(
             ends.index_select(2, self.limb_start),
             ends.index_select(2, self.limb_end),
             valid.index_select(2, self.limb_start) & valid.index_select(2, self.limb_end),
@@ -134,7 +134,7 @@ class PafHead(Head):
             rounding=self.cfg.box_rounding,
             overlap=self.cfg.overlap,
         )
-        return PafTargets(heatmap, paf, grid_mask(batch.loss_mask, stride), limb_count)
+        return PafTargets(heatmap, paf, grid_mask(batch.loss_mask, stride), on_limb)
 
     def loss(self, stages: Sequence[Fields], targets: Sequence[PafTargets]) -> dict[str, Tensor]:
         """paf and heatmap: masked squared errors, summed over the stages (as published: the learning rates
@@ -156,7 +156,7 @@ class PafHead(Head):
         }
 
     def _on_limb(self, target: PafTargets) -> Tensor | None:
-        return (target.limb_count > 0).repeat_interleave(2, 1) if self.cfg.foreground_weight else None
+        return (target.on_limb > 0).repeat_interleave(2, 1) if self.cfg.foreground_weight else None
 
     def _foreground(self, heatmap: Tensor) -> Tensor | None:
         """Of the background map it is what the keypoints take away."""

@@ -28,7 +28,7 @@ def draw_pafs(
     overlap: Overlap = "average",
 ) -> tuple[Tensor, Tensor]:
     """start, end (B, P, L, 2) continuous cells x, y; valid (B, P, L) bool -> the fields (B, 2 L, h, w),
-    channels x and y of limb after limb, and how many people's limbs lie on a cell (B, L, h, w) uint8.
+    channels x and y of limb after limb, and where limbs lie (B, L, h, w): integers above 0.
 
     A cell lies on a limb if it is nearer to its line than `limb_width` cells (`edge` closed: or as near), and
     along it at most `limb_width` beyond its ends (`segment`) or inside the box of its ends, one cell wider on
@@ -44,36 +44,35 @@ def draw_pafs(
     length = (end - start).norm(dim=-1, keepdim=True)
     valid = (valid.view(-1, 1) & (length > 0)).to(length.dtype)
     unit = (end - start) / length.clamp(min=torch.finfo(length.dtype).tiny)
+    low, high = _box(start, end, size, None if extent == "segment" else rounding)
     limb, x, y = _strips(start, end, valid, size, limb_width)
-    low, high = _box(start, end, rounding)
-    of_row = torch.cat((start, unit, length, valid, low, high), 1).index_select(0, limb)
-    ax, ay, ux, uy, length, valid, left, top, right, bottom = of_row[:, :, None].unbind(1)  # (R, 1)
-    away = ((x - ax) * uy - (y - ay) * ux).abs()
-    inside = (away < limb_width if edge == "open" else away <= limb_width) & (valid > 0)
+    of_row = torch.cat((start, unit, length, low, high * valid), 1).index_select(0, limb)
+    ax, ay, ux, uy, length, left, top, right, bottom = of_row[:, :, None].unbind(1)  # (R, 1)
+    right_of, below = x - ax, y - ay
+    away = (right_of * uy - below * ux).abs()
+    inside = away < limb_width if edge == "open" else away <= limb_width
+    inside &= (x >= left) & (x < right) & (y >= top) & (y < bottom)
     if extent == "segment":
-        along = (x - ax) * ux + (y - ay) * uy
+        along = right_of * ux + below * uy
         inside &= (along >= -limb_width) & (along <= length + limb_width)
-    else:
-        inside &= (x >= left) & (x < right) & (y >= top) & (y < bottom)
-    inside &= (x >= 0) & (x < width) & (y >= 0) & (y < height)
     map_start = (limb.div(people * limbs, rounding_mode="floor") * limbs + limb % limbs) * (height * width)
-    index = (map_start[:, None] + (y * width + x).where(inside, 0).long()).view(-1)
-    weight = inside.view(-1).to(unit.dtype)
-    # bytes: a map of floats would cost as much as the fields themselves
-    count = torch.zeros(batch * limbs * height * width, dtype=torch.uint8, device=unit.device)
-    count.scatter_add_(0, index, inside.view(-1).byte())
+    index = map_start[:, None] + (y * width + x).where(inside, 0).long()
+    maps = batch * limbs * height * width
     if overlap == "average":
-        share = weight / count.index_select(0, index).clamp(min=1)
+        # bytes: floats would cost as much as the fields themselves
+        there = torch.zeros(maps, dtype=torch.uint8, device=unit.device)
+        there.scatter_add_(0, index.view(-1), inside.view(-1).byte())
+        share = inside.to(unit.dtype) / there.take(index).clamp(min=1)
     else:
-        number = (limb.div(limbs, rounding_mode="floor") % people + 1)[:, None] * weight.view_as(inside)
-        last = unit.new_zeros(len(count)).scatter_reduce_(0, index, number.view(-1), "amax")
-        share = weight * (number.view(-1) == last.index_select(0, index))
-    field = unit.new_zeros(batch * limbs * 2 * height * width)
-    share = share.view_as(inside)
-    index = (index.view_as(inside) + map_start[:, None]).view(-1)  # two maps for every limb
-    field.scatter_add_(0, index, (share * ux).view(-1))
-    field.scatter_add_(0, index + height * width, (share * uy).view(-1))
-    return field.view(batch, 2 * limbs, height, width), count.view(batch, limbs, height, width)
+        number = (limb.div(limbs, rounding_mode="floor") % people + 1)[:, None] * inside
+        number = number.to(torch.uint8 if people < 256 else torch.int32)
+        there = number.new_zeros(maps).scatter_reduce_(0, index.view(-1), number.view(-1), "amax")
+        share = (inside & (number == there.take(index))).to(unit.dtype)
+    field = unit.new_zeros(2 * maps)
+    index = index + map_start[:, None]  # two maps for every limb
+    field.scatter_add_(0, index.view(-1), (share * ux).view(-1))
+    field.scatter_add_(0, (index + height * width).view(-1), (share * uy).view(-1))
+    return field.view(batch, 2 * limbs, height, width), there.view(batch, limbs, height, width)
 
 
 def _strips(
@@ -113,13 +112,21 @@ def _rows(first: Tensor, last: Tensor, valid: Tensor, side: int) -> tuple[Tensor
         return limb, row.to(first.dtype)
     count = ((last - first + 1) * valid).long()
     limb = limbs.repeat_interleave(count)
-    before = count.cumsum(0) - count
-    return limb, first[limb] + (torch.arange(len(limb)) - before[limb])
+    before = count.cumsum(0) - count  # rows of the limbs before
+    return limb, torch.arange(len(limb)) + (first - before).index_select(0, limb)
 
 
-def _box(start: Tensor, end: Tensor, rounding: Rounding) -> tuple[Tensor, Tensor]:
-    """First cells and the cells after the last (N, 2) of the box round a limb."""
+def _box(
+    start: Tensor, end: Tensor, size: tuple[int, int], rounding: Rounding | None
+) -> tuple[Tensor, Tensor]:
+    """First cells and the cells after the last (N, 2), x and y: of the box round a limb, as far as it lies on
+    the grid; without a rounding those of the whole grid."""
+    limit = torch.stack((start.new_full((), size[1]), start.new_full((), size[0])))
+    if rounding is None:
+        return torch.zeros_like(start), limit.expand_as(start)
     low, high = torch.minimum(start, end) - 1, torch.maximum(start, end) + 1
     if rounding == "half_even":
-        return low.round(), high.round()
-    return (low + 0.5).floor(), (high + 0.5).floor()
+        low, high = low.round(), high.round()
+    else:
+        low, high = (low + 0.5).floor(), (high + 0.5).floor()
+    return low.clamp(min=0), high.minimum(limit)

@@ -49,8 +49,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def panels(predictor: Predictor, image: np.ndarray, skeleton: Skeleton, min_score: float) -> np.ndarray:
-    """image (H, W, 3) uint8 RGB -> the panels side by side, each the network's first canvas, a whole number of
-    times as large."""
+    """image (H, W, 3) uint8 RGB -> the panels side by side, each the network's first canvas, a whole number
+    of times as large."""
     prepared = predictor.prepare(image)
     fields, stride = predictor.fields([prepared.canvases])
     canvas = prepared.canvases[0].permute(1, 2, 0).numpy()

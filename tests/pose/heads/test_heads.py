@@ -376,7 +376,7 @@ def test_foreground_weight_counts_keypoints_and_limbs_more() -> None:
     plain, heavy = paf_head(), paf_head(foreground_weight=9.0)
     given = batch_of(drawn_people())
     targets, fields = plain.targets(given, STRIDE), answers(plain)
-    on_limb = (targets.limb_count > 0).repeat_interleave(2, 1)
+    on_limb = (targets.on_limb > 0).repeat_interleave(2, 1)
     error = (fields["paf"] - targets.paf) ** 2
     torch.testing.assert_close(
         heavy.loss([fields], [targets])["paf"], (error * (1 + 9 * on_limb)).mean()
