@@ -287,6 +287,8 @@ def _explain(schema: type[Settings], problem: Any, data: Any) -> tuple[Path_, st
         hint = f"{nearest(str(name), known)} (known: {', '.join(known)})"
         return path, f"{'.'.join(path)}: unknown {what} {name!r}{hint}"
     if kind == "union_tag_not_found":
+        if not isinstance(given, dict):
+            return path, f"{dotted}: expected a mapping, got {_short(given)}"
         return (*path, "name"), f"{dotted}.name: missing"
     if kind == "literal_error":
         return path, f"{dotted}: expected {context['expected']}, got {given!r}"

@@ -146,6 +146,7 @@ class Experiment:
         experiment = Experiment.plan(name, config, runs)
         folder = experiment.folder
         text = f"# The resolved config of the run {name}: -c {name} reads this file and no other.\n"
+        text += "# Values that stand beside a preset count, not the preset's.\n"
         try:
             folder.mkdir(parents=True)
         except FileExistsError:

@@ -286,9 +286,10 @@ def from_coco_category(category: Mapping[str, Any]) -> Skeleton:
     names = category.get("keypoints")
     if not names:
         raise UserError(f"category {category.get('name')!r} lists no keypoints, so it is no skeleton")
+    if not isinstance(names, Sequence):
+        raise UserError(f"category {category.get('name')!r}: keypoints: expected a list of names")
     pairs = category.get("skeleton") or ()
-    fine = isinstance(names, Sequence) and isinstance(pairs, Sequence)
-    if not fine or not all(_is_pair(pair, len(names)) for pair in pairs):
+    if not isinstance(pairs, Sequence) or not all(_is_pair(pair, len(names)) for pair in pairs):
         raise UserError(
             f"category {category.get('name')!r}: skeleton pairs count keypoints from 1 to {len(names)}"
         )

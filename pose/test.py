@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -78,6 +79,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             raise UserError(f"{text!r} cannot be changed for a trained run; {', '.join(CHANGEABLE)}... can")
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: expected 1 picture or more")
+    if options.tag is not None and not re.fullmatch(r"[\w.+-]+", options.tag):
+        raise UserError(f"--tag {options.tag!r}: use letters, digits, '.', '_', '+' and '-'")
     if options.save_pictures < 0:
         raise UserError(f"--save-pictures {options.save_pictures}: expected 0 or more")
     return options

@@ -222,6 +222,10 @@ def announce(
         f"{config.train.batch_size} on {where}, {precision}",
         file=sys.stderr,
     )
+    held = config.train.freeze_epochs
+    if config.train.epochs <= held:
+        told = f"train.freeze_epochs={held} of {config.train.epochs} epochs: the pretrained layers never move"
+        print(told, file=sys.stderr)
 
 
 def conclude(experiment: Experiment, trainer: Trainer) -> None:

@@ -121,7 +121,8 @@ def draw_person_affine(
     mirrored, as Cao, Simon, Wei, Sheikh: Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields
     (CVPR 2017) trained."""
     x, y, width, height = boxes[rng.integers(len(boxes))].tolist()
-    side = height / (PERSON_HEIGHT * rng.uniform(*settings.person_scale))
+    # a box without a height would enlarge the picture without an end
+    side = max(height, 1.0) / (PERSON_HEIGHT * rng.uniform(*settings.person_scale))
     rotation = rng.uniform(-settings.rotation, settings.rotation)
     dx, dy = rng.uniform(-settings.person_shift, settings.person_shift, 2)
     flip = bool(rng.random() < settings.flip)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -54,6 +54,19 @@ class OptimSettings(Settings):
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and tested; 0 = none.  It starts lower:
     (1 + step) / (10 + step) while that is less."""
+
+    @field_validator("betas")
+    @classmethod
+    def _check_betas(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError(f"expected two numbers from 0 to below 1, got {list(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _check_nesterov(self) -> OptimSettings:
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum; set momentum=0.9, or nesterov=false")
+        return self
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], cfg: OptimSettings) -> torch.optim.Optimizer:

@@ -46,7 +46,8 @@ class PafSettings(PresetSettings):
 
     name: Literal["paf"] = "paf"
     preset: Literal["default", "s1", "cmu"] = "default"
-    """Targets in the one pixel convention; or exactly those of rtpose (PyTorch), or of CMU's original."""
+    """Targets in the one pixel convention; or those of rtpose (PyTorch), or of CMU's original (but for
+    keypoints within half a pixel of the picture's border)."""
     sigma: float = Field(0.875, gt=0)
     """Width of the target Gaussian in cells: 7 pixels at stride 8."""
     cutoff: float = Field(4.6052, gt=0)

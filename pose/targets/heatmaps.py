@@ -61,6 +61,7 @@ def draw_heatmaps(
     height, width = size
     batch, _, num_keypoints = valid.shape
     radius = int(3 * sigma + 1) if cutoff is None else int(sigma * math.sqrt(2 * cutoff) + 0.5)
+    radius = min(radius, max(size))  # keypoints are on the grid: nothing of it is farther away
     # contiguous now, (B, K, P, ...), not when they have become patches
     position, cell, valid = (one.transpose(1, 2).contiguous() for one in (position, cell, valid))
     reach = torch.arange(-radius, radius + 1, device=cell.device)
@@ -84,7 +85,7 @@ def draw_heatmaps(
         keypoint_maps.scatter_add_(2, index, patch).clamp_(max=1)
     if background:
         maps[:, num_keypoints] = 1 - keypoint_maps.amax(1)
-    return maps.view(batch, -1, height, width)
+    return maps.view(batch, num_keypoints + background, height, width)
 
 
 def grid_mask(loss_mask: Tensor, stride: int) -> Tensor:

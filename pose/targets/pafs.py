@@ -40,9 +40,9 @@ def draw_pafs(
     height, width = size
     batch, people, limbs = valid.shape
     # an unlabelled keypoint may hold any number
-    start, end = (point.where(valid[..., None], 0).view(-1, 2) for point in (start, end))
+    start, end = (point.where(valid[..., None], 0).reshape(-1, 2) for point in (start, end))
     length = (end - start).norm(dim=-1, keepdim=True)
-    valid = (valid.view(-1, 1) & (length > 0)).to(length.dtype)
+    valid = (valid.reshape(-1, 1) & (length > 0)).to(length.dtype)
     unit = (end - start) / length.clamp(min=torch.finfo(length.dtype).tiny)
     low, high = _box(start, end, size, None if extent == "segment" else rounding)
     limb, x, y = _strips(start, end, valid, size, limb_width)
@@ -58,14 +58,15 @@ def draw_pafs(
     map_start = (limb.div(people * limbs, rounding_mode="floor") * limbs + limb % limbs) * (height * width)
     index = map_start[:, None] + (y * width + x).where(inside, 0).long()
     maps = batch * limbs * height * width
+    # bytes where people can be counted in them: floats would cost as much as the fields themselves
+    counts = torch.uint8 if people < 256 else torch.int32
     if overlap == "average":
-        # bytes: floats would cost as much as the fields themselves
-        there = torch.zeros(maps, dtype=torch.uint8, device=unit.device)
-        there.scatter_add_(0, index.view(-1), inside.view(-1).byte())
+        there = torch.zeros(maps, dtype=counts, device=unit.device)
+        there.scatter_add_(0, index.view(-1), inside.view(-1).to(counts))
         share = inside.to(unit.dtype) / there.take(index).clamp(min=1)
     else:
         number = (limb.div(limbs, rounding_mode="floor") % people + 1)[:, None] * inside
-        number = number.to(torch.uint8 if people < 256 else torch.int32)
+        number = number.to(counts)
         there = number.new_zeros(maps).scatter_reduce_(0, index.view(-1), number.view(-1), "amax")
         share = (inside & (number == there.take(index))).to(unit.dtype)
     field = unit.new_zeros(2 * maps)
@@ -95,7 +96,7 @@ def _strips(
     main, other, slope = torch.stack((main, other, slope), 1).index_select(0, limb).unbind(1)
     middle = (other + (row - main) * slope).round()
     # rows are crossed at 45 degrees or steeper: cells on the limb are within sqrt(2) limb_width of the line
-    reach = int(2**0.5 * limb_width + 0.5)
+    reach = min(int(2**0.5 * limb_width + 0.5), 2 * side)  # more would lie off the grid on either side
     beside = middle[:, None] + torch.arange(-reach, reach + 1, device=row.device)
     swap, row = steep.index_select(0, limb)[:, None], row[:, None]
     return limb, torch.where(swap, beside, row), torch.where(swap, row, beside)

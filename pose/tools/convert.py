@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def plan_pose_ae(weights: Mapping[str, Tensor], _: str | None = None) -> Plan:
         wider = named["backbone.stacks.0.hourglass.low1.0.weight"].shape[0]
         depth = 1 + max(n.count("low2.") for n in named if n.endswith("up1.0.weight"))
         stem_width = named["backbone.stem.0.0.weight"].shape[0]
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, IndexError):
         raise UserError(
             "the checkpoint is not pose-ae-train's: it has no pre, features and outs layers"
         ) from None
@@ -219,7 +220,8 @@ def named_tensors(state: Mapping[str, object], path: Path) -> dict[str, Tensor]:
     inner = next(
         (state[key] for key in ("state_dict", "model") if isinstance(state.get(key), Mapping)), state
     )
-    weights = {k: v for k, v in inner.items() if isinstance(v, Tensor)}  # type: ignore[attr-defined]
+    entries = inner.items()  # type: ignore[attr-defined]
+    weights = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, Tensor)}
     if not weights:
         raise UserError(f"{path} holds no named weights")
     return weights
@@ -294,9 +296,12 @@ def main(arguments: list[str] | None = None) -> int:
     config, model, report = convert(SOURCES[options.source], options.file, settings, options.weights_from)
     experiment = Experiment.create(options.experiment, config)
     parameters = sum(p.numel() for p in model.parameters())
-    checkpoint.save(
-        {"format": 1, "model": model.state_dict(), "meta": {"source": options.source}}, folder / "best.pt"
-    )
+    state = {"format": 1, "model": model.state_dict(), "meta": {"source": options.source}}
+    try:
+        checkpoint.save(state, folder / "best.pt")
+    except UserError:  # a run without weights would be in the way of the next attempt
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     print(f"{options.file}: {report}; {parameters / 1e6:.2f} M parameters", file=sys.stderr)
     print(
         f"{experiment.folder} is ready: python -m pose.test -c {options.experiment} -m single",

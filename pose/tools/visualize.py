@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ import torch
 
 from pose import geometry
 from pose.data.dataset import read_image
+from pose.engine.distributed import pick_device
 from pose.errors import UserError, user_facing
 from pose.evaluate.draw import draw_people
 from pose.evaluate.draw_fields import draw_fields
@@ -41,7 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: the run folder")
     parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
     parser.add_argument("--min-score", type=float, default=0.0, help="people below this are not drawn")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default cpu)")
     parser.add_argument(
         "pictures", nargs="+", metavar="PICTURE", help="picture files, and settings as key.sub=value"
     )
@@ -65,6 +67,19 @@ def panels(predictor: Predictor, image: np.ndarray, skeleton: Skeleton, min_scor
     return np.concatenate([part for panel in shown for part in (panel, gap)][:-1], axis=1)
 
 
+def sheets(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """The sheet of each picture -> the picture; `UserError` for two pictures with one sheet."""
+    found: dict[Path, Path] = {}
+    for file in files:
+        output = folder / f"{file.stem}-fields.png"
+        if found.setdefault(output, file) != file:
+            raise UserError(
+                f"{found[output]} and {file} would both be drawn to {output}; take them one at a time, each "
+                "with a folder of its own (-o)"
+            )
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     settings = [text for text in options.pictures if "=" in text and not Path(text).exists()]
@@ -76,13 +91,15 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("no picture given")
     experiment = Experiment.open(options.name, overrides=settings)
     choice = options.weights or ("best" if experiment.path("best.pt").is_file() else "last")
-    model, _ = load_model(experiment, choice, torch.device(options.device))
+    model, _ = load_model(experiment, choice, pick_device(options.device, 0))
     predictor = Predictor(model, experiment.config.test, options.mode)
     folder = options.output or experiment.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in files:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from None
+    for output, file in sheets(files, folder).items():
         sheet = panels(predictor, read_image(file), experiment.config.skeleton, options.min_score)
-        output = folder / f"{file.stem}-fields.png"
         if not cv2.imwrite(str(output), sheet[..., ::-1]):
             raise UserError(f"cannot write {output}; is the disk full?")
         print(output)

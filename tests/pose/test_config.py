@@ -219,6 +219,13 @@ def test_each_mistake_is_a_sentence_with_its_place(overrides: list[str], message
     assert len(lines) == 3 and lines[1] == "command line:" and lines[2].strip().startswith(message), lines
 
 
+@pytest.mark.parametrize("text", ["3", "paf_groups", "[]", "null"])
+def test_a_section_with_a_default_name_must_be_a_mapping_too(text: str) -> None:
+    path = ROOT / "configs" / "synthetic" / "paf_small.yaml"
+    told = mistakes(path, f"head.decoder={text}", schema=ExperimentConfig)
+    assert "head.decoder: expected a mapping, got" in told
+
+
 def test_a_section_that_is_missing() -> None:
     assert "backbone: missing" in mistakes(None, "train.lr=1.0")
 

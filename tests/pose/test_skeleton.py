@@ -167,6 +167,7 @@ def test_nonsense_is_refused_in_a_sentence(data: dict[str, Any], message: str) -
         ({"name": "cat", "keypoints": ["a", "b"], "skeleton": [["a", "b"]]}, "count keypoints from 1 to 2"),
         ({"name": "cat", "keypoints": ["a", "b"], "skeleton": [3]}, "count keypoints from 1 to 2"),
         ({"name": "cat", "keypoints": "ab"}, "keypoints: expected a list of names"),
+        ({"name": "cat", "keypoints": 3}, "keypoints: expected a list of names"),
     ],
 )
 def test_a_coco_category_that_is_no_skeleton(category: dict[str, Any], message: str) -> None:

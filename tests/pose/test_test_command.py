@@ -259,6 +259,7 @@ REFUSALS = {
     "no file": (["-c", "tiny", "--weights", "no/such.pt"], "no weights no/such.pt"),
     "limit": (["-c", "tiny", "--limit", "0"], "--limit 0"),
     "pictures": (["-c", "tiny", "--save-pictures", "-1"], "--save-pictures -1"),
+    "tag": (["-c", "tiny", "--tag", "a/b"], "--tag 'a/b'"),
     "backbone": (["-c", "tiny", "backbone.width=16"], "cannot be changed for a trained run"),
     "input": (["-c", "tiny", "input.size=[64, 64]"], "cannot be changed for a trained run"),
     "training": (["-c", "tiny", "train.lr=1.0"], "cannot be changed for a trained run"),

@@ -137,6 +137,13 @@ def test_the_height_of_a_person_is_that_of_cmu() -> None:
     np.testing.assert_allclose(geometry.apply(matrix, np.array([24.5, 39.5])), [183.5, 183.5], atol=1e-9)
 
 
+def test_a_box_without_a_height_is_a_pixel_high() -> None:
+    for height in (0.0, 1e-30):
+        box = np.array([[20, 30, 50, height]], np.float32)
+        matrix, _ = draw_person_affine(rng(), AugmentSettings(crop="person"), box, SIZE, OUTPUT)
+        assert np.sqrt(abs(np.linalg.det(matrix[:, :2]))) <= 0.66 * min(OUTPUT) + 1e-6
+
+
 def test_every_person_is_chosen_as_often() -> None:
     settings = AugmentSettings(crop="person", person_shift=0.0)
     chosen = []

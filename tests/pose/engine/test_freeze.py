@@ -349,7 +349,9 @@ def test_holding_random_weights_is_pointed_out(
     monkeypatch.chdir(tmp_path)
     short = vgg_settings(data, "train.epochs=1", "train.steps_per_epoch=1", "train.validate_every=0")
     assert command(monkeypatch, "-e", "run", *short, "train.freeze_epochs=1") == 0
-    assert "freeze_epochs=1 holds layers with random weights" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "freeze_epochs=1 holds layers with random weights" in told
+    assert "freeze_epochs=1 of 1 epochs: the pretrained layers never move" in told
     assert command(monkeypatch, "-e", "other", *short) == 0
     assert "random weights" not in capsys.readouterr().err
 

@@ -56,6 +56,20 @@ def rates(total: int = 100, epoch: int = 10, **settings: Any) -> list[float]:
     return result
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"betas": (1.0, 0.9)}, r"from 0 to below 1, got \[1.0, 0.9\]"),
+        ({"betas": (0.9, -0.1)}, "from 0 to below 1"),
+        ({"optimizer": "sgd", "momentum": 0.0, "nesterov": True}, "nesterov needs a momentum"),
+    ],
+)
+def test_what_torch_would_refuse_is_told_by_the_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OptimSettings(**settings)
+    OptimSettings(momentum=0.0, nesterov=True)  # of sgd only
+
+
 def test_constant() -> None:
     assert rates(schedule="constant") == [2.0] * 100
 

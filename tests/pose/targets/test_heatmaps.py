@@ -108,6 +108,21 @@ def test_what_is_not_labelled_may_hold_anything() -> None:
             torch.testing.assert_close(heatmaps(spoilt, 2.0, subpixel), heatmaps(keypoints, 2.0, subpixel))
 
 
+@pytest.mark.parametrize("cutoff", [1e6, 1e300])
+def test_a_cutoff_that_cuts_nothing_costs_no_more_than_the_grid(cutoff: float) -> None:
+    keypoints = people(6, 1, 1, (96, 160))
+    position, cell, valid = cells(keypoints, 4, SIZE)
+    y, x = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
+    away = (x - position[0, 0, :, 0, None, None]) ** 2 + (y - position[0, 0, :, 1, None, None]) ** 2
+    expected = torch.exp(-away / (2 * 9.0**2)).where(valid[0, 0, :, None, None], 0)
+    drawn = draw_heatmaps(position, cell, valid, SIZE, 9.0, True, cutoff=cutoff)
+    torch.testing.assert_close(drawn[0], expected, atol=1e-6, rtol=0)
+
+
+def test_a_batch_of_nothing() -> None:
+    assert draw_heatmaps(*cells(people(7, 0, 2, (96, 160)), 4, SIZE), SIZE, 2.0, True).shape == (0, 5, *SIZE)
+
+
 def test_the_cell_is_the_nearest_and_the_index_finds_it() -> None:
     keypoints = people(5, 2, 9, (96, 160))
     position, cell, visible = cells(keypoints, 4, SIZE)

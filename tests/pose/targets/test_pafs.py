@@ -117,6 +117,29 @@ def test_a_limb_without_length_and_one_that_is_not_labelled_draw_nothing() -> No
     assert not field.any() and not on_limb.any()
 
 
+@pytest.mark.parametrize("settings", [{}, CMU])
+@pytest.mark.parametrize("number", [255, 256, 300])
+def test_any_number_of_people_may_share_a_cell(number: int, settings: dict[str, Any]) -> None:
+    field, there = paf(*[((40, 80), (120, 80))] * number, **settings)
+    assert there[10, 10] and there[10, 15]
+    torch.testing.assert_close(field[:, 10, 10], torch.tensor([1.0, 0.0]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("limb_width", [50.0, 1e30])
+def test_a_limb_may_be_as_wide_as_the_grid(limb_width: float) -> None:
+    _, there = paf(((40, 300), (300, 60)), limb_width=limb_width)
+    assert there.all()
+
+
+def test_ends_may_be_slices_of_anything() -> None:
+    ends = torch.rand(3, 2, 4, 5, generator=torch.Generator().manual_seed(0)) * SIDE
+    start, end = (ends.permute(1, 0, 3, 2)[..., i : i + 2] for i in (0, 2))
+    valid = torch.ones(5, 3, 2, dtype=torch.bool).permute(2, 1, 0)
+    copies = draw_pafs(start.contiguous(), end.contiguous(), valid.contiguous(), (SIDE, SIDE))
+    for one, other in zip(draw_pafs(start, end, valid, (SIDE, SIDE)), copies, strict=True):
+        assert torch.equal(one, other)
+
+
 # ---------------------------------------------------------------------------------------- whole pictures
 
 

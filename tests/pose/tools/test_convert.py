@@ -120,6 +120,15 @@ def test_batch_norm_is_converted(tmp_path: Path):
     [
         ({"state_dict": {"model.module.conv.weight": torch.zeros(3)}}, "not pose-ae-train's"),
         ({"epoch": 3}, "no named weights"),
+        ({0: torch.zeros(3), ("a", 1): torch.zeros(3)}, "no named weights"),
+        (
+            {
+                "pre.0.conv.weight": torch.ones(()),
+                "outs.0.conv.weight": torch.ones(68, 4, 1, 1),
+                "features.0.0.low1.conv.weight": torch.ones(()),
+            },
+            "not pose-ae-train's",
+        ),
     ],
 )
 def test_another_networks_file(tmp_path: Path, state, message: str):
@@ -136,6 +145,19 @@ def test_a_run_that_exists_is_kept(published, tmp_path: Path, monkeypatch):
     with pytest.raises(UserError, match="exists already"):
         convert.main(["pose-ae", str(published[0]), "-e", "mine"])
     assert before.keys() == checkpoint.load(Path("exp/mine/best.pt")).keys()
+
+
+def test_a_run_that_cannot_be_saved_leaves_no_folder(published, tmp_path: Path, monkeypatch):
+    def full(*_: Any) -> None:
+        raise UserError("cannot save: no space left")
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", full)
+        with pytest.raises(UserError, match="no space left"):
+            convert.main(["pose-ae", str(published[0]), "-e", "mine"])
+    assert not Path("exp/mine").exists()
+    assert convert.main(["pose-ae", str(published[0]), "-e", "mine"]) == 0
 
 
 # --------------------------------------------------------------------------------------------------- rtpose

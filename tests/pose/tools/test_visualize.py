@@ -61,6 +61,9 @@ def test_people_and_every_field_stand_side_by_side(run: Any, capsys: pytest.Capt
         (["-c", "run", "test.flip=false"], "no picture given"),
         (["-c", "run", "a.png", "backbone.width=3"], "cannot be changed for a trained run"),
         (["-c", "other", "a.png"], "no run 'other'"),
+        (["-c", "run", "a.png", "b/a.jpg"], "a.png and b/a.jpg would both be drawn to exp/run/a-fields.png"),
+        (["-c", "run", "a.png", "-o", "run.yaml"], "cannot make the folder run.yaml"),
+        (["-c", "run", "a.png", "--device", "gpu"], "unknown device 'gpu'"),
     ],
 )
 def test_mistakes_get_one_sentence(run: Any, capsys: Any, arguments: list[str], message: str) -> None:
