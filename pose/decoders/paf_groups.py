@@ -617,7 +617,10 @@ def _root(joined: Sequence[int], number: int) -> int:
 
 
 def _only(kinds: int, peaks: Mapping[int, int]) -> list[int]:
-    return [peaks.get(kind, -1) for kind in range(kinds)]
+    row = [-1] * kinds
+    for kind, peak in peaks.items():
+        row[kind] = peak
+    return row
 
 
 def _merge(first: Row, second: Row, score: float) -> None:
