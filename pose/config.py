@@ -2,7 +2,7 @@
 
 A file may name other files in `base:` (relative to itself); the child wins key by key, and a section whose
 `name` changes replaces the base's section, so that settings of one backbone never leak into another.  Where
-its `preset` changes, the base's values in it are dropped too, but not its name and the sections inside it.
+its `preset` changes, the base's values are dropped of those keys that presets set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from pose.errors import UserError
-from pose.registry import Registry, nearest
+from pose.registry import BACKBONES, DECODERS, HEADS, Registry, nearest
 
 COMMAND_LINE = "command line"
 Path_ = tuple[str, ...]  # the keys from the top of a config to one value
@@ -46,6 +46,20 @@ class PresetSettings(Settings):
             if key not in self.model_fields_set:
                 self.__dict__[key] = value  # frozen for everybody else
         return self
+
+
+def _preset_keys(name: str | None) -> tuple[set[str], str]:
+    """The keys that the presets of the component `name` set (None: of any), and the preset that counts where
+    none is given."""
+    for registry in (BACKBONES, HEADS, DECODERS):
+        registry.names()  # imports the components
+    classes = [
+        cls
+        for cls in PresetSettings.__subclasses__()
+        if name is None or cls.model_fields["name"].default == name
+    ]
+    keys = {key for cls in classes for values in cls.presets.values() for key in values}
+    return keys, classes[0].model_fields["preset"].default if classes else ""
 
 
 S = TypeVar("S", bound=Settings)
@@ -165,8 +179,8 @@ class Merged:
                 and "name" in old
             )
             if isinstance(value, Mapping) and isinstance(old, dict) and not renamed:
-                if value.get("preset", old.get("preset")) != old.get("preset"):
-                    self._drop_values(old, here)
+                if "preset" in value:
+                    self._drop_preset(old, value, here)
                 self._put(old, value, origin, here)
                 continue
             self.origin = {p: o for p, o in self.origin.items() if p[: len(here)] != here}
@@ -177,8 +191,12 @@ class Merged:
             else:
                 into[key] = copy.deepcopy(value)
 
-    def _drop_values(self, section: dict[str, Any], path: Path_) -> None:
-        for key in [k for k, v in section.items() if k != "name" and not isinstance(v, dict)]:
+    def _drop_preset(self, section: dict[str, Any], value: Mapping[str, Any], path: Path_) -> None:
+        """`value` names a preset: where it is another one, what the one before may have set makes room."""
+        keys, default = _preset_keys(value.get("name", section.get("name")))
+        if value["preset"] == section.get("preset", default):
+            return
+        for key in keys & set(section):
             del section[key]
             self.origin.pop((*path, key), None)
 

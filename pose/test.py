@@ -76,7 +76,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     for text in options.settings:
         if not text.startswith(CHANGEABLE):
-            raise UserError(f"{text!r} cannot be changed for a trained run; {', '.join(CHANGEABLE)}... can")
+            known = ", ".join(f"{key}*" if key.endswith(".") else key.rstrip("=") for key in CHANGEABLE)
+            raise UserError(f"{text!r} cannot be changed for a trained run; {known} can")
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: expected 1 picture or more")
     if options.tag is not None and not re.fullmatch(r"[\w.+-]+", options.tag):
@@ -89,7 +90,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def folder_images(folder: Path) -> list[tuple[int, Path]]:
     """The pictures of a folder, numbered from 1 in the order of their names."""
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}")
+        raise UserError(f"{folder} is a file; give its folder" if folder.exists() else f"no folder {folder}")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
     if not files:
         raise UserError(f"{folder} holds no pictures ({', '.join(sorted(PICTURES))})")
@@ -206,6 +207,7 @@ class Report:
             "images": f"{len(self.images)} of {chosen} ({subset}, {whom})",
             "precision": resolve_precision(config.test.precision, self.device),
             "sigmas": self._sigmas(),
+            **({"settings": ", ".join(self.options.settings)} if self.options.settings else {}),
         }
 
     def _sigmas(self) -> str:

@@ -186,7 +186,10 @@ def read_skeleton(path: Path) -> Skeleton:
     """The skeleton that a COCO file's category describes."""
     category = _person_category(_read_json(Path(path), _read_bytes(Path(path))), Path(path))
     if category is None:
-        raise UserError(f"{path}: no category lists keypoints; set data.skeleton")
+        raise UserError(
+            f"{path}: no category lists the names of the keypoints; add `keypoints: [names]` to the category "
+            "of its people"
+        )
     return from_coco_category(category)
 
 
@@ -274,11 +277,17 @@ def _other_names(
     reordered = len(names) == len(own) and not skeleton.derived
     what = "some other keypoints, and the rest in another order," if reordered else "other keypoints"
     derived = f"; {', '.join(skeleton.derived)} can be worked out from these names only"
+    only_here = [name for name in names if name not in own]
+    only_there = [name for name in own if name not in names]
     return (
         f"{source}: its category {category.get('name')!r} has {what} than the skeleton {skeleton.name!r} "
-        f"({len(names)}: {', '.join(names[:4])}, ...; skeleton {len(own)}: {', '.join(own[:4])}, ..."
-        f"{derived if skeleton.derived else ''}); set data.skeleton to the skeleton of this file"
+        f"({len(names)} against {len(own)}; only in the file: {_few(only_here)}; only in the skeleton: "
+        f"{_few(only_there)}{derived if skeleton.derived else ''}); set data.skeleton to that of this file"
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join([*names[:4], *(["..."] if len(names) > 4 else [])]) or "none"
 
 
 def _tell_other_names(category: Mapping[str, Any], skeleton: Skeleton, path: Path) -> None:
@@ -324,7 +333,10 @@ def _parse(
     annotations = _list(data, "annotations", path)
     category = _person_category(data, path)
     if category is None and annotations:
-        raise UserError(f"{path}: no category lists keypoints, so this is no keypoint file")
+        raise UserError(
+            f"{path}: no category lists the names of the keypoints: this is no keypoint file, or the category "
+            "of its people lacks `keypoints: [names]`"
+        )
     places = file_places(data, skeleton, path)
     if category is not None:
         _tell_other_names(category, skeleton, path)

@@ -292,19 +292,21 @@ def main(arguments: list[str] | None = None) -> int:
     if folder.exists():
         raise UserError(already_exists(options.experiment, folder))
     # what pose.train -c starts from
-    settings = [f"train.weights={folder / 'best.pt'}", *options.settings]
+    settings = [f"train.weights={folder / 'published.pt'}", *options.settings]
     config, model, report = convert(SOURCES[options.source], options.file, settings, options.weights_from)
     experiment = Experiment.create(options.experiment, config)
     parameters = sum(p.numel() for p in model.parameters())
     state = {"format": 1, "model": model.state_dict(), "meta": {"source": options.source}}
     try:
-        checkpoint.save(state, folder / "best.pt")
-    except UserError:  # a run without weights would be in the way of the next attempt
+        checkpoint.save(state, folder / "published.pt")
+        shutil.copyfile(folder / "published.pt", folder / "best.pt")  # which training may replace
+    except (UserError, OSError):  # a run without weights would be in the way of the next attempt
         shutil.rmtree(folder, ignore_errors=True)
         raise
     print(f"{options.file}: {report}; {parameters / 1e6:.2f} M parameters", file=sys.stderr)
     print(
-        f"{experiment.folder} is ready: python -m pose.test -c {options.experiment} -m single",
+        f"{experiment.folder} is ready: python -m pose.test -c {options.experiment} -m single --images DIR "
+        "(without --images where COCO lies in data/coco, or with data.root=...)",
         file=sys.stderr,
     )
     return 0

@@ -19,6 +19,7 @@ import yaml
 from pose import skeleton
 from pose.errors import UserError, user_facing
 from pose.evaluate import coco
+from pose.evaluate.validation import file_order
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
@@ -52,7 +53,7 @@ def _score_coco(args: argparse.Namespace) -> None:
     scores = coco.evaluate(
         args.annotations,
         args.results,
-        sigmas=None if args.sigmas is None else read_sigmas(args.sigmas),
+        sigmas=None if args.sigmas is None else read_sigmas(args.sigmas, args.annotations),
         image_ids=image_ids,
         backend=args.backend,
     )
@@ -70,8 +71,9 @@ def _score_coco(args: argparse.Namespace) -> None:
         coco.write_json(args.output, {"metric": "coco", **header, **asdict(scores)}, indent=1)
 
 
-def read_sigmas(text: str) -> list[float]:
-    """K sigmas from "0.026, 0.025, ..." or a YAML file: a list, or a mapping with `sigmas` (a skeleton)."""
+def read_sigmas(text: str, annotations: Path | None = None) -> list[float]:
+    """K sigmas from "0.026, 0.025, ..." or a YAML file: a list, or a mapping with `sigmas`.  Those of a
+    skeleton go by name to the keypoints of the annotation file, where there is one."""
     if not text.endswith((".yaml", ".yml", ".json")):
         try:
             return [float(part) for part in text.split(",")]
@@ -80,7 +82,10 @@ def read_sigmas(text: str) -> list[float]:
     try:
         data = yaml.safe_load(_read(Path(text), "--sigmas"))
         if isinstance(data, dict) and data.get("sigmas") and data.get("keypoints"):
-            return list(skeleton.from_dict(data).sigmas)  # which may be listed by name
+            one = skeleton.from_dict(data)
+            places = range(len(one))
+            order = places if annotations is None else file_order(one, coco.read_annotations(annotations))
+            return [one.sigmas[k] for k in order]
         sigmas = data["sigmas"] if isinstance(data, dict) else data
         if not isinstance(sigmas, list) or not sigmas:
             raise ValueError("no list")

@@ -89,6 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"{wrong[0]!r} cannot be changed for a trained run; test.* and head.decoder.* can")
     if not files:
         raise UserError("no picture given")
+    if folders := [file for file in files if file.is_dir()]:
+        raise UserError(f"{folders[0]} is a folder; name its pictures ({folders[0]}/*)")
     experiment = Experiment.open(options.name, overrides=settings)
     choice = options.weights or ("best" if experiment.path("best.pt").is_file() else "last")
     model, _ = load_model(experiment, choice, pick_device(options.device, 0))

@@ -423,6 +423,7 @@ class Recipe(config.PresetSettings):
     name: Literal["recipe"] = "recipe"
     preset: Literal["plain", "strong"] = "plain"
     power: int = 1
+    salt: int = 0
     range: tuple[int, int] = (1, 2)
 
 
@@ -445,12 +446,27 @@ def test_a_preset_fills_what_is_not_given() -> None:
         kitchen({"preset": "weak"})
 
 
-def test_another_preset_drops_the_values_of_the_base() -> None:
-    base = {"name": "recipe", "preset": "strong", "power": 5, "range": [5, 6]}
-    assert kitchen(base, {"preset": "plain"}) == Recipe()
-    assert kitchen(base, {"preset": "plain", "power": 3}) == Recipe(power=3)
+def test_another_preset_drops_of_the_base_what_presets_set() -> None:
+    base = {"name": "recipe", "preset": "strong", "power": 5, "range": [5, 6], "salt": 7}
+    assert kitchen(base, {"preset": "plain"}) == Recipe(salt=7)
+    assert kitchen(base, {"preset": "plain", "power": 3}) == Recipe(power=3, salt=7)
     assert kitchen(base, {"preset": "strong"}).power == 5
     assert kitchen({"power": 5}, {"preset": "strong"}).power == 9
+    named = {"name": "recipe", "power": 5}
+    assert kitchen(named, {"preset": "plain"}).power == 5  # it is the preset already
+
+
+def test_a_preset_on_the_command_line_keeps_what_the_file_says_beside_it() -> None:
+    file = ["head.preset=s1", "head.decoder.preset=s1_old"]
+    plain, other = load_config("synthetic/paf_small.yaml"), load_config("synthetic/paf_small.yaml", file)
+    assert other.head.paf_grid == "corner" and plain.head.paf_grid == "centered"
+    assert (other.head.sigma, other.head.paf_weight) == (plain.head.sigma, plain.head.paf_weight)
+    assert other.head.decoder.detection_threshold == plain.head.decoder.detection_threshold
+    assert other.head.decoder.assembly == "s1_old"
+    resolved = config.Merged()
+    resolved.put(config.to_plain(plain), "config.yaml")
+    resolved.put({"head": {"decoder": {"preset": "s1_old"}}}, config.COMMAND_LINE)
+    assert config.validate(ExperimentConfig, resolved).head.decoder == other.head.decoder
 
 
 def test_a_resolved_preset_reads_back_to_the_same() -> None:

@@ -103,3 +103,14 @@ def test_bad_image_ids_are_named(tmp_path: Path, content: str) -> None:
     for place in (path, tmp_path / "absent"):
         with pytest.raises(UserError, match="--image-ids"):
             read_image_ids(place)
+
+
+def test_sigmas_of_a_skeleton_go_by_name(tmp_path: Path) -> None:
+    """The file's keypoints in another order, and one that is only derived."""
+    skeleton = tmp_path / "stick.yaml"
+    skeleton.write_text(
+        "keypoints: [c, m, a, b]\nderived: {m: {middle_of: [a, b]}}\nsigmas: {a: 0.1, b: 0.2, c: 0.3, m: 0.4}"
+    )
+    annotations = tmp_path / "a.json"
+    annotations.write_text('{"categories": [{"id": 1, "name": "x", "keypoints": ["a", "b", "c"]}]}')
+    assert read_sigmas(str(skeleton), annotations) == [0.1, 0.2, 0.3]
