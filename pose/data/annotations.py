@@ -334,8 +334,8 @@ def _parse(
     category = _person_category(data, path)
     if category is None and annotations:
         raise UserError(
-            f"{path}: no category lists the names of keypoints: this is no keypoint file, or the category of its "
-            "people lacks `keypoints: [names]`"
+            f"{path}: no category lists the names of keypoints: this is no keypoint file, or the category of "
+            "its people lacks `keypoints: [names]`"
         )
     places = file_places(data, skeleton, path)
     if category is not None:
