@@ -60,13 +60,14 @@ def draw_heatmaps(
     scattered, which for a few people is some percent of the grid."""
     height, width = size
     batch, _, num_keypoints = valid.shape
-    radius = int(3 * sigma + 1) if cutoff is None else int(sigma * math.sqrt(2 * cutoff) + 0.5)
-    radius = min(radius, max(size))  # keypoints are on the grid: nothing of it is farther away
     # contiguous now, (B, K, P, ...), not when they have become patches
     position, cell, valid = (one.transpose(1, 2).contiguous() for one in (position, cell, valid))
-    reach = torch.arange(-radius, radius + 1, device=cell.device)
-    around = cell[..., None] + reach  # (B, K, P, 2, R) cells covered in x and in y
     center = position if subpixel else cell.to(position.dtype)
+    reach = int(3 * sigma + 1) if cutoff is None else sigma * math.sqrt(2 * cutoff)
+    reach = min(reach, max(size))  # keypoints are on the grid: nothing of it is farther away
+    first = cell - reach if cutoff is None else (center - reach).ceil().long()
+    steps = torch.arange(int(2 * reach) + 1, device=cell.device)
+    around = first[..., None] + steps  # (B, K, P, 2, R) cells covered in x and in y
     exponent = ((around - center[..., None]) ** 2) / (2 * sigma**2)
     limit = _width_height(size, around)[:, None]
     inside = (around >= 0) & (around < limit) & valid[..., None, None]
