@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.literal import rtpose_decoding as literal
 from pose.config import read_yaml
-from pose.decoders import paf_groups
+from pose.decoders import limb_assembly, paf_groups
 from pose.decoders.paf_groups import Grid, PafGroups, PafGroupsSettings
 from pose.errors import UserError
 from pose.registry import DECODERS
@@ -213,18 +213,18 @@ SHARED = ((0, 0, 2, 0.4), (1, 1, 3, 0.4), (2, 2, 3, 0.4))
 def test_a_conflict_on_the_first_peak_is_seen() -> None:
     """Two people have a nose, one of them peak 0: they are not merged."""
     for many_start in (False, True):
-        first, second = paf_groups.join_as_published(**links(*SHARED), many_start=many_start)
+        first, second = limb_assembly.join_as_published(**links(*SHARED), many_start=many_start)
         assert first.peaks == [0, 2, 3] and second.peaks == [1, -1, 3]  # the hip is shared
         assert (first.parts, second.parts) == (3, 2)
         assert first.total == pytest.approx(3 * 0.5 + 2 * 0.4)
-    first, second = paf_groups.join_consistently(**links(*SHARED), alone=[])
+    first, second = limb_assembly.join_consistently(**links(*SHARED), alone=[])
     assert first.peaks == [0, 2, -1] and second.peaks == [1, -1, 3]
 
 
 def test_a_limb_that_fits_three_people_starts_another_in_s1_old_alone() -> None:
     given = links(*SHARED, (0, 4, 5, 0.4), (2, 5, 3, 0.4))
-    assert len(paf_groups.join_as_published(**given, many_start=False)) == 3
-    *_, last = paf_groups.join_as_published(**given, many_start=True)
+    assert len(limb_assembly.join_as_published(**given, many_start=False)) == 3
+    *_, last = limb_assembly.join_as_published(**given, many_start=True)
     assert last.peaks == [-1, 5, 3]
 
 
@@ -232,8 +232,8 @@ def test_people_are_merged_by_a_limb_between_them() -> None:
     given: dict[str, Any] = {"ends": ((0, 1), (2, 3), (1, 2)), "starts": [True] * 3, "kinds": 4}
     given |= {"heat": [0.5] * 4, "links": [(0, 0, 1, 0.4), (1, 2, 3, 0.4), (2, 1, 2, 0.4)]}
     for people in (
-        paf_groups.join_as_published(**given, many_start=False),
-        paf_groups.join_consistently(**given, alone=[]),
+        limb_assembly.join_as_published(**given, many_start=False),
+        limb_assembly.join_consistently(**given, alone=[]),
     ):
         (person,) = people
         assert person.peaks == [0, 1, 2, 3] and person.parts == 4
