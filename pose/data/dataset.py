@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from pose import geometry
 from pose.config import Settings
-from pose.data.annotations import Annotations, load_annotations, read_skeleton
+from pose.data.annotations import Annotations, load_annotations
 from pose.data.augment import (
     IDENTITY_COLOR,
     PERSON_AREA,
@@ -26,6 +26,7 @@ from pose.data.augment import (
     draw_color,
     draw_person_affine,
 )
+from pose.data.coco_json import read_skeleton
 from pose.data.synthetic import SyntheticConfig
 from pose.errors import UserError
 from pose.skeleton import Skeleton, from_dict

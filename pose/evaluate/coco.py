@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pose.data.annotations import BOX_TO_AREA
+from pose.data.coco_json import BOX_TO_AREA
 from pose.errors import UserError
 
 Record = dict[str, Any]

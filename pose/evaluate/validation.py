@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pose.data.annotations import file_places
+from pose.data.keypoint_names import file_places
 from pose.evaluate import coco
 from pose.evaluate.images import Orientation, Outcome, predict_images
 from pose.evaluate.predict import Mode, TestSettings

@@ -162,7 +162,7 @@ def test_the_score_of_ones_own_skeleton_uses_its_sigmas_and_category(tmp_path: P
                 "score": 1.0,
             }
         )
-    from pose.data.annotations import read_skeleton
+    from pose.data.coco_json import read_skeleton
     from pose.evaluate.coco import evaluate
 
     skeleton = read_skeleton(tmp_path / "animals.json")

@@ -18,8 +18,10 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from pose.config import read_yaml
-from pose.data import annotations as module
-from pose.data.annotations import file_places, load_annotations, read_skeleton
+from pose.data import annotation_cache, coco_json
+from pose.data.annotations import load_annotations
+from pose.data.coco_json import KINDS, read_skeleton
+from pose.data.keypoint_names import file_places
 from pose.errors import UserError
 from pose.experiment import config_folder
 from pose.skeleton import Derived, Skeleton, from_dict
@@ -405,7 +407,7 @@ def broken(kind: str) -> tuple[dict[str, Any], str]:
     return {**data, "annotations": []}, "no person with labelled keypoints"
 
 
-@pytest.mark.parametrize("kind", [k for k, (level, _) in module.KINDS.items() if level == "repaired"])
+@pytest.mark.parametrize("kind", [k for k, (level, _) in KINDS.items() if level == "repaired"])
 def test_what_can_be_repaired_is_counted_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
@@ -435,14 +437,14 @@ def no_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("parsed again")
 
-    monkeypatch.setattr(module, "_parse", refuse)
+    monkeypatch.setattr(coco_json, "_parse", refuse)
 
 
 def test_the_second_time_nothing_is_parsed_or_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, coco())
     first = load_annotations(path, SKELETON)
     no_parsing(monkeypatch)
-    monkeypatch.setattr(module, "_read_bytes", None)
+    monkeypatch.setattr(annotation_cache, "read_bytes", None)
     second = load_annotations(path, SKELETON)
     np.testing.assert_array_equal(first.keypoints(0), second.keypoints(0))
 
