@@ -19,7 +19,8 @@ from PIL import Image
 
 from pose import test as test_command
 from pose.data import synthetic
-from pose.data.annotations import load_annotations, read_skeleton
+from pose.data.annotations import load_annotations
+from pose.data.coco_json import read_skeleton
 from pose.engine.distributed import processes
 from pose.errors import user_facing
 from pose.evaluate import coco
