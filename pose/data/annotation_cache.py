@@ -28,12 +28,13 @@ ABANDONED = 24 * 3600.0  # seconds after which another process's unfinished cach
 logger = logging.getLogger("pose")
 
 
-def through_cache(path: Path, skeleton: Skeleton) -> tuple[Parsed, Path | None]:
+def through_cache(path: Path, skeleton: Skeleton, *, partial: bool = False) -> tuple[Parsed, Path | None]:
     """The parsed file and the folder that it is mapped from; None where no folder can be written."""
     roots = _cache_roots(path)
-    digest, raw = _digest(path, roots)
+    before = _state(path)
+    digest = _digest(path, roots, before)
     rules = {name: asdict(rule) for name, rule in skeleton.derived.items()}
-    wanted = json.dumps([FORMAT, skeleton.keypoints, rules], sort_keys=True)
+    wanted = json.dumps([FORMAT, skeleton.keypoints, rules, partial], sort_keys=True)
     key = hashlib.sha256(f"{digest} {wanted}".encode()).hexdigest()[:16]
     for root in roots:
         folder = root / f"{path.stem}-{key}"
@@ -48,7 +49,9 @@ def through_cache(path: Path, skeleton: Skeleton) -> tuple[Parsed, Path | None]:
                 found = open_folder(folder)  # made by another process while this one waited
                 if found is not None:
                     return found, folder
-                parsed = parsed or parse_file(path, skeleton, raw)
+                parsed = parsed or parse_file(path, skeleton, partial=partial)
+                if _state(path) != before:  # it was written meanwhile: the digest may be of another content
+                    return parsed, None
                 _store(folder, parsed, digest)
                 _remove_stale(root, path.stem, digest)
         except OSError:
@@ -57,7 +60,7 @@ def through_cache(path: Path, skeleton: Skeleton) -> tuple[Parsed, Path | None]:
         if found is not None:
             return found, folder
     logger.warning("%s: no writable folder for a cache; every process keeps its own copy in memory", path)
-    return parsed or parse_file(path, skeleton, raw), None
+    return parsed or parse_file(path, skeleton, partial=partial), None
 
 
 def _cache_roots(path: Path) -> list[Path]:
@@ -70,25 +73,29 @@ def _cache_roots(path: Path) -> list[Path]:
     return roots
 
 
-def _digest(path: Path, roots: Sequence[Path]) -> tuple[str, bytes | None]:
-    """sha256 of the file, remembered by its size and time of change; and its bytes if they had to be read."""
+def _state(path: Path) -> tuple[int, int] | None:
+    """Size and time of change."""
     try:
-        before = path.stat()
+        stat = path.stat()
     except OSError:
-        before = None
-    if before is not None:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _digest(path: Path, roots: Sequence[Path], state: tuple[int, int] | None) -> str:
+    """sha256 of the file, remembered by its size and time of change."""
+    if state is not None:
         for root in roots:
             size, changed, digest = _read_index(root).get(path.name, (None, None, ""))
-            if (size, changed) == (before.st_size, before.st_mtime_ns):
-                return digest, None
-    raw = read_bytes(path)
-    digest = hashlib.sha256(raw).hexdigest()
-    if before is not None and len(raw) == before.st_size:
+            if (size, changed) == state:
+                return digest
+    digest = hashlib.sha256(read_bytes(path)).hexdigest()
+    if state is not None and _state(path) == state:
         for root in roots:
             with contextlib.suppress(OSError):
-                _write_index(root, path.name, [before.st_size, before.st_mtime_ns, digest])
+                _write_index(root, path.name, [*state, digest])
                 break
-    return digest, raw
+    return digest
 
 
 def _read_index(root: Path) -> dict[str, list[Any]]:

@@ -48,6 +48,7 @@ class Annotations:
         self._keypoints = arrays["keypoints"]  # (people, K, 3) float32: x, y, v in the skeleton's order
         self._boxes = arrays["boxes"]  # (people, 4) float32: x, y, width, height
         self._areas = arrays["areas"]  # (people,) float32, pixels squared
+        self.labelled = arrays["labelled"]  # (K,) bool, False: nobody in this file has this keypoint labelled
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -110,16 +111,18 @@ def _reopen(folder: Path, source: Path) -> Annotations:
 
 
 def load_annotations(
-    path: Path, skeleton: Skeleton, *, strict: bool = False, cache: bool = True
+    path: Path, skeleton: Skeleton, *, strict: bool = False, cache: bool = True, partial: bool = False
 ) -> Annotations:
     """The annotations in a COCO keypoint file, from the cache when the file has not changed.
 
+    partial: the file may lack some of the skeleton's keypoints and have others.
     Raises `UserError` for a file that cannot be read or trained on; with `strict` also for what would
     otherwise be repaired with a warning."""
     path = Path(path)
-    parsed, folder = (
-        annotation_cache.through_cache(path, skeleton) if cache else (parse_file(path, skeleton), None)
-    )
+    if cache:
+        parsed, folder = annotation_cache.through_cache(path, skeleton, partial=partial)
+    else:
+        parsed, folder = parse_file(path, skeleton, partial=partial), None
     repaired = [finding for finding in parsed.findings if finding.level == "repaired"]
     if strict and repaired:
         raise UserError(report(path, repaired, "mend the file or unset data.strict"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pose.data.findings import Finding, Findings, report
-from pose.data.keypoint_names import entries, file_places, person_category, tell_other_names
+from pose.data.keypoint_names import (
+    FileKeypoints,
+    entries,
+    match_keypoints,
+    person_category,
+    tell_other_names,
+)
 from pose.data.numbers import LARGEST, box_of, is_number, whole
 from pose.data.regions import merged, region
 from pose.errors import UserError
@@ -20,8 +28,13 @@ from pose.skeleton import Skeleton, from_coco_category
 
 ARRAYS = (
     "image_ids", "name_bytes", "name_offsets", "sizes", "person_offsets", "keypoints", "boxes", "areas",
-    "ignore_bytes", "ignore_offsets",
+    "ignore_bytes", "ignore_offsets", "labelled",
 )  # fmt: skip
+ANNOTATION_KEYS = (
+    "id", "image_id", "category_id", "iscrowd", "keypoints", "bbox", "area", "segmentation",
+)  # fmt: skip
+IMAGE_KEYS = ("id", "file_name", "width", "height")
+PEOPLE_AT_ONCE = 1 << 15  # whose keypoints are looked at in float64
 BOX_TO_AREA = 0.53  # a person's share of its box, where a file gives no area; CrowdPose's figure
 
 # What can be wrong -> (level, sentence): "fatal" stops, "repaired" warns (stops when strict), "note" informs
@@ -51,12 +64,16 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"cannot read the annotations {path}: {error.strerror or error}") from None
 
 
-def _read_json(path: Path, raw: bytes) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
+    raw = read_bytes(path)
+    size = len(raw)
     try:
-        data = json.loads(raw)
+        text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+        del raw  # as large as the text
+        data = json.loads(text, object_hook=_compact)
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{path} is not JSON or was cut off ({error}; {len(raw)} bytes); fetch the file again"
+            f"{path} is not JSON or was cut off ({error}; {size} bytes); fetch the file again"
         ) from None
     if not isinstance(data, dict):
         raise UserError(
@@ -66,9 +83,29 @@ def _read_json(path: Path, raw: bytes) -> dict[str, Any]:
     return data
 
 
+def _compact(entry: dict[str, Any]) -> dict[str, Any]:
+    """An object of the file as soon as it is read, in a fifth of the memory: whole numbers up to 32767 take
+    two bytes, what nobody asks for is dropped."""
+    if "image_id" in entry:
+        for key in ("keypoints", "bbox"):
+            if isinstance(entry.get(key), list):
+                entry[key] = _packed(entry[key])
+        return {key: entry[key] for key in ANNOTATION_KEYS if key in entry}
+    if "file_name" in entry:
+        return {key: entry[key] for key in IMAGE_KEYS if key in entry}
+    return entry
+
+
+def _packed(values: list[Any]) -> list[Any] | array[Any]:
+    for kind in ("h", "d"):
+        with contextlib.suppress(TypeError, OverflowError):
+            return array(kind, values)
+    return values  # they are looked at later
+
+
 def read_skeleton(path: Path) -> Skeleton:
     """The skeleton that a COCO file's category describes."""
-    category = person_category(_read_json(Path(path), read_bytes(Path(path))), Path(path))
+    category = person_category(_read_json(Path(path)), Path(path))
     if category is None:
         raise UserError(
             f"{path}: no category lists the names of the keypoints; add `keypoints: [names]` to the category "
@@ -84,10 +121,11 @@ class Parsed(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-def parse_file(path: Path, skeleton: Skeleton, raw: bytes | None = None) -> Parsed:
-    """`raw`: the content of the file where it is known already.  Raises `UserError` for a file that cannot be
-    trained on."""
-    parsed = _parse(_read_json(path, read_bytes(path) if raw is None else raw), skeleton, path)
+def parse_file(path: Path, skeleton: Skeleton, *, partial: bool = False) -> Parsed:
+    """partial: the file may have other keypoints than the skeleton.
+
+    Raises `UserError` for a file that cannot be trained on."""
+    parsed = _parse(_read_json(path), skeleton, path, partial)
     if any(finding.level == "fatal" for finding in parsed.findings):
         advice = "mend the file, or check that it is the one you mean"
         raise UserError(report(path, parsed.findings, advice))
@@ -99,11 +137,13 @@ class _Image:
     id: int
     name: str
     size: tuple[int, int]
-    people: list[tuple[np.ndarray, list[float], float]]  # keypoints in the file's order (A, 3), box, area
     ignored: list[dict[str, Any]]  # run-length encodings
 
 
-def _parse(data: Mapping[str, Any], skeleton: Skeleton, path: Path) -> Parsed:
+Labels = list[tuple[int, dict[str, Any]]]  # index of the image, annotation
+
+
+def _parse(data: Mapping[str, Any], skeleton: Skeleton, path: Path, partial: bool) -> Parsed:
     findings = Findings(KINDS)
     images, dropped = _parse_images(entries(data, "images", path), findings)
     annotations = entries(data, "annotations", path)
@@ -113,22 +153,43 @@ def _parse(data: Mapping[str, Any], skeleton: Skeleton, path: Path) -> Parsed:
             f"{path}: no category lists the names of keypoints: this is no keypoint file, or the category of "
             "its people lacks `keypoints: [names]`"
         )
-    places = file_places(data, skeleton, path)
-    if category is not None:
-        tell_other_names(category, skeleton, path)
-    known = {image.id: image for image in images}
+    file = match_keypoints(data, skeleton, path, partial=partial)
+    tell_other_names(file, skeleton, path)
+    known = {image.id: index for index, image in enumerate(images)}
+    people: Labels = []
+    regions: Labels = []
     for annotation in _of_category(annotations, category, findings):
-        image = known.get(_image_id(annotation))
-        if image is not None:
-            _add(annotation, image, skeleton, findings)
-        elif _image_id(annotation) not in dropped:
-            findings.add("absent image", f"{_name(annotation)}, image {annotation.get('image_id')!r}")
+        index = known.get(_image_id(annotation))
+        if index is None:
+            if _image_id(annotation) not in dropped:
+                findings.add("absent image", f"{_name(annotation)}, image {annotation.get('image_id')!r}")
+        elif annotation.get("iscrowd") or not annotation.get("keypoints"):
+            regions.append((index, annotation))
+        elif _fits(annotation, images[index], file, skeleton, findings):
+            people.append((index, annotation))
+    keypoints = np.empty((len(people), len(skeleton), 3), np.float32)
+    for first in range(0, len(people), PEOPLE_AT_ONCE):
+        part = slice(first, first + PEOPLE_AT_ONCE)
+        given = _keypoints(people[part], images, len(file.names), findings)
+        keypoints[part] = _in_skeleton(given, skeleton, file.places)
+    unlabelled = ~keypoints[..., 2].any(1)
+    for i in np.flatnonzero(unlabelled).tolist():
+        regions.append(people[i])
+    for index, annotation in regions:
+        _ignore(annotation, images[index], findings)
+    people = [people[i] for i in np.flatnonzero(~unlabelled).tolist()]
+    keypoints = keypoints[~unlabelled]
     if not images:
         findings.add("no images")
-    elif not any(image.people for image in images):
+    elif not people:
         findings.add("no people")
-    keypoints = [person[0] for image in images for person in image.people]
-    return Parsed(_flatten(images, _in_skeleton(keypoints, skeleton, places)), findings.all())
+    arrays = {
+        **_image_arrays(images),
+        **_person_arrays(people, images, keypoints, findings),
+        # what a file of a mixture never labels says nothing about where it is not
+        "labelled": np.any(keypoints[..., 2] > 0, axis=0) if partial else np.ones(len(skeleton), bool),
+    }
+    return Parsed(arrays, findings.all())
 
 
 def _image_id(annotation: Mapping[str, Any]) -> int:
@@ -152,7 +213,7 @@ def _parse_images(entries: Sequence[Any], findings: Findings) -> tuple[list[_Ima
             findings.add("image size", f"{name}")
             dropped.add(number)
         else:
-            images[number] = _Image(number, name, (height, width), [], [])
+            images[number] = _Image(number, name, (height, width), [])
     return list(images.values()), dropped
 
 
@@ -181,21 +242,8 @@ def _of_category(
         yield annotation
 
 
-def _add(annotation: Mapping[str, Any], image: _Image, skeleton: Skeleton, findings: Findings) -> None:
-    """Put one annotation among the people or the ignore regions of its image."""
-    keypoints = None
-    if not annotation.get("iscrowd") and annotation.get("keypoints"):
-        keypoints = _parse_keypoints(annotation, image, skeleton, findings)
-        if keypoints is None:
-            return
-    if keypoints is not None and keypoints[:, 2].any():
-        box = box_of(annotation) or _box_around(keypoints)
-        area: Any = annotation.get("area")
-        if not (is_number(area) and area > 0):
-            findings.add("no area", f"{_name(annotation)} in {image.name}")
-            area = BOX_TO_AREA * box[2] * box[3]
-        image.people.append((keypoints, box, float(area)))
-        return
+def _ignore(annotation: Mapping[str, Any], image: _Image, findings: Findings) -> None:
+    """Add a crowd or an unlabelled person to the ignore region of its image."""
     ignored = region(annotation, image.size)
     if ignored is None:
         findings.add("region", f"{_name(annotation)} in {image.name}")
@@ -203,29 +251,42 @@ def _add(annotation: Mapping[str, Any], image: _Image, skeleton: Skeleton, findi
         image.ignored.append(ignored)
 
 
-def _parse_keypoints(
-    annotation: Mapping[str, Any], image: _Image, skeleton: Skeleton, findings: Findings
-) -> np.ndarray | None:
-    """(A, 3) float64, the annotated keypoints in the order of the file, v in {0, 1, 2}, coordinates of those
-    that are not labelled set to 0; None for a list that does not fit."""
-    values, k = annotation["keypoints"], len(skeleton.annotated)
-    where = f"{_name(annotation)} in {image.name}"
-    if not isinstance(values, list) or len(values) != 3 * k:
-        length = f"{len(values)} numbers" if isinstance(values, list) else f"a {type(values).__name__}"
-        findings.add("keypoint length", f"{where} has {length}, {skeleton.name!r} needs {3 * k}")
-        return None
-    try:
-        keypoints = np.array(values, np.float64).reshape(k, 3)
-    except (TypeError, ValueError, OverflowError):
-        keypoints = np.array([v if is_number(v) else math.nan for v in values], np.float64).reshape(k, 3)
-    finite = (np.abs(keypoints) < LARGEST).all(1)
-    valid = np.isin(keypoints[:, 2], (0, 1, 2))
-    if not finite.all():
-        findings.add("not finite", where)
-    if not (valid | ~finite).all():
-        findings.add("visibility", f"{where}, v = {keypoints[finite & ~valid, 2][0]:g}")
-    keypoints[~(finite & valid) | (keypoints[:, 2] == 0)] = 0
+def _fits(
+    annotation: Mapping[str, Any], image: _Image, file: FileKeypoints, skeleton: Skeleton, findings: Findings
+) -> bool:
+    """Whether the keypoint list has the length that the names ask for."""
+    values, wanted = annotation["keypoints"], 3 * len(file.names)
+    if isinstance(values, list | array) and len(values) == wanted:
+        return True
+    length = f"{len(values)} numbers" if isinstance(values, list | array) else f"a {type(values).__name__}"
+    needs = f"{_name(annotation)} in {image.name} has {length}, {skeleton.name!r} needs {wanted}"
+    findings.add("keypoint length", needs)
+    return False
+
+
+def _keypoints(people: Labels, images: Sequence[_Image], count: int, findings: Findings) -> np.ndarray:
+    """(N, A, 3) float64, the keypoints in the order of the file, v in {0, 1, 2}; what is not labelled, or no
+    number, is 0, 0, 0.  The annotations lose theirs, which would fill the memory twice."""
+    rows = np.empty((len(people), 3 * count))
+    for row, (_, annotation) in zip(rows, people, strict=True):
+        row[:] = _numbers(annotation.pop("keypoints"))
+    keypoints = rows.reshape(-1, count, 3)
+    finite = np.all(np.abs(keypoints) < LARGEST, axis=2)
+    valid = np.isin(keypoints[..., 2], (0, 1, 2))
+    for kind, wrong in (("not finite", ~finite), ("visibility", finite & ~valid)):
+        for i in np.flatnonzero(wrong.any(1)).tolist():
+            index, annotation = people[i]
+            value = f", v = {keypoints[i, wrong[i], 2][0]:g}" if kind == "visibility" else ""
+            findings.add(kind, f"{_name(annotation)} in {images[index].name}{value}")
+    keypoints[~(finite & valid) | (keypoints[..., 2] == 0)] = 0
     return keypoints
+
+
+def _numbers(values: Sequence[Any]) -> Sequence[float]:
+    """As numbers, NaN for what is none."""
+    if isinstance(values, array):
+        return values
+    return [float(v) if is_number(v) else math.nan for v in values]
 
 
 def _box_around(keypoints: np.ndarray) -> list[float]:
@@ -234,27 +295,30 @@ def _box_around(keypoints: np.ndarray) -> list[float]:
     return [float(v) for v in (*low, *np.maximum(high - low, 1))]
 
 
-def _in_skeleton(people: Sequence[np.ndarray], skeleton: Skeleton, places: Sequence[int]) -> np.ndarray:
-    """Keypoints (A, 3) of N people in the order of the file -> (N, K, 3) float32 in that of the skeleton,
-    with its derived keypoints.
+def _in_skeleton(given: np.ndarray, skeleton: Skeleton, places: Sequence[int | None]) -> np.ndarray:
+    """Keypoints (N, A, 3) in the order of the file -> (N, K, 3) in that of the skeleton, with its derived
+    keypoints where the file has none.
 
     The middle is taken in float64 and rounded before anything else happens to it, as rtpose does."""
-    given = np.array(people, np.float64).reshape(-1, len(places), 3)
     keypoints = np.zeros((len(given), len(skeleton), 3))
-    keypoints[:, list(skeleton.annotated_index)] = given[:, list(places)]
+    for k, place in enumerate(places):
+        if place is not None:
+            keypoints[:, k] = given[:, place]
     for name, rule in skeleton.derived.items():
+        k = skeleton.keypoints.index(name)
+        if places[k] is not None:
+            continue
         sources = keypoints[:, [skeleton.keypoints.index(source) for source in rule.middle_of]]
         visibility = sources[..., 2]
         middle = sources[..., :2].mean(1)
         middle = np.rint(middle) if rule.rounded else middle  # halves to the even number
         v = visibility.max(1) if rule.visible == "any" else visibility.min(1)
         labelled = (visibility > 0).all(1, keepdims=True)
-        keypoints[:, skeleton.keypoints.index(name)] = np.where(labelled, np.column_stack([middle, v]), 0)
-    return keypoints.astype(np.float32)
+        keypoints[:, k] = np.where(labelled, np.column_stack([middle, v]), 0)
+    return keypoints
 
 
-def _flatten(images: Sequence[_Image], keypoints: np.ndarray) -> dict[str, np.ndarray]:
-    people = [person for image in images for person in image.people]
+def _image_arrays(images: Sequence[_Image]) -> dict[str, np.ndarray]:
     names = [image.name.encode("utf-8", "surrogatepass") for image in images]
     ignored = [merged(image.ignored) for image in images]
     return {
@@ -262,12 +326,30 @@ def _flatten(images: Sequence[_Image], keypoints: np.ndarray) -> dict[str, np.nd
         "name_bytes": np.frombuffer(b"".join(names), np.uint8),
         "name_offsets": _offsets([len(name) for name in names]),
         "sizes": np.array([image.size for image in images], np.int32).reshape(-1, 2),
-        "person_offsets": _offsets([len(image.people) for image in images]),
-        "keypoints": keypoints,
-        "boxes": np.array([box for _, box, _ in people], np.float32).reshape(-1, 4),
-        "areas": np.array([area for _, _, area in people], np.float32),
         "ignore_bytes": np.frombuffer(b"".join(ignored), np.uint8),
         "ignore_offsets": _offsets([len(counts) for counts in ignored]),
+    }
+
+
+def _person_arrays(
+    people: Labels, images: Sequence[_Image], keypoints: np.ndarray, findings: Findings
+) -> dict[str, np.ndarray]:
+    """Sorted by image, in each in the order of the file."""
+    boxes, areas = np.empty((len(people), 4), np.float32), np.empty(len(people), np.float32)
+    for i, (index, annotation) in enumerate(people):
+        box = box_of(annotation) or _box_around(keypoints[i])
+        area: Any = annotation.get("area")
+        if not (is_number(area) and area > 0):
+            findings.add("no area", f"{_name(annotation)} in {images[index].name}")
+            area = BOX_TO_AREA * box[2] * box[3]
+        boxes[i], areas[i] = box, area
+    of_image = np.array([index for index, _ in people], np.int64)
+    order = np.argsort(of_image, kind="stable")
+    return {
+        "person_offsets": _offsets(np.bincount(of_image, minlength=len(images)).tolist()),
+        "keypoints": keypoints[order],
+        "boxes": boxes[order],
+        "areas": areas[order],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +14,63 @@ from pose.skeleton import Skeleton
 logger = logging.getLogger("pose")
 
 
-def file_places(data: Mapping[str, Any], skeleton: Skeleton, source: Path | str) -> tuple[int, ...]:
-    """The place in the keypoint lists of a COCO file of each of `skeleton.annotated`; `data` is the content
-    of the file, `source` its name for messages.
+@dataclass(frozen=True)
+class FileKeypoints:
+    """How the keypoint lists of an annotation file and a skeleton correspond."""
 
-    Keypoints are known by their names, whatever their order.  As many other names are taken to be the same
-    keypoints in the same order, but only for a skeleton without derived keypoints, and where no name that
-    both have stands in another place.  Raises `UserError` for any other names."""
+    names: tuple[str, ...]  # of the file, in its order
+    places: tuple[int | None, ...]  # K: where the file has each of the skeleton's keypoints
+
+    @property
+    def order(self) -> list[int | None]:
+        """For each keypoint of the file, which of the skeleton's it is, if any."""
+        known = {place: k for k, place in enumerate(self.places) if place is not None}
+        return [known.get(i) for i in range(len(self.names))]
+
+
+def match_keypoints(
+    data: Mapping[str, Any], skeleton: Skeleton, source: Path | str, *, partial: bool = False
+) -> FileKeypoints:
+    """`data` is the content of a COCO file, `source` its name for messages.
+
+    Keypoints are known by their names, whatever their order; capitals do not count, and blanks and hyphens
+    are underscores.  With `partial` the file may lack some and may have others, and may have derived ones.
+    Without it, as many other names are taken to be the same keypoints in the same order, but only for a
+    skeleton without derived keypoints, and where no name that both have stands in another place.  Raises
+    `UserError` for any other names."""
     category = person_category(data, source)
     own = skeleton.annotated
     if category is None:
-        if skeleton.derived:
+        if skeleton.derived or partial:
+            which = f"{', '.join(skeleton.derived)} of the" if skeleton.derived else "the keypoints of the"
             raise UserError(
-                f"{source}: no category lists the names of the keypoints, without which "
-                f"{', '.join(skeleton.derived)} of the skeleton {skeleton.name!r} cannot be worked out; "
-                "give the file the `categories` of the training annotations"
+                f"{source}: no category lists the names of the keypoints, without which {which} skeleton "
+                f"{skeleton.name!r} cannot be worked out; give the file the `categories` of the training "
+                "annotations"
             )
-        return tuple(range(len(own)))
-    names = _names(category, source)
-    if sorted(names) == sorted(own):
-        return tuple(names.index(name) for name in own)
-    moved = any(names.index(name) != i for i, name in enumerate(own) if name in names)
+        return FileKeypoints(own, tuple(range(len(own))))
+    given = _names(category, source)
+    names = [plain_name(name) for name in given]
+    everything = [plain_name(name) for name in skeleton.keypoints]
+    if partial:
+        if not set(names) & set(everything):
+            raise UserError(_other_names(category, given, skeleton, source))
+        return FileKeypoints(
+            tuple(given), tuple(names.index(name) if name in names else None for name in everything)
+        )
+    wanted = [plain_name(name) for name in own]
+    if sorted(names) == sorted(wanted):
+        found = {name: names.index(plain_name(name)) for name in own}
+        return FileKeypoints(tuple(given), tuple(found.get(name) for name in skeleton.keypoints))
+    moved = any(names.index(name) != i for i, name in enumerate(wanted) if name in names)
     if len(names) == len(own) and not skeleton.derived and not moved:
-        return tuple(range(len(own)))
-    raise UserError(_other_names(category, names, skeleton, source))
+        return FileKeypoints(tuple(given), tuple(range(len(own))))
+    raise UserError(_other_names(category, given, skeleton, source))
+
+
+def plain_name(name: str) -> str:
+    """`Right Shoulder` -> `right_shoulder`."""
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def entries(data: Mapping[str, Any], key: str, path: Path | str) -> list[Any]:
@@ -68,11 +102,12 @@ def _other_names(
 ) -> str:
     """The sentence about keypoints that cannot be matched."""
     own = skeleton.annotated
-    reordered = len(names) == len(own) and not skeleton.derived
+    here, there = {plain_name(name) for name in names}, {plain_name(name) for name in own}
+    reordered = len(names) == len(own) and not skeleton.derived and here & there
     what = "some other keypoints, and the rest in another order," if reordered else "other keypoints"
     derived = f"; {', '.join(skeleton.derived)} can be worked out from these names only"
-    only_here = [name for name in names if name not in own]
-    only_there = [name for name in own if name not in names]
+    only_here = [name for name in names if plain_name(name) not in there]
+    only_there = [name for name in own if plain_name(name) not in here]
     return (
         f"{source}: its category {category.get('name')!r} has {what} than the skeleton {skeleton.name!r} "
         f"({len(names)} against {len(own)}; only in the file: {_few(only_here)}; only in the skeleton: "
@@ -84,13 +119,12 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join([*names[:4], *(["..."] if len(names) > 4 else [])]) or "none"
 
 
-def tell_other_names(category: Mapping[str, Any], skeleton: Skeleton, path: Path) -> None:
-    """Warn of names that are matched by their place."""
-    names = _names(category, path)
-    if sorted(names) == sorted(skeleton.annotated):
-        return
-    k = next(i for i, name in enumerate(names) if name != skeleton.keypoints[i])
-    logger.warning(
-        "%s: keypoint %d is called %r there and %r in the skeleton %r: taken to be the same",
-        path, k + 1, names[k], skeleton.keypoints[k], skeleton.name,
-    )  # fmt: skip
+def tell_other_names(file: FileKeypoints, skeleton: Skeleton, path: Path) -> None:
+    """Warn of names that are matched by their place; tell what a file of a mixture lacks."""
+    for k, place in enumerate(file.places):
+        if place is not None and plain_name(file.names[place]) != plain_name(skeleton.keypoints[k]):
+            logger.warning(
+                "%s: keypoint %d is called %r there and %r in the skeleton %r: taken to be the same",
+                path, place + 1, file.names[place], skeleton.keypoints[k], skeleton.name,
+            )  # fmt: skip
+            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,8 +22,9 @@ def is_number(value: Any) -> bool:
 
 
 def box_of(annotation: Mapping[str, Any]) -> list[float] | None:
+    """x, y, width, height, if they are usable."""
     box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4:
+    if not isinstance(box, list | array) or len(box) != 4:
         return None
     if not all(is_number(v) for v in box) or min(box[2:]) <= 0:
         return None

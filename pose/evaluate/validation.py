@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pose.data.keypoint_names import file_places
+from pose.data.keypoint_names import match_keypoints, person_category, plain_name
 from pose.evaluate import coco
 from pose.evaluate.images import Orientation, Outcome, predict_images
 from pose.evaluate.predict import Mode, TestSettings
 from pose.model import PoseModel
-from pose.skeleton import Skeleton
+from pose.skeleton import Skeleton, from_coco_category
 from pose.structures import People
 
 Gather = Callable[[Any], list[Any]]
@@ -57,9 +57,23 @@ def predict_set(
 
 def file_order(skeleton: Skeleton, annotations: Mapping[str, Any]) -> list[int]:
     """Indices into `skeleton.keypoints` of the keypoints of an annotation file (its content), in the order of
-    the file; derived ones are in no file."""
-    places = file_places(annotations, skeleton, "the annotations")
-    return [keypoint for _, keypoint in sorted(zip(places, skeleton.annotated_index, strict=True))]
+    the file.  The skeleton may have more: derived ones, or those of another set of a mixture."""
+    where = "the annotations"
+    category = person_category(annotations, where)
+    listed = category["keypoints"] if category else []
+    known = {plain_name(name) for name in skeleton.keypoints}
+    some = bool(listed) and {plain_name(str(name)) for name in listed} <= known
+    order = match_keypoints(annotations, skeleton, where, partial=some).order
+    return [k for k in order if k is not None]
+
+
+def file_sigmas(skeleton: Skeleton, annotations: Mapping[str, Any]) -> list[float]:
+    """The fall-offs for a file's keypoints: its own where its category lists `sigmas`, for a name may mean
+    another precision in another set; else the skeleton's."""
+    category = person_category(annotations, "the annotations")
+    if category and category.get("sigmas"):
+        return list(from_coco_category(category).sigmas)
+    return [skeleton.sigmas[k] for k in file_order(skeleton, annotations)]
 
 
 def records(
@@ -85,7 +99,7 @@ def score(
     return coco.evaluate(
         content,
         records(people, skeleton, content),
-        sigmas=[skeleton.sigmas[k] for k in file_order(skeleton, content)],
+        sigmas=file_sigmas(skeleton, content),
         image_ids=image_ids,
         backend=backend,
     )

@@ -21,7 +21,7 @@ from pose.config import read_yaml
 from pose.data import annotation_cache, coco_json
 from pose.data.annotations import load_annotations
 from pose.data.coco_json import KINDS, read_skeleton
-from pose.data.keypoint_names import file_places
+from pose.data.keypoint_names import match_keypoints
 from pose.errors import UserError
 from pose.experiment import config_folder
 from pose.skeleton import Derived, Skeleton, from_dict
@@ -185,7 +185,7 @@ def test_keypoints_are_matched_by_name(tmp_path: Path) -> None:
         loaded = load_annotations(write(tmp_path, data), SKELETON, strict=True)
         for i in range(3):
             np.testing.assert_array_equal(loaded.keypoints(i), expected.keypoints(i))
-        places = file_places(data, SKELETON, "here")
+        places = match_keypoints(data, SKELETON, "here").places
         assert [data["categories"][0]["keypoints"][place] for place in places] == names
 
 
