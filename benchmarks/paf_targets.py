@@ -49,6 +49,7 @@ def batch_of(keypoints: np.ndarray) -> Batch:
         areas=torch.ones(keypoints.shape[:2]),
         color=torch.zeros(number, 4),
         image_id=torch.arange(number),
+        labelled=torch.ones(number, keypoints.shape[2], dtype=torch.bool),
     )
 
 

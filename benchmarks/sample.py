@@ -19,8 +19,9 @@ import torch
 
 from pose.data.annotations import load_annotations
 from pose.data.augment import AugmentSettings, color_jitter
-from pose.data.dataset import DataSettings, KeypointDataset, SetSettings
+from pose.data.dataset import KeypointDataset
 from pose.data.loader import collate
+from pose.data.settings import DataSettings, SetSettings
 from pose.skeleton import Skeleton
 from pose.structures import InputSettings
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pose import config as cfg
 from pose.config import Merged, Settings, component_settings
-from pose.data.dataset import DataSettings, resolve_skeleton
+from pose.data.settings import DataSettings, resolve_skeleton
 from pose.engine.log import environment
 from pose.engine.trainer import TrainSettings
 from pose.errors import UserError

@@ -12,10 +12,13 @@ from torch import nn
 
 from pose import checkpoint
 from pose.data import synthetic
-from pose.data.annotations import load_annotations
 from pose.data.augment import no_augmentation
-from pose.data.dataset import KeypointDataset, read_image, set_files, validation_images
-from pose.data.loader import Loaded, TrainStream, default_workers, train_loader, training_data
+from pose.data.dataset import KeypointDataset
+from pose.data.images import read_image
+from pose.data.loader import Loaded, default_workers, train_loader
+from pose.data.mixture import MixedStream, Training, training_data
+from pose.data.selection import open_annotations, validation_images
+from pose.data.settings import set_files
 from pose.engine.distributed import Processes
 from pose.engine.log import RunLog
 from pose.engine.validation_loss import mean_loss
@@ -40,26 +43,30 @@ class TrainingData:
     """The training pictures in their endless order, and the pictures of validation."""
 
     config: ExperimentConfig
-    dataset: KeypointDataset
-    stream: TrainStream
+    training: Training
     validation: list[tuple[int, Path]]
 
     @property
     def pass_length(self) -> int:
-        return len(self.stream)
+        return len(self.training.stream)
 
     @property
     def summary(self) -> str:
         """What a pass over the data holds."""
-        people, without = len(self.stream.positive), self.stream.num_negative
-        unused = len(self.dataset) - people - without
+        dataset, stream = self.training
+        if isinstance(stream, MixedStream):
+            named = [Path(one.annotations).name for one in self.config.data.sets]
+            counts = [f"{count} of {name}" for count, name in zip(stream.counts, named, strict=True)]
+            return f"{len(stream)} pictures per pass ({', '.join(counts)})"
+        people, without = len(stream.positive), stream.num_negative
+        unused = len(dataset) - people - without
         return f"{people} pictures with people and {without} without per pass ({unused} not used)"
 
     def loader(self, start_step: int, batch_size: int, group: Processes) -> Iterable[Loaded]:
         """This process's share of every global batch of `batch_size`, from `start_step` on."""
         return train_loader(
-            self.dataset,
-            self.stream,
+            self.training.dataset,
+            self.training.stream,
             batch_size // group.world_size,
             rank=group.rank,
             world_size=group.world_size,
@@ -102,14 +109,13 @@ def check_pictures(images: Sequence[tuple[int, Path]], config: ExperimentConfig)
 def prepare_data(config: ExperimentConfig, group: Processes) -> TrainingData:
     draw_synthetic(config, group)
 
-    def read() -> tuple[KeypointDataset, TrainStream]:
-        return training_data(config.data, config.input, config.skeleton, seed=config.train.seed)
-
-    dataset, stream = group.main_first(read)
+    training = group.main_first(
+        lambda: training_data(config.data, config.input, config.skeleton, seed=config.train.seed)
+    )
     images = (
         validation_set(config, group, config.train.validate_images) if config.train.validate_every else []
     )
-    return TrainingData(config, dataset, stream, images)
+    return TrainingData(config, training, images)
 
 
 def validator(
@@ -151,9 +157,7 @@ def validation_loss(
     """The mean loss over the validation pictures as they are, by all processes together."""
     files, settings = set_files(config.data, "val"), config.data
     # rank 0 has filled the cache, where there is one
-    annotations = load_annotations(
-        files.annotations, config.skeleton, strict=settings.strict, cache=settings.cache
-    )
+    annotations = open_annotations(settings, files.annotations, config.skeleton)
     plain = settings.model_copy(update={"augment": no_augmentation()})
     dataset = KeypointDataset(annotations, files.images, plain, config.input, config.skeleton)
     indices = annotations.indices_of([image_id for image_id, _ in data.validation]).tolist()

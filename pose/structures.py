@@ -77,6 +77,7 @@ class Sample(NamedTuple):
     areas: Tensor  # (P,) float32, input pixels squared; 0 for padding
     color: Tensor  # (4,) float32: hue shift, saturation factor, brightness shift, contrast factor
     image_id: Tensor  # () int64
+    labelled: Tensor  # (K,) bool, False for keypoints that nobody in this picture's data set has labelled
 
 
 Batch = Sample  # with a leading B on every field

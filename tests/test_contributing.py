@@ -71,6 +71,7 @@ def test_the_head_reads_back_what_it_draws(tmp_path: Path, monkeypatch: pytest.M
         areas=torch.ones(2, 1),
         color=torch.tensor([[0.0, 1, 0, 1]] * 2),
         image_id=torch.arange(2),
+        labelled=torch.ones(2, len(one), dtype=torch.bool),
     )
     targets = head.targets(batch, stride=4)
     stages = [{"heatmap": targets.heatmap}]

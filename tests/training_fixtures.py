@@ -128,6 +128,7 @@ def batches(count: int, size: int = 4, *, people: int = 3, seed: int = 0) -> lis
             areas=torch.rand(size, people, generator=g) * 1000,
             color=color,
             image_id=torch.arange(size) + 100 + i * size,
+            labelled=torch.ones(size, 17, dtype=torch.bool),
         )
         result.append(Loaded(batch, ()))
     return result

@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -19,16 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from pose.data.dataset import (
-    DataSettings,
-    Item,
-    KeypointDataset,
-    load_training_set,
-    training_indices,
-)
+from pose.data.dataset import Item
 from pose.errors import UserError
-from pose.skeleton import Skeleton
-from pose.structures import Batch, InputSettings, Sample
+from pose.structures import Batch, Sample
 
 MAX_WORKERS = 8  # more than one GPU ever keeps busy here
 NAMED = 10  # unreadable pictures that the log names; later ones are counted
@@ -36,6 +29,22 @@ HOPELESS = 20  # this many unreadable pictures, and most of those seen, mean tha
 PASS_TAG = 1  # keeps the generators of passes apart from those of samples, which are seeded [seed, position]
 
 logger = logging.getLogger("pose")
+
+
+class Stream(Protocol):
+    """The order of the training samples: position -> index into the data set, without end."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int) -> int: ...
+
+
+class Items(Protocol):
+    """A data set of samples by (index, position in the stream)."""
+
+    strict: bool
+
+    def __getitem__(self, key: tuple[int, int]) -> Item: ...
 
 
 class TrainStream:
@@ -77,7 +86,7 @@ class ShardedBatchSampler(Sampler[list[tuple[int, int]]]):
     r-th contiguous part, so one process with 8 and two with 4 see the same global batches."""
 
     def __init__(
-        self, stream: TrainStream, batch_size: int, *, rank: int = 0, world_size: int = 1, start_step: int = 0
+        self, stream: Stream, batch_size: int, *, rank: int = 0, world_size: int = 1, start_step: int = 0
     ) -> None:
         self.stream = stream
         self.batch_size = batch_size
@@ -114,6 +123,7 @@ def collate(items: Sequence[Item]) -> Loaded:
         areas=_pad([sample.areas for sample in samples], people),
         color=torch.stack([sample.color for sample in samples]),
         image_id=torch.stack([sample.image_id for sample in samples]),
+        labelled=torch.stack([sample.labelled for sample in samples]),
     )
     return Loaded(batch, tuple(item.unreadable for item in items if item.unreadable is not None))
 
@@ -211,8 +221,8 @@ def prepare_worker(worker_id: int) -> None:
 
 
 def train_loader(
-    dataset: KeypointDataset,
-    stream: TrainStream,
+    dataset: Items,
+    stream: Stream,
     batch_size: int,
     *,
     rank: int = 0,
@@ -227,8 +237,8 @@ def train_loader(
     `context` is the way workers are started ("fork", "spawn"); none: the system's."""
     count = default_workers() if workers is None else workers
     some: dict[str, Any] = {"prefetch_factor": 2, "multiprocessing_context": context} if count else {}
-    loader = DataLoader(
-        dataset,
+    loader: DataLoader[Item] = DataLoader(
+        dataset,  # type: ignore[arg-type]
         batch_sampler=ShardedBatchSampler(
             stream, batch_size, rank=rank, world_size=world_size, start_step=start_step
         ),
@@ -240,13 +250,3 @@ def train_loader(
         **some,
     )
     return TrainLoader(loader, strict=dataset.strict)
-
-
-def training_data(
-    settings: DataSettings, input: InputSettings, skeleton: Skeleton, *, seed: int = 0
-) -> tuple[KeypointDataset, TrainStream]:
-    """The training set and its stream, from the settings."""
-    dataset = load_training_set(settings, input, skeleton, seed=seed)
-    positive, negative = training_indices(settings, dataset.annotations)
-    stream = TrainStream(positive, negative, share=settings.negatives, seed=seed)
-    return dataset, stream

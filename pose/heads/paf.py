@@ -88,6 +88,11 @@ class PafTargets(NamedTuple):
     paf: Tensor  # (B, 2 L, h, w)
     mask: Tensor  # (B, 1, h, w)
     on_limb: Tensor  # (B, L, h, w) integers, above 0 where a limb lies
+    labelled: (
+        Tensor  # (B, K or K + 1) bool, False for keypoints that the picture's data set never labels; the
+    )
+    # background is known only where all are
+    limb_labelled: Tensor  # (B, 2 L) bool, of both its ends
 
 
 @HEADS.register("paf", PafSettings)
@@ -135,7 +140,12 @@ class PafHead(Head):
             rounding=self.cfg.box_rounding,
             overlap=self.cfg.overlap,
         )
-        return PafTargets(heatmap, paf, grid_mask(batch.loss_mask, stride), on_limb)
+        labelled = batch.labelled
+        both = labelled.index_select(1, self.limb_start) & labelled.index_select(1, self.limb_end)
+        if self.cfg.background:
+            labelled = torch.cat((labelled, labelled.all(1, keepdim=True)), 1)
+        mask = grid_mask(batch.loss_mask, stride)
+        return PafTargets(heatmap, paf, mask, on_limb, labelled, both.repeat_interleave(2, 1))
 
     def loss(self, stages: Sequence[Fields], targets: Sequence[PafTargets]) -> dict[str, Tensor]:
         """paf and heatmap: masked squared errors, summed over the stages (as published: the learning rates
@@ -145,11 +155,15 @@ class PafHead(Head):
             with torch.autocast(target.paf.device.type, enabled=False):
                 if "paf" in fields:
                     on_limb = self._on_limb(target)
-                    terms["paf"].append(self._error(fields["paf"], target.paf, target.mask, on_limb))
+                    terms["paf"].append(
+                        self._error(fields["paf"], target.paf, target.mask, on_limb, target.limb_labelled)
+                    )
                 if "heatmap" in fields:
                     foreground = self._foreground(target.heatmap)
                     terms["heatmap"].append(
-                        self._error(fields["heatmap"], target.heatmap, target.mask, foreground)
+                        self._error(
+                            fields["heatmap"], target.heatmap, target.mask, foreground, target.labelled
+                        )
                     )
         return {
             "paf": self.cfg.paf_weight * torch.stack(terms["paf"]).sum(),
@@ -165,10 +179,12 @@ class PafHead(Head):
             return None
         return torch.cat((heatmap[:, :-1], 1 - heatmap[:, -1:]), 1)
 
-    def _error(self, maps: Tensor, target: Tensor, mask: Tensor, foreground: Tensor | None) -> Tensor:
+    def _error(
+        self, maps: Tensor, target: Tensor, mask: Tensor, foreground: Tensor | None, labelled: Tensor
+    ) -> Tensor:
         return masked_mse(
             maps.float(), target, mask, self.cfg.foreground_weight,
-            foreground=foreground, reduction=self.cfg.reduction,
+            foreground=foreground, labelled=labelled, reduction=self.cfg.reduction,
         )  # fmt: skip
 
     def readout(self, stages: Sequence[Fields]) -> Fields:

@@ -59,6 +59,7 @@ class TagTargets(NamedTuple):
     mask: Tensor  # (B, 1, h, w)
     cell_index: Tensor  # (B, P, K) int64, flat cell of each keypoint
     visible: Tensor  # (B, P, K) bool, labelled and on the grid
+    labelled: Tensor  # (B, K) bool, False for keypoints that the picture's data set never labels
 
 
 @HEADS.register("tags", TagsSettings)
@@ -83,7 +84,8 @@ class TagsHead(Head):
         heatmap = draw_heatmaps(
             position, cell, visible, (height, width), self.cfg.sigma, subpixel=self.cfg.center == "subpixel"
         )
-        return TagTargets(heatmap, grid_mask(batch.loss_mask, stride), flat_index(cell, width), visible)
+        mask = grid_mask(batch.loss_mask, stride)
+        return TagTargets(heatmap, mask, flat_index(cell, width), visible, batch.labelled)
 
     def loss(self, stages: Sequence[Fields], targets: Sequence[TagTargets]) -> dict[str, Tensor]:
         """heatmap, pull and push: means over stages and images; `stat/collapse` is how close push is to its
@@ -108,7 +110,9 @@ class TagsHead(Head):
         }
 
     def _heatmap_loss(self, heatmap: Tensor, target: TagTargets) -> Tensor:
-        return masked_mse(heatmap.float(), target.heatmap, target.mask, self.cfg.foreground_weight)
+        return masked_mse(
+            heatmap.float(), target.heatmap, target.mask, self.cfg.foreground_weight, labelled=target.labelled
+        )
 
     def readout(self, stages: Sequence[Fields]) -> Fields:
         return {name: stages[-1][name].float() for name in self.fields}

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from pose import geometry
-from pose.data.dataset import read_image
+from pose.data.images import read_image
 from pose.engine.distributed import pick_device
 from pose.errors import UserError, user_facing
 from pose.evaluate.draw import draw_people

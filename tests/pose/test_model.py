@@ -53,6 +53,7 @@ def batch(seed: int = 0, people: int = 3, skeleton: Skeleton = SKELETON) -> Batc
         areas=torch.ones(2, people),
         color=torch.tensor([[0.1, 1.2, -0.1, 0.8]] * 2),
         image_id=torch.arange(2),
+        labelled=torch.ones(2, len(skeleton), dtype=torch.bool),
     )
 
 

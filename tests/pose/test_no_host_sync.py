@@ -45,6 +45,7 @@ def fake_batch(size: int, people: int) -> Batch:
         areas=torch.empty(2, people, device="cuda"),
         color=torch.empty(2, 4, device="cuda"),
         image_id=torch.empty(2, dtype=torch.int64, device="cuda"),
+        labelled=torch.empty(2, 17, dtype=torch.bool, device="cuda"),
     )
 
 

@@ -49,6 +49,7 @@ def lesson() -> tuple[list[np.ndarray], list[np.ndarray], Batch]:
         areas=torch.ones(4, 2),
         color=torch.tensor([[0.0, 1.0, 0.0, 1.0]] * 4),
         image_id=torch.arange(4),
+        labelled=torch.ones(4, len(SKELETON), dtype=torch.bool),
     )
 
 

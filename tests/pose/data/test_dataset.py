@@ -16,20 +16,11 @@ from pydantic import ValidationError
 from pose import geometry
 from pose.data.annotations import load_annotations
 from pose.data.augment import AugmentSettings, draw_affine, draw_color, draw_person_affine, no_augmentation
-from pose.data.dataset import (
-    DataSettings,
-    KeypointDataset,
-    SetSettings,
-    SkeletonSettings,
-    UnreadableImage,
-    load_training_set,
-    read_image,
-    resolve_skeleton,
-    set_files,
-    training_indices,
-    validation_images,
-)
+from pose.data.dataset import KeypointDataset, load_training_set
+from pose.data.images import UnreadableImage, read_image
 from pose.data.loader import TrainStream, train_loader
+from pose.data.selection import training_indices, validation_images
+from pose.data.settings import DataSettings, SetSettings, SkeletonSettings, resolve_skeleton, set_files
 from pose.errors import UserError
 from pose.skeleton import Derived, Skeleton, to_dict
 from pose.structures import InputSettings
@@ -90,7 +81,8 @@ def edit(folder: Path, change: Any) -> None:
 def open_set(
     settings: DataSettings, size: tuple[int, int] = (128, 128), skeleton: Skeleton = SKELETON, **more: Any
 ) -> KeypointDataset:
-    return load_training_set(settings, InputSettings(size=size, **more), skeleton, seed=7)
+    files, seen = set_files(settings, "train"), InputSettings(size=size, **more)
+    return load_training_set(settings, files, seen, skeleton, seed=7)
 
 
 def dot_near(image: torch.Tensor, x: float, y: float, reach: int = 6) -> tuple[float, float]:
@@ -523,7 +515,8 @@ def test_real_pictures(real_data: Path, tmp_path: Path) -> None:
         strict=True,
         cache=False,
     )
-    dataset = load_training_set(settings, InputSettings(), resolve_skeleton(settings))
+    files = set_files(settings, "train")
+    dataset = load_training_set(settings, files, InputSettings(), resolve_skeleton(settings))
     for index in range(0, 80, 8):
         sample, unreadable = dataset[index, index]
         assert unreadable is None and sample.image.float().std() > 5

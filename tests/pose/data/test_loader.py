@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from pose.data import loader as module
-from pose.data.dataset import DataSettings, Item, KeypointDataset, SetSettings
+from pose.data.dataset import Item
 from pose.data.loader import (
     Loaded,
     ShardedBatchSampler,
@@ -30,9 +30,10 @@ from pose.data.loader import (
     collate,
     default_workers,
     train_loader,
-    training_data,
     worker_death,
 )
+from pose.data.mixture import Training, training_data
+from pose.data.settings import DataSettings, SetSettings
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 from pose.structures import InputSettings, Sample
@@ -61,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def open_data(folder: Path, **more: Any) -> tuple[KeypointDataset, TrainStream]:
+def open_data(folder: Path, **more: Any) -> Training:
     files = SetSettings(annotations="people.json", images=".")
     settings = DataSettings(root=str(folder), train=files, val=files, **more)
     return training_data(settings, INPUT, SKELETON, seed=5)
@@ -239,7 +240,7 @@ def test_mostly_unreadable_pictures_stop_the_run(folder: Path, caplog: pytest.Lo
 
 def test_many_unreadable_pictures_are_only_counted(caplog: pytest.LogCaptureFixture) -> None:
     dataset = [([f"picture {i}"] if i % 3 == 0 else []) for i in range(90)]
-    batch = Sample(*[torch.zeros(1)] * 6)
+    batch = Sample(*[torch.zeros(1)] * len(Sample._fields))
     loader = TrainLoader([Loaded(batch, unreadable) for unreadable in dataset])  # type: ignore
     with caplog.at_level(logging.WARNING):
         results = list(loader)

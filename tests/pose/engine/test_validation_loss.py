@@ -12,8 +12,9 @@ import torch
 
 from pose.data.annotations import load_annotations
 from pose.data.augment import no_augmentation
-from pose.data.dataset import KeypointDataset, set_files
+from pose.data.dataset import KeypointDataset
 from pose.data.loader import collate
+from pose.data.settings import set_files
 from pose.engine.trainer import TrainSettings
 from pose.engine.validation_loss import mean_loss
 from pose.experiment import load_config
@@ -72,7 +73,7 @@ def test_it_is_the_mean_over_pictures(data: Path, batch_size: int, workers: int)
 
 
 def test_unreadable_pictures_do_not_count(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pose.data.dataset import UnreadableImage
+    from pose.data.images import UnreadableImage
 
     dataset, one = validation(data), model()
     expected = by_hand(one, dataset, [0, 2, 5])

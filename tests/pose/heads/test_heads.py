@@ -61,6 +61,7 @@ def batch_of(keypoints: Tensor, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Batc
         areas=torch.ones(keypoints.shape[:2]),
         color=torch.tensor([[0.0, 1.0, 0.0, 1.0]] * number),
         image_id=torch.arange(number),
+        labelled=torch.ones(number, keypoints.shape[2], dtype=torch.bool),
     )
 
 
@@ -343,9 +344,7 @@ def test_the_sum_of_caffe_is_the_mean_with_another_learning_rate(field: str) -> 
         one = paf_head(COCO18, reduction=reduction)
         truth = torch.rand(2, 3, 18, 3, generator=torch.Generator().manual_seed(1)) * 368
         given = batch_of(truth, (368, 368))
-        stage = {
-            name: torch.zeros(2, count, 46, 46).requires_grad_() for name, count in one.channels.items()
-        }
+        stage = {name: torch.zeros(2, count, 46, 46).requires_grad_() for name, count in one.channels.items()}
         one.loss([stage], [one.targets(given, 8)])[field].backward()
         assert stage[field].grad is not None
         steps.append(rate * stage[field].grad)
@@ -378,9 +377,7 @@ def test_foreground_weight_counts_keypoints_and_limbs_more() -> None:
     targets, fields = plain.targets(given, STRIDE), answers(plain)
     on_limb = (targets.on_limb > 0).repeat_interleave(2, 1)
     error = (fields["paf"] - targets.paf) ** 2
-    torch.testing.assert_close(
-        heavy.loss([fields], [targets])["paf"], (error * (1 + 9 * on_limb)).mean()
-    )
+    torch.testing.assert_close(heavy.loss([fields], [targets])["paf"], (error * (1 + 9 * on_limb)).mean())
     foreground = torch.cat((targets.heatmap[:, :K], 1 - targets.heatmap[:, K:]), 1)
     error = (fields["heatmap"] - targets.heatmap) ** 2
     torch.testing.assert_close(
@@ -439,3 +436,53 @@ def test_the_best_that_fields_can_do_on_real_people(real_data: Path, skeleton: S
     settings = TestSettings(resize="short_side")
     ap = oracle_ap(file, paf_head(skeleton), skeleton, settings=settings, size=(368, 368), stride=8, limit=80)
     assert ap >= 0.88
+
+
+# ------------------------------------------------------------------------------ what a data set never labels
+
+
+def keypoints_of_channels(one: Head, name: str) -> list[set[int]]:
+    """Which keypoints each channel of a field is about."""
+    if name == "paf":
+        return [{a, b} for a, b in SKELETON.limb_index for _ in "xy"]
+    if name == "tag":
+        dim = one.channels["tag"] // K
+        return [{k} for k in range(K) for _ in range(dim)]
+    background = [set(range(K))] if one.channels["heatmap"] > K else []
+    return [{k} for k in range(K)] + background
+
+
+@pytest.mark.parametrize("make", [case.values[0] for case in HEAD_CASES])
+@pytest.mark.parametrize("seed", range(2))
+def test_what_a_set_never_labels_has_no_gradient(make: Any, seed: int) -> None:
+    """And everything else has exactly the gradient that it has where all is labelled."""
+    one, generator = make(), torch.Generator().manual_seed(seed)
+    truth = drawn_people(seed)
+    absent = torch.tensor([2, 5, 11])
+    truth[0, :, absent] = 0  # as the data set ships it
+    everything = batch_of(truth)
+    labelled = everything.labelled.clone()
+    labelled[0, absent] = False
+    gradients = {}
+    for which, batch in (("all", everything), ("some", everything._replace(labelled=labelled))):
+        maps = {
+            name: torch.randn(2, spec.channels, HEIGHT // STRIDE, WIDTH // STRIDE, generator=generator)
+            for name, spec in one.fields.items()
+        }
+        maps = gradients.setdefault("maps", maps)  # the same in both rounds
+        stage = {name: value.clone().requires_grad_() for name, value in maps.items()}
+        terms = one.loss([stage], [one.targets(batch, STRIDE)])
+        torch.stack([term for name, term in terms.items() if not name.startswith("stat/")]).sum().backward()
+        gradients[which] = {name: value.grad for name, value in stage.items()}
+    for name in one.fields:
+        some, full = gradients["some"][name], gradients["all"][name]
+        for channel, keypoints in enumerate(keypoints_of_channels(one, name)):
+            if keypoints & set(absent.tolist()):
+                assert not some[0, channel].any()
+            else:
+                assert torch.equal(some[0, channel], full[0, channel])
+        assert torch.equal(some[1], full[1]) and some[1].flatten(1).any(1).sum() > len(some[1]) // 2
+    heat = gradients["all"]["heatmap"]
+    assert (
+        heat[0, absent].flatten(1).any(1).all()
+    )  # labelled nowhere in the picture, it would be trained away

@@ -1,0 +1,193 @@
+"""The `data:` section: sets, skeleton, sampling; and where the files lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from pose.config import Settings
+from pose.data.augment import AugmentSettings
+from pose.data.coco_json import read_skeleton
+from pose.data.synthetic import SyntheticConfig
+from pose.errors import UserError
+from pose.skeleton import Skeleton, from_dict
+
+
+class SetSettings(Settings):
+    """Where one set lies; relative to data.root, `{year}` stands for data.year."""
+
+    annotations: str
+    """COCO keypoint JSON."""
+    images: str
+    """Folder of the pictures."""
+
+
+class MixedSetSettings(SetSettings):
+    """One set of a mixture."""
+
+    root: str | None = None
+    """Folder that its paths are relative to; null = data.root."""
+    weight: float | None = Field(None, gt=0)
+    """Its share of the training samples, relative to the weights of the others; null, for all sets: as many
+    as it has pictures."""
+
+
+class DerivedSettings(Settings):
+    """A keypoint that no annotation has: the middle of others, labelled where all of them are."""
+
+    middle_of: tuple[str, ...]
+    """Names of annotated keypoints."""
+    visible: Literal["any", "all"] = "any"
+    """Visible where any of them or where all of them are, else occluded."""
+    rounded: bool = False
+    """To whole pixels, halves to the even one, as rtpose does."""
+
+
+class SkeletonSettings(Settings):
+    """The keypoints of the data set, as in `configs/_skeletons/`."""
+
+    name: str = "custom"
+    """For messages."""
+    keypoints: tuple[str, ...]
+    """Names, by which annotations are matched, whatever their order; left and right are read from them."""
+    limbs: tuple[tuple[str, str], ...] = ()
+    """Pairs of names that are joined."""
+    sigmas: tuple[float, ...] | dict[str, float] = ()
+    """COCO fall-off per keypoint, as a list or by name; empty: the same for all."""
+    grouping_order: tuple[str, ...] = ()
+    """Order in which keypoints are grouped to people; empty: along the limbs from the first keypoint."""
+    mirror: dict[str, str] = {}
+    """Mirror partners where the names do not tell."""
+    derived: dict[str, DerivedSettings] = {}
+    """Keypoints that the annotations do not have, worked out from others."""
+    limb_order: tuple[tuple[str, str], ...] = ()
+    """Order in which limbs join keypoints to people; empty: along `grouping_order`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SkeletonSettings:
+        self.build()
+        return self
+
+    def build(self) -> Skeleton:
+        return from_dict(self.model_dump())
+
+
+class SyntheticSettings(Settings):
+    """The drawn data set; see `pose.tools.synthesize`."""
+
+    train: Annotated[int, Field(ge=0)] = 2000
+    """Training pictures."""
+    val: Annotated[int, Field(ge=0)] = 200
+    """Validation pictures."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    """Of the drawings."""
+    size: Annotated[int, Field(ge=64)] = 320
+    """Long side in pixels."""
+    max_people: Annotated[int, Field(ge=1, le=20)] = 5
+    """Most people in one picture."""
+
+    def build(self) -> SyntheticConfig:
+        return SyntheticConfig(**self.model_dump())
+
+
+class DataSettings(Settings):
+    """The data set and how it is sampled."""
+
+    synthetic: SyntheticSettings | None = None
+    """Draw people into `root` on first use instead of reading photos."""
+    root: str = "data/coco"
+    """Folder that the paths of the sets are relative to."""
+    year: int | None = None
+    """Fills `{year}` in the paths of the sets."""
+    train: SetSettings = SetSettings(
+        annotations="annotations/person_keypoints_train{year}.json", images="train{year}"
+    )
+    """The training set."""
+    sets: tuple[MixedSetSettings, ...] = ()
+    """Train on a mixture of these sets instead of `train`.  Keypoints go by name into `skeleton`; what a set
+    never labels is not trained on its pictures, neither as there nor as absent."""
+    val: SetSettings = SetSettings(
+        annotations="annotations/person_keypoints_val{year}.json", images="val{year}"
+    )
+    """The validation set."""
+    skeleton: SkeletonSettings | None = None
+    """The keypoints; none: as the training annotations describe them."""
+    negatives: Annotated[float, Field(ge=0)] = 0.0
+    """Pictures without people in each pass, as a fraction of the number of pictures with people."""
+    max_people: Annotated[int, Field(gt=0)] = 30
+    """People kept per picture, the first in the file."""
+    subset: Annotated[int | None, Field(gt=0)] = None
+    """Train on this many pictures with people only (of each set of a mixture), the same ones in every run."""
+    validation_ids: str | None = None
+    """File (text or JSON) of image ids of the training annotations that make up the validation set instead of
+    `val`, and are not trained on."""
+    validation_people_only: bool = False
+    """Validate and test on the pictures with labelled people only; what is found on the others then does not
+    count against AP."""
+    strict: bool = False
+    """Stop at anything wrong with the data instead of repairing, counting and going on."""
+    workers: Annotated[int | None, Field(ge=0)] = None
+    """Processes that prepare samples, for each training process; none: one less than the cores, at most 8."""
+    augment: AugmentSettings = AugmentSettings()
+    """Random changes to the training pictures."""
+    cache: bool = True
+    """Keep the parsed annotations in a folder `.cache` beside the file."""
+
+    @model_validator(mode="after")
+    def _check_mixture(self) -> DataSettings:
+        given = [one.weight is not None for one in self.sets]
+        if any(given) and not all(given):
+            raise ValueError("sets: give every set a weight, or none")
+        if self.sets and self.skeleton is None:
+            raise ValueError(
+                "sets need a skeleton that names the keypoints of all of them, not the one of a file"
+            )
+        if self.sets and self.validation_ids:
+            raise ValueError("validation_ids choose from `train`, which `sets` replace; set one of the two")
+        return self
+
+    @property
+    def mixed(self) -> bool:
+        """Annotation files may have other keypoints than the skeleton."""
+        return bool(self.sets)
+
+
+class SetFiles(NamedTuple):
+    annotations: Path
+    images: Path
+
+
+def set_files(settings: DataSettings, which: Literal["train", "val"]) -> SetFiles:
+    """The paths of a set; with `validation_ids` both sets are in the training files."""
+    source = settings.train if which == "train" or settings.validation_ids else settings.val
+    return _files(source, settings.root, f"data.{which}", settings.year)
+
+
+def training_files(settings: DataSettings) -> list[SetFiles]:
+    """The paths of all sets that are trained on."""
+    if not settings.sets:
+        return [set_files(settings, "train")]
+    return [
+        _files(one, settings.root if one.root is None else one.root, f"data.sets.{i}", settings.year)
+        for i, one in enumerate(settings.sets)
+    ]
+
+
+def _files(source: SetSettings, root: str, key: str, year: int | None) -> SetFiles:
+    paths = []
+    for name, text in (("annotations", source.annotations), ("images", source.images)):
+        if "{year}" in text and year is None:
+            raise UserError(
+                f"{key}.{name} is {text!r}, but data.year is not set; set it, e.g. data.year=2017"
+            )
+        paths.append(Path(root) / text.replace("{year}", str(year)))
+    return SetFiles(*paths)
+
+
+def resolve_skeleton(settings: DataSettings) -> Skeleton:
+    """The skeleton of the settings, or else of the training annotations."""
+    if settings.skeleton is not None:
+        return settings.skeleton.build()
+    return read_skeleton(set_files(settings, "train").annotations)
