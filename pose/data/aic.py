@@ -1,0 +1,386 @@
+"""AI Challenger's JSON: its annotations and submissions, checked while they are read, written, and read
+from COCO's format; `pose.data.aic_to_coco` is the way there.
+
+A file is a list of {"image_id", "url", "keypoint_annotations": {"human1": [x, y, v] * 14, ...},
+"human_annotations": {"human1": [x1, y1, x2, y2], ...}}; a submission has no boxes and no url.  v is 1 for
+visible, 2 for occluded, 3 for not labelled, which is always written 0 0 3.  Nothing is sorted: images and
+humans keep the order of the file, so that a file converted to COCO's format and back is the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from pose.data.findings import Finding, Findings, report
+from pose.data.keypoint_names import entries, person_category, plain_name
+from pose.data.numbers import LARGEST, is_number
+from pose.errors import UserError
+
+logger = logging.getLogger("pose")
+
+KEYPOINTS: tuple[str, ...] = (
+    "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+    "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "head_top", "neck",
+)  # fmt: skip
+NUMBERS = 3 * len(KEYPOINTS)
+NOT_LABELLED = 3  # v in AI Challenger's files; v in COCO's is 3 - v
+SHARED = np.array(range(4096), object)  # one Python int for each: millions would be 32 bytes apiece
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+
+OFFICIAL_KINDS = {
+    "entry": ("repaired", "entry(ies) that are no mapping with a text image_id, left out"),
+    "same image": ("repaired", "entry(ies) whose image_id another has; the last one counts"),
+    "extension": ("repaired", "image_id(s) with an extension, a KeyError in the official script; cut off"),
+    "mapping": ("repaired", "image(s) whose people are no mapping from names; taken as none"),
+    "no keypoints": ("repaired", "human(s) in human_annotations only; kept without a labelled keypoint"),
+    "no box": ("repaired", "human(s) in keypoint_annotations only; boxed around their labelled keypoints"),
+    "length": ("repaired", f"human(s) without {NUMBERS} keypoint numbers; kept, none labelled"),
+    "not finite": ("repaired", "human(s) with a keypoint that is no number; it counts as not labelled"),
+    "visibility": ("repaired", "human(s) with a keypoint whose v is not 1, 2, 3; it counts as not labelled"),
+    "box": ("repaired", "human(s) whose box is not 4 numbers; boxed around their labelled keypoints"),
+    "corners": ("repaired", "human(s) whose box has x2 < x1 or y2 < y1; corners swapped"),
+}
+COCO_KINDS = {
+    "annotation": ("repaired", "annotation(s) that are no mapping or have no image in the file, left out"),
+    "length": ("repaired", "annotation(s) with too many or too few keypoints; none counts as labelled"),
+    "not finite": ("repaired", "annotation(s) with a keypoint that is no number; it counts as not labelled"),
+    "visibility": ("repaired", "annotation(s) with a v that is not 0, 1, 2; it counts as not labelled"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class AicImage:
+    """The people of one image.  The v of predictions means nothing."""
+
+    image_id: str  # without an extension
+    humans: tuple[str, ...]  # "human3", ... in the order of the file
+    keypoints: np.ndarray  # (P, 14, 3) float64 x, y, v: 1 visible, 2 occluded, 3 not labelled
+    boxes: np.ndarray  # (P, 4) float64 x1, y1, x2, y2 in pixels; zeros for predictions
+    url: str = ""
+
+
+# ------------------------------------------------------------------------------------- reading official files
+
+
+def read_official(
+    path: Path, *, boxes: bool, strict: bool = False
+) -> tuple[list[AicImage], tuple[Finding, ...]]:
+    """The images of an official file and what was wrong with it.
+
+    boxes: whether it holds annotations (True) or predictions (False), whose v and boxes nobody looks at.
+    What is wrong is repaired and reported; nobody is dropped, because the official score counts people: a
+    human with a box only, or with keypoints that cannot be read, is kept without labelled keypoints (training
+    masks such people); one with keypoints only gets the box around those that are labelled, zeros if none is.
+    Of two entries with the same image_id the last one counts, as in the official script.
+
+    Raises `UserError` for a file that is no such list, with `strict` also for what would be repaired."""
+    path = Path(path)
+    reader = _Reader(boxes)
+    content = _load(path, reader)
+    images: dict[str, AicImage] = {}
+    for i, entry in enumerate(content):
+        if not isinstance(entry, AicImage):
+            reader.findings.add("entry", f"entry {i}")
+            continue
+        if entry.image_id in images:
+            reader.findings.add("same image", entry.image_id)
+        images[entry.image_id] = entry
+    if content and not reader.has_people:
+        raise UserError(
+            f"{path}: no entry has an image_id and keypoint_annotations, so this is no AI Challenger file; "
+            "is it a COCO results file?"
+        )
+    findings = reader.findings.all()
+    if strict and findings:
+        raise UserError(report(path, findings, "mend the file or leave out --strict"))
+    return list(images.values()), findings
+
+
+def _load(path: Path, reader: _Reader) -> list[Any]:
+    """The file's list; the reader has turned its entries into `AicImage` while they were parsed."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text, object_hook=reader.convert)
+    except FileNotFoundError:
+        raise UserError(f"no file {path}; check the path") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON or was cut off ({error}); fetch the file again") from None
+    if isinstance(content, list):
+        return content
+    coco = isinstance(content, dict) and "images" in content
+    kind = "a COCO data set" if coco else f"a {type(content).__name__}"
+    raise UserError(f"{path}: expected AI Challenger's list of images, got {kind}; give the official file")
+
+
+class _Reader:
+    """Makes an `AicImage` of every entry as soon as its closing brace is read: a file of 580 000 people never
+    exists as Python numbers."""
+
+    def __init__(self, boxes: bool) -> None:
+        self.boxes = boxes
+        self.findings = Findings(OFFICIAL_KINDS)
+        self.has_people = False
+
+    def convert(self, entry: dict[str, Any]) -> Any:
+        image_id = entry.get("image_id")
+        if not isinstance(image_id, str) or not image_id:
+            return entry
+        self.has_people |= "keypoint_annotations" in entry
+        if image_id.lower().endswith(PICTURE_SUFFIXES):
+            self.findings.add("extension", repr(image_id))
+            image_id = image_id[: image_id.rindex(".")] or image_id
+        people = self._people(entry.get("keypoint_annotations"), f"{image_id}, keypoint_annotations")
+        boxes = self._people(entry.get("human_annotations") or {}, f"{image_id}, human_annotations")
+        if not self.boxes:
+            boxes = people
+        elif people.keys() != boxes.keys():
+            people, boxes = self._completed(people, boxes, image_id)
+        keypoints = self._keypoints(people, image_id)
+        corners = self._boxes([boxes[name] for name in people], keypoints, tuple(people), image_id)
+        url = entry.get("url")
+        return AicImage(image_id, tuple(people), keypoints, corners, url if isinstance(url, str) else "")
+
+    def _people(self, people: Any, where: str) -> dict[str, Any]:
+        if isinstance(people, dict):
+            return people
+        self.findings.add("mapping", where)
+        return {}
+
+    def _completed(
+        self, people: dict[str, Any], boxes: dict[str, Any], image_id: str
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The same humans in both; None for what is not there."""
+        for kind, there, here in (("no box", people, boxes), ("no keypoints", boxes, people)):
+            for name in there:
+                if name not in here:
+                    self.findings.add(kind, f"{image_id} {name}")
+        names = dict.fromkeys((*people, *boxes))
+        return {n: people.get(n, ()) for n in names}, {n: boxes.get(n, ()) for n in names}
+
+    def _keypoints(self, people: Mapping[str, Any], image_id: str) -> np.ndarray:
+        """-> (P, 14, 3) float64."""
+        rows = _rectangle(list(people.values()), NUMBERS)
+        if rows is None:
+            rows = np.array([self._row(v, f"{image_id} {name}") for name, v in people.items()], np.float64)
+        keypoints = rows.reshape(-1, len(KEYPOINTS), 3)
+        v = keypoints[..., 2]
+        known = (v == 1) | (v == 2) | (v == 3) if self.boxes else np.isfinite(v)
+        finite = np.abs(keypoints) < LARGEST
+        if known.all() and finite.all():
+            return keypoints
+        usable = finite.all(2)
+        for name, fine, valid in zip(people, usable, known):
+            if not fine.all():
+                self.findings.add("not finite", f"{image_id} {name}")
+            if not (valid | ~fine).all():
+                self.findings.add("visibility", f"{image_id} {name}")
+        keypoints[~(usable & known)] = (0, 0, NOT_LABELLED)
+        return keypoints
+
+    def _row(self, values: Any, where: str) -> list[float]:
+        """One human's numbers, NaN for what is none."""
+        if isinstance(values, list) and len(values) == NUMBERS:
+            return [float(v) if is_number(v) else math.nan for v in values]
+        if values != ():  # that it is not there has been told
+            what = f"{len(values)} numbers" if isinstance(values, list) else f"a {type(values).__name__}"
+            self.findings.add("length", f"{where}, {what}")
+        return [0, 0, NOT_LABELLED] * len(KEYPOINTS)
+
+    def _boxes(
+        self, values: list[Any], keypoints: np.ndarray, humans: Sequence[str], image_id: str
+    ) -> np.ndarray:
+        """-> (P, 4) float64, x1 <= x2 and y1 <= y2."""
+        if not self.boxes:
+            return np.zeros((len(values), 4))
+        boxes = _rectangle(values, 4)
+        if boxes is None or not (np.abs(boxes) < LARGEST).all():
+            boxes = np.zeros((len(values), 4))
+            for i, box in enumerate(values):
+                if isinstance(box, list) and len(box) == 4 and all(is_number(v) for v in box):
+                    boxes[i] = box
+                    continue
+                if box != ():
+                    self.findings.add("box", f"{image_id} {humans[i]}")
+                boxes[i] = _box_around(keypoints[i])
+        swapped = (boxes[:, 2:] < boxes[:, :2]).any(1)
+        if swapped.any():
+            for human, box in zip(np.array(humans)[swapped], boxes[swapped]):
+                self.findings.add("corners", f"{image_id} {human}, {plain(box)}")
+            boxes = np.concatenate(
+                [np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1
+            )
+        return boxes
+
+
+def _rectangle(rows: list[Any], width: int) -> np.ndarray | None:
+    """(len(rows), width) float64, or None where the rows are not lists of that many numbers."""
+    if not rows:
+        return np.zeros((0, width))
+    try:
+        array = np.array(rows)
+    except (ValueError, OverflowError):  # of different lengths
+        return None
+    fits = array.shape == (len(rows), width) and array.dtype.kind in "if"  # float64 at once reads texts, too
+    return array.astype(np.float64) if fits else None
+
+
+def _box_around(keypoints: np.ndarray) -> np.ndarray:
+    """x1, y1, x2, y2 around the labelled ones of keypoints (14, 3); zeros where there are none."""
+    points = keypoints[keypoints[:, 2] != NOT_LABELLED, :2]
+    return np.concatenate([points.min(0), points.max(0)]) if len(points) else np.zeros(4)
+
+
+# ------------------------------------------------------------------------------------- writing official files
+
+
+def to_official(images: Sequence[AicImage], *, boxes: bool) -> list[dict[str, Any]]:
+    """The official list, ready for JSON: annotations with url and boxes, or a submission without."""
+    official = []
+    for image in images:
+        entry: dict[str, Any] = {"url": image.url} if boxes and image.url else {}
+        keypoints = plain(image.keypoints.reshape(-1, NUMBERS))
+        entry |= {"image_id": image.image_id, "keypoint_annotations": dict(zip(image.humans, keypoints))}
+        if boxes:
+            entry["human_annotations"] = dict(zip(image.humans, plain(image.boxes)))
+        official.append(entry)
+    return official
+
+
+def plain(numbers: np.ndarray) -> list[Any]:
+    """Nested lists; whole numbers are Python ints."""
+    whole = np.rint(numbers)
+    if (whole == numbers).all():
+        if whole.size and whole.min() >= 0 and whole.max() < len(SHARED):
+            return SHARED[whole.astype(np.int64)].tolist()
+        return whole.astype(np.int64).tolist()
+    if numbers.ndim > 1:
+        return [plain(row) for row in numbers]
+    return [int(value) if value.is_integer() else value for value in numbers.tolist()]
+
+
+# ------------------------------------------------------------------------------------- reading COCO's format
+
+
+def from_coco(content: Mapping[str, Any], source: Path | str = "the COCO file") -> list[AicImage]:
+    """The images of a COCO data set that has the 14 keypoints, by name, in any order, among others or not.
+
+    The id is `aic_id`, else the file's name without folder and extension; humans are called `human`, else
+    human1, human2, ... in the order of the file.  An annotation without keypoints is a person without
+    labelled ones, one without a box gets that around its keypoints; crowds are left out.  source: the file's
+    name for messages.  What has to be repaired is logged; raises `UserError` for other keypoints, or images
+    without a usable name."""
+    category = person_category(content, source)
+    names = [plain_name(str(name)) for name in category["keypoints"]] if category else []
+    absent = [name for name in KEYPOINTS if name not in names]
+    if category is None or absent:
+        raise UserError(
+            f"{source}: no category lists AI Challenger's 14 keypoints (it lacks {', '.join(absent[:4])}"
+            f"{', ...' if absent[4:] else ''}); make the file with python -m pose.tools.aic to-coco"
+        )
+    places = [names.index(name) for name in KEYPOINTS]
+    findings = Findings(COCO_KINDS)
+    people: dict[Any, list[tuple[str, np.ndarray, np.ndarray]]] = {
+        image["id"]: [] for image in _coco_images(content, source)
+    }
+    for i, annotation in enumerate(entries(content, "annotations", source)):
+        number = annotation.get("image_id") if isinstance(annotation, dict) else None
+        if not isinstance(number, int | str) or number not in people:
+            findings.add("annotation", f"entry {i}")
+        elif annotation.get("category_id") == category.get("id") and not annotation.get("iscrowd"):
+            keypoints = _official_keypoints(annotation, len(names), findings)[places]
+            human = annotation.get("human")
+            box = _official_box(annotation, keypoints)
+            people[number].append((human if isinstance(human, str) else "", keypoints, box))
+    for finding in findings.all():
+        logger.warning("%s: %s", source, finding)
+    return [_from_coco_image(image, people[image["id"]]) for image in _coco_images(content, source)]
+
+
+def _coco_images(content: Mapping[str, Any], source: Path | str) -> list[dict[str, Any]]:
+    """Its images, each with an id and a name of its own."""
+    images = entries(content, "images", source)
+    ids: set[int | str] = set()
+    names: set[str] = set()
+    for i, image in enumerate(images):
+        number = image.get("id") if isinstance(image, dict) else None
+        if not isinstance(number, int | str) or not _aic_id(image):
+            raise UserError(f"{source}: image {i} has no id or no file_name; mend the file")
+        if number in ids or _aic_id(image) in names:
+            raise UserError(
+                f"{source}: two images are called {_aic_id(image)!r} or have the id {number!r}; "
+                "AI Challenger knows images by their file's name, so give them different ones"
+            )
+        ids.add(number)
+        names.add(_aic_id(image))
+    return images
+
+
+def _aic_id(image: Mapping[str, Any]) -> str:
+    own, name = image.get("aic_id"), image.get("file_name")
+    if isinstance(own, str) and own:
+        return own
+    return PurePosixPath(name).stem if isinstance(name, str) else ""
+
+
+def _official_keypoints(annotation: Mapping[str, Any], count: int, findings: Findings) -> np.ndarray:
+    """(count, 3) float64 with the official v."""
+    values = annotation.get("keypoints") or [0] * (3 * count)
+    where = f"annotation {annotation.get('id')!r}"
+    if not isinstance(values, list) or len(values) != 3 * count:
+        findings.add("length", where)
+        values = [0] * (3 * count)
+    rows = _rectangle([values], 3 * count)
+    if rows is None:
+        rows = np.array([v if is_number(v) else math.nan for v in values], np.float64)
+    keypoints = rows.reshape(-1, 3)
+    finite = (np.abs(keypoints) < LARGEST).all(1)
+    known = np.isin(keypoints[:, 2], (0, 1, 2))
+    if not finite.all():
+        findings.add("not finite", where)
+    if not (known | ~finite).all():
+        findings.add("visibility", where)
+    keypoints[:, 2] = NOT_LABELLED - keypoints[:, 2]
+    keypoints[~(finite & known) | (keypoints[:, 2] == NOT_LABELLED)] = (0, 0, NOT_LABELLED)
+    return keypoints
+
+
+def _official_box(annotation: Mapping[str, Any], keypoints: np.ndarray) -> np.ndarray:
+    box = annotation.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box) or min(box[2:]) < 0:
+        return _box_around(keypoints)
+    return np.array([*box[:2], box[0] + box[2], box[1] + box[3]], np.float64)
+
+
+def _from_coco_image(
+    image: Mapping[str, Any], people: Sequence[tuple[str, np.ndarray, np.ndarray]]
+) -> AicImage:
+    url = image.get("url")
+    return AicImage(
+        _aic_id(image),
+        _human_names([human for human, _, _ in people]),
+        np.array([keypoints for _, keypoints, _ in people], np.float64).reshape(-1, len(KEYPOINTS), 3),
+        np.array([box for _, _, box in people], np.float64).reshape(-1, 4),
+        url if isinstance(url, str) else "",
+    )
+
+
+def _human_names(given: Iterable[str]) -> tuple[str, ...]:
+    """Different names: the given ones where nobody before has them, else human1, human2, ..."""
+    given = list(given)
+    names: list[str] = []
+    for i, name in enumerate(given):
+        if not name or name in names:
+            taken = {*names, *given}
+            name = next(n for k in range(i + 1, i + 2 + len(taken)) if (n := f"human{k}") not in taken)
+        names.append(name)
+    return tuple(names)
