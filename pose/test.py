@@ -1,13 +1,17 @@
 """Test a run: people on every picture of its validation set, and the COCO AP table.
 
-    python -m pose.test -c NAME -m single        one scale
-    python -m pose.test -c NAME -m multi         several scales
-    python -m pose.test -c NAME --images DIR     people of a folder's pictures, without a score
+    python -m pose.test -c NAME -m single            one scale
+    python -m pose.test -c NAME -m multi             several scales
+    python -m pose.test -c NAME --images DIR         people of a folder's pictures, without a score
+    python -m pose.test -c NAME --tune               AI Challenger: which people to leave out of its list
+    python -m pose.test -c NAME --submission FILE    AI Challenger's list, of the set or of --images DIR
 
 Reads exp/NAME/config.yaml; `test.*` and `head.decoder.*` may be set on the command line.  Writes
 results-MODE.json (COCO results) and metrics-MODE.json to the run folder.  Results have the keypoints in the
 order of the annotation file, for a folder of pictures in that of data.skeleton; derived ones such as a neck
-are left out.  All visible GPUs work; under torchrun, all processes.
+are left out.  Where the annotations have AI Challenger's 14 keypoints, its official score is told beside
+COCO's AP; it is that of the list which --submission writes, without people below test.person_threshold.
+All visible GPUs work; under torchrun, all processes.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ import dataclasses
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +30,12 @@ import cv2
 import torch
 
 from pose import config as cfg
-from pose.data.dataset import set_files
+from pose.data.aic import to_official
+from pose.data.settings import set_files
 from pose.engine.distributed import Processes, processes
 from pose.errors import UserError, user_facing
-from pose.evaluate import coco
+from pose.evaluate import aic, aic_lists, coco
+from pose.evaluate.aic_lists import AicTest
 from pose.evaluate.images import Orientation, Outcome, replicas
 from pose.evaluate.predict import TestSettings
 from pose.evaluate.validation import predict_set, records, score
@@ -63,6 +70,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
     parser.add_argument("--images", metavar="DIR", help="predict the pictures of a folder instead of the set")
+    parser.add_argument("--submission", metavar="FILE", help="write AI Challenger's list of the people here")
+    parser.add_argument(
+        "--tune", action="store_true", help="AI Challenger's score by person threshold, and the best one"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="test a fixed random subset of N pictures")
     parser.add_argument(
         "--save-pictures", type=int, default=0, metavar="N", help="draw the people of N pictures"
@@ -82,6 +93,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise UserError(f"--limit {options.limit}: expected 1 picture or more")
     if options.tag is not None and not re.fullmatch(r"[\w.+-]+", options.tag):
         raise UserError(f"--tag {options.tag!r}: use letters, digits, '.', '_', '+' and '-'")
+    if options.tune and options.images:
+        raise UserError("--tune needs annotated pictures, and --images has none; leave one of the two out")
     if options.save_pictures < 0:
         raise UserError(f"--save-pictures {options.save_pictures}: expected 0 or more")
     return options
@@ -113,6 +126,8 @@ def test(options: argparse.Namespace, group: Processes) -> int:
     else:
         draw_synthetic(config, group)
         images = validation_set(config, group, options.limit)
+    report = Report(options, experiment, weights, images, group.device, model.size_multiple)
+    group.first(report.check)
     start = time.perf_counter()
     people, outcome = predict_set(
         replicas(model, devices(options, group)),
@@ -123,13 +138,12 @@ def test(options: argparse.Namespace, group: Processes) -> int:
         mode=options.mode,
         workers=test_workers(config),
         strict=config.data.strict,
-        orientation="exif" if options.images else "stored",
+        orientation=report.orientation,
     )
     seconds = time.perf_counter() - start
     if group.main:
         print(speed(outcome, seconds, len(images)), file=sys.stderr)
-        multiple = model.size_multiple
-        Report(options, experiment, weights, images, group.device, multiple).write(people, outcome)
+        report.write(people, outcome)
     return 0
 
 
@@ -145,9 +159,9 @@ def speed(outcome: Outcome, seconds: float, count: int) -> str:
 def resize_rule(settings: TestSettings, input: InputSettings, multiple: int) -> str:
     """How a picture becomes a canvas at scale 1, for people; `multiple`: of the canvas's sides."""
     size = settings.input_size or input.size
-    if settings.resize == "letterbox":
+    if settings.resize in ("letterbox", "squash"):
         height, width = (round_up(side, multiple) for side in size)
-        return f"letterbox {width} x {height}"
+        return f"{settings.resize} {width} x {height}"
     name, side = ("short side", min(size)) if settings.resize == "short_side" else ("long side", max(size))
     return f"{name} {side}, multiples of {multiple}"
 
@@ -163,28 +177,68 @@ class Report:
     device: torch.device
     multiple: int  # of the canvases' sides
 
+    def check(self) -> None:
+        """Raises `UserError` for what cannot be reported, before hours are spent on people."""
+        options = self.options
+        if options.tune and not self.is_aic:
+            raise UserError(
+                f"--tune is for AI Challenger's score, and {self.annotations} does not have its 14 keypoints"
+            )
+        if options.submission and Path(options.submission).is_dir():
+            raise UserError(f"--submission {options.submission} is a folder; give a file in it")
+        if self.is_aic or options.submission:
+            _ = self.aic_test
+
     def write(self, people: dict[int, People], outcome: Outcome) -> None:
         options, experiment = self.options, self.experiment
-        parts = [options.mode, "images" if options.images else "", options.tag or ""]
-        parts += [
-            f"limit{options.limit}" if options.limit else ""
-        ]  # a quick look leaves the whole test alone
-        stem = "-".join(part for part in parts if part)
-        results = experiment.path(f"results-{stem}.json")
-        content = None if options.images else coco.read_annotations(self.annotations)
-        entries = records(people, experiment.config.skeleton, content)
+        results = experiment.path(f"results-{self.stem}.json")
+        entries = records(people, experiment.config.skeleton, self.content)
         coco.write_results(results, entries)
         if options.images:
             names = {image_id: str(path) for image_id, path in self.images}
-            coco.write_json(experiment.path(f"images-{stem}.json"), names)
+            coco.write_json(experiment.path(f"images-{self.stem}.json"), names)
             print(f"{len(entries)} people on {len(people)} pictures: {results}")
         else:
-            self._score(people, outcome, content, stem)
+            self._score(people, outcome)
             print(f"results: {results}")
+        if options.tune:
+            self._tune(people)
+        if options.submission:
+            listed = self.aic_test.found(people).above(self.aic_test.threshold)
+            coco.write_json(options.submission, to_official(listed, boxes=False))
+            count = sum(len(image.humans) for image in listed)
+            print(f"AI Challenger's list: {count} people on {len(listed)} pictures: {options.submission}")
         if outcome.unreadable:
             print(f"pictures skipped (unreadable or too small): {len(outcome.unreadable)}")
         if options.save_pictures:
-            self._draw(people, experiment.path(f"pictures-{stem}.png"))
+            self._draw(people, experiment.path(f"pictures-{self.stem}.png"))
+
+    @property
+    def stem(self) -> str:
+        """Part of the names of all files; a quick look leaves those of the whole test alone."""
+        options = self.options
+        limit = f"limit{options.limit}" if options.limit else ""
+        return "-".join(filter(None, [options.mode, "images" if options.images else "", options.tag, limit]))
+
+    @property
+    def orientation(self) -> Orientation:
+        """A list for AI Challenger is about pixels as they are stored, like annotations."""
+        return "exif" if self.options.images and not self.options.submission else "stored"
+
+    @cached_property
+    def content(self) -> Mapping[str, Any] | None:
+        """Of the annotation file; None for a folder of pictures."""
+        return None if self.options.images else coco.read_annotations(self.annotations)
+
+    @property
+    def is_aic(self) -> bool:
+        """Whether there is an official score."""
+        return self.content is not None and aic_lists.file_has_keypoints(self.content)
+
+    @cached_property
+    def aic_test(self) -> AicTest:
+        config, threshold = self.experiment.config, self.experiment.config.test.person_threshold
+        return AicTest.on(self.images, self.content, config.skeleton, threshold, self.annotations)
 
     @property
     def annotations(self) -> Path:
@@ -206,36 +260,62 @@ class Report:
             "resize": resize_rule(config.test, config.input, self.multiple),
             "images": f"{len(self.images)} of {chosen} ({subset}, {whom})",
             "precision": resolve_precision(config.test.precision, self.device),
+            **({"metric": "COCO's AP by OKS; AI Challenger's score is below"} if self.is_aic else {}),
             "sigmas": self._sigmas(),
             **({"settings": ", ".join(self.options.settings)} if self.options.settings else {}),
         }
 
     def _sigmas(self) -> str:
+        if self.is_aic:
+            return "AI Challenger's"
         skeleton = self.experiment.config.skeleton
         return f"{skeleton.sigmas[0]:g} for all" if skeleton.has_default_sigmas else skeleton.name
 
-    def _score(self, people: dict[int, People], outcome: Outcome, annotations: Any, stem: str) -> None:
+    def _score(self, people: dict[int, People], outcome: Outcome) -> None:
         config = self.experiment.config
+        assert self.content is not None
         scores = score(
             people,
-            annotations,
+            aic_lists.with_sigmas(self.content) if self.is_aic else self.content,
             config.skeleton,
             [image_id for image_id, _ in self.images],
             self.options.backend,
         )
         print(coco.table(scores, self.header()))
+        official = self._official(people) if self.is_aic else {}
         metrics = {
             "header": self.header(),
             **dataclasses.asdict(scores),
+            **official,
             "unreadable": [outcome.unreadable[i] for i in sorted(outcome.unreadable)],
             "settings": {"test": cfg.to_plain(config.test), "head": cfg.to_plain(config.head)},
         }
-        coco.write_json(self.experiment.path(f"metrics-{stem}.json"), metrics, indent=2)
+        coco.write_json(self.experiment.path(f"metrics-{self.stem}.json"), metrics, indent=2)
+
+    def _official(self, people: dict[int, People]) -> dict[str, Any]:
+        threshold = self.aic_test.threshold
+        scores = self.aic_test.scores(people)
+        print(f"people with a score of {threshold:g} or more (test.person_threshold), in whole pixels:")
+        print(aic.table(scores))
+        return {"aic": {"person_threshold": threshold, **dataclasses.asdict(scores)}}
+
+    def _tune(self, people: dict[int, People]) -> None:
+        choices, current = self.aic_test.tune(people), self.aic_test.threshold
+        file, curve = (self.experiment.path(f"tune-{self.stem}.{kind}") for kind in ("json", "png"))
+        print(aic_lists.curve_table(choices, current))
+        content = {
+            "header": self.header(),
+            "current": current,
+            "best": dataclasses.asdict(aic_lists.best_choice(choices)),
+            "curve": [dataclasses.asdict(one) for one in choices],
+        }
+        coco.write_json(file, content, indent=2)
+        aic_lists.draw_curve(choices, current, curve)
+        print(f"curve: {file}, {curve}")
 
     def _draw(self, people: dict[int, People], output: Path) -> None:
-        orientation: Orientation = "exif" if self.options.images else "stored"
         chosen = [one for one in self.images if one[0] in people][: self.options.save_pictures]
-        sheet = drawn(self.experiment.config, chosen, people, orientation=orientation)
+        sheet = drawn(self.experiment.config, chosen, people, orientation=self.orientation)
         if not cv2.imwrite(str(output), sheet[..., ::-1]):
             raise UserError(f"cannot write {output}; is the disk full?")
         print(f"pictures: {output}")

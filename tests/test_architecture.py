@@ -33,7 +33,8 @@ FLOORS = {
     8: ["train", "test", "demo", "tools"],
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
-IMPORT_NAMES = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pillow": "PIL"}  # where the package's is another one
+# where the package's is another one
+IMPORT_NAMES = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pillow": "PIL"}
 
 
 # ------------------------------------------------------------------------------------------ reading the code

@@ -1,5 +1,5 @@
-"""AI Challenger's JSON: its annotations and submissions, checked while they are read, written, and read
-from COCO's format; `pose.data.aic_to_coco` is the way there.
+"""AI Challenger's JSON: its annotations and submissions, checked while they are read, and written;
+`pose.data.aic_coco` turns them into COCO's format and back.
 
 A file is a list of {"image_id", "url", "keypoint_annotations": {"human1": [x, y, v] * 14, ...},
 "human_annotations": {"human1": [x1, y1, x2, y2], ...}}; a submission has no boxes and no url.  v is 1 for
@@ -10,21 +10,17 @@ humans keep the order of the file, so that a file converted to COCO's format and
 from __future__ import annotations
 
 import json
-import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pose.data.findings import Finding, Findings, report
-from pose.data.keypoint_names import entries, person_category, plain_name
 from pose.data.numbers import LARGEST, is_number
 from pose.errors import UserError
-
-logger = logging.getLogger("pose")
 
 KEYPOINTS: tuple[str, ...] = (
     "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
@@ -48,12 +44,6 @@ OFFICIAL_KINDS = {
     "box": ("repaired", "human(s) whose box is not 4 numbers; boxed around their labelled keypoints"),
     "corners": ("repaired", "human(s) whose box has x2 < x1 or y2 < y1; corners swapped"),
 }
-COCO_KINDS = {
-    "annotation": ("repaired", "annotation(s) that are no mapping or have no image in the file, left out"),
-    "length": ("repaired", "annotation(s) with too many or too few keypoints; none counts as labelled"),
-    "not finite": ("repaired", "annotation(s) with a keypoint that is no number; it counts as not labelled"),
-    "visibility": ("repaired", "annotation(s) with a v that is not 0, 1, 2; it counts as not labelled"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +159,7 @@ class _Reader:
 
     def _keypoints(self, people: Mapping[str, Any], image_id: str) -> np.ndarray:
         """-> (P, 14, 3) float64."""
-        rows = _rectangle(list(people.values()), NUMBERS)
+        rows = rectangle(list(people.values()), NUMBERS)
         if rows is None:
             rows = np.array([self._row(v, f"{image_id} {name}") for name, v in people.items()], np.float64)
         keypoints = rows.reshape(-1, len(KEYPOINTS), 3)
@@ -202,7 +192,7 @@ class _Reader:
         """-> (P, 4) float64, x1 <= x2 and y1 <= y2."""
         if not self.boxes:
             return np.zeros((len(values), 4))
-        boxes = _rectangle(values, 4)
+        boxes = rectangle(values, 4)
         if boxes is None or not (np.abs(boxes) < LARGEST).all():
             boxes = np.zeros((len(values), 4))
             for i, box in enumerate(values):
@@ -211,7 +201,7 @@ class _Reader:
                     continue
                 if box != ():
                     self.findings.add("box", f"{image_id} {humans[i]}")
-                boxes[i] = _box_around(keypoints[i])
+                boxes[i] = box_around(keypoints[i])
         swapped = (boxes[:, 2:] < boxes[:, :2]).any(1)
         if swapped.any():
             for human, box in zip(np.array(humans)[swapped], boxes[swapped]):
@@ -222,7 +212,7 @@ class _Reader:
         return boxes
 
 
-def _rectangle(rows: list[Any], width: int) -> np.ndarray | None:
+def rectangle(rows: list[Any], width: int) -> np.ndarray | None:
     """(len(rows), width) float64, or None where the rows are not lists of that many numbers."""
     if not rows:
         return np.zeros((0, width))
@@ -234,7 +224,7 @@ def _rectangle(rows: list[Any], width: int) -> np.ndarray | None:
     return array.astype(np.float64) if fits else None
 
 
-def _box_around(keypoints: np.ndarray) -> np.ndarray:
+def box_around(keypoints: np.ndarray) -> np.ndarray:
     """x1, y1, x2, y2 around the labelled ones of keypoints (14, 3); zeros where there are none."""
     points = keypoints[keypoints[:, 2] != NOT_LABELLED, :2]
     return np.concatenate([points.min(0), points.max(0)]) if len(points) else np.zeros(4)
@@ -266,121 +256,3 @@ def plain(numbers: np.ndarray) -> list[Any]:
     if numbers.ndim > 1:
         return [plain(row) for row in numbers]
     return [int(value) if value.is_integer() else value for value in numbers.tolist()]
-
-
-# ------------------------------------------------------------------------------------- reading COCO's format
-
-
-def from_coco(content: Mapping[str, Any], source: Path | str = "the COCO file") -> list[AicImage]:
-    """The images of a COCO data set that has the 14 keypoints, by name, in any order, among others or not.
-
-    The id is `aic_id`, else the file's name without folder and extension; humans are called `human`, else
-    human1, human2, ... in the order of the file.  An annotation without keypoints is a person without
-    labelled ones, one without a box gets that around its keypoints; crowds are left out.  source: the file's
-    name for messages.  What has to be repaired is logged; raises `UserError` for other keypoints, or images
-    without a usable name."""
-    category = person_category(content, source)
-    names = [plain_name(str(name)) for name in category["keypoints"]] if category else []
-    absent = [name for name in KEYPOINTS if name not in names]
-    if category is None or absent:
-        raise UserError(
-            f"{source}: no category lists AI Challenger's 14 keypoints (it lacks {', '.join(absent[:4])}"
-            f"{', ...' if absent[4:] else ''}); make the file with python -m pose.tools.aic to-coco"
-        )
-    places = [names.index(name) for name in KEYPOINTS]
-    findings = Findings(COCO_KINDS)
-    people: dict[Any, list[tuple[str, np.ndarray, np.ndarray]]] = {
-        image["id"]: [] for image in _coco_images(content, source)
-    }
-    for i, annotation in enumerate(entries(content, "annotations", source)):
-        number = annotation.get("image_id") if isinstance(annotation, dict) else None
-        if not isinstance(number, int | str) or number not in people:
-            findings.add("annotation", f"entry {i}")
-        elif annotation.get("category_id") == category.get("id") and not annotation.get("iscrowd"):
-            keypoints = _official_keypoints(annotation, len(names), findings)[places]
-            human = annotation.get("human")
-            box = _official_box(annotation, keypoints)
-            people[number].append((human if isinstance(human, str) else "", keypoints, box))
-    for finding in findings.all():
-        logger.warning("%s: %s", source, finding)
-    return [_from_coco_image(image, people[image["id"]]) for image in _coco_images(content, source)]
-
-
-def _coco_images(content: Mapping[str, Any], source: Path | str) -> list[dict[str, Any]]:
-    """Its images, each with an id and a name of its own."""
-    images = entries(content, "images", source)
-    ids: set[int | str] = set()
-    names: set[str] = set()
-    for i, image in enumerate(images):
-        number = image.get("id") if isinstance(image, dict) else None
-        if not isinstance(number, int | str) or not _aic_id(image):
-            raise UserError(f"{source}: image {i} has no id or no file_name; mend the file")
-        if number in ids or _aic_id(image) in names:
-            raise UserError(
-                f"{source}: two images are called {_aic_id(image)!r} or have the id {number!r}; "
-                "AI Challenger knows images by their file's name, so give them different ones"
-            )
-        ids.add(number)
-        names.add(_aic_id(image))
-    return images
-
-
-def _aic_id(image: Mapping[str, Any]) -> str:
-    own, name = image.get("aic_id"), image.get("file_name")
-    if isinstance(own, str) and own:
-        return own
-    return PurePosixPath(name).stem if isinstance(name, str) else ""
-
-
-def _official_keypoints(annotation: Mapping[str, Any], count: int, findings: Findings) -> np.ndarray:
-    """(count, 3) float64 with the official v."""
-    values = annotation.get("keypoints") or [0] * (3 * count)
-    where = f"annotation {annotation.get('id')!r}"
-    if not isinstance(values, list) or len(values) != 3 * count:
-        findings.add("length", where)
-        values = [0] * (3 * count)
-    rows = _rectangle([values], 3 * count)
-    if rows is None:
-        rows = np.array([v if is_number(v) else math.nan for v in values], np.float64)
-    keypoints = rows.reshape(-1, 3)
-    finite = (np.abs(keypoints) < LARGEST).all(1)
-    known = np.isin(keypoints[:, 2], (0, 1, 2))
-    if not finite.all():
-        findings.add("not finite", where)
-    if not (known | ~finite).all():
-        findings.add("visibility", where)
-    keypoints[:, 2] = NOT_LABELLED - keypoints[:, 2]
-    keypoints[~(finite & known) | (keypoints[:, 2] == NOT_LABELLED)] = (0, 0, NOT_LABELLED)
-    return keypoints
-
-
-def _official_box(annotation: Mapping[str, Any], keypoints: np.ndarray) -> np.ndarray:
-    box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box) or min(box[2:]) < 0:
-        return _box_around(keypoints)
-    return np.array([*box[:2], box[0] + box[2], box[1] + box[3]], np.float64)
-
-
-def _from_coco_image(
-    image: Mapping[str, Any], people: Sequence[tuple[str, np.ndarray, np.ndarray]]
-) -> AicImage:
-    url = image.get("url")
-    return AicImage(
-        _aic_id(image),
-        _human_names([human for human, _, _ in people]),
-        np.array([keypoints for _, keypoints, _ in people], np.float64).reshape(-1, len(KEYPOINTS), 3),
-        np.array([box for _, _, box in people], np.float64).reshape(-1, 4),
-        url if isinstance(url, str) else "",
-    )
-
-
-def _human_names(given: Iterable[str]) -> tuple[str, ...]:
-    """Different names: the given ones where nobody before has them, else human1, human2, ..."""
-    given = list(given)
-    names: list[str] = []
-    for i, name in enumerate(given):
-        if not name or name in names:
-            taken = {*names, *given}
-            name = next(n for k in range(i + 1, i + 2 + len(taken)) if (n := f"human{k}") not in taken)
-        names.append(name)
-    return tuple(names)

@@ -21,8 +21,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from pose import config, skeleton
-from pose.data.aic import PICTURE_SUFFIXES, AicImage, from_coco, read_official, to_official
-from pose.data.aic_to_coco import Picture, to_coco
+from pose.data.aic import PICTURE_SUFFIXES, AicImage, read_official, to_official
+from pose.data.aic_coco import Picture, from_coco, to_coco
 from pose.errors import UserError, user_facing
 from pose.evaluate.coco import read_annotations, write_json
 from pose.experiment import config_folder

@@ -1,7 +1,8 @@
 """Score a results file: the numbers of a data set's metric, as a table and, with -o, as JSON.
 
-    python -m pose.tools.score coco --annotations person_keypoints_val2017.json --results results.json
-    python -m pose.tools.score coco --annotations my.json --results results.json --sigmas my.yaml -o out.json
+python -m pose.tools.score coco --annotations person_keypoints_val2017.json --results results.json
+python -m pose.tools.score coco --annotations my.json --results results.json --sigmas my.yaml -o out.json
+python -m pose.tools.score aic --annotations keypoint_validation.json --results submission.json
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from typing import Any
 import yaml
 
 from pose import skeleton
+from pose.data.aic import AicImage, read_official
+from pose.data.aic_coco import from_coco
+from pose.data.findings import Finding
 from pose.errors import UserError, user_facing
-from pose.evaluate import coco
+from pose.evaluate import aic, coco
 from pose.evaluate.validation import file_order
 
 
@@ -32,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pose.tools.score", description="Score a results file.")
     metrics = parser.add_subparsers(title="metrics", metavar="METRIC", required=True)
     _add_coco(metrics)
+    _add_aic(metrics)
     return parser
 
 
@@ -69,6 +74,51 @@ def _score_coco(args: argparse.Namespace) -> None:
     print(coco.table(scores, header))
     if args.output is not None:
         coco.write_json(args.output, {"metric": "coco", **header, **asdict(scores)}, indent=1)
+
+
+def _add_aic(metrics: Any) -> None:
+    parser = metrics.add_parser("aic", help="AI Challenger's official keypoint score")
+    parser.add_argument(
+        "--annotations", required=True, type=Path, help="ground truth: official list, or COCO format"
+    )
+    parser.add_argument("--results", required=True, type=Path, help="official list, as handed in")
+    parser.add_argument("--strict", action="store_true", help="stop at anything that is wrong with a file")
+    parser.add_argument("-o", "--output", type=Path, help="write the numbers here, as JSON")
+    parser.set_defaults(run=_score_aic)
+
+
+def _score_aic(args: argparse.Namespace) -> None:
+    truth = read_truth(args.annotations, strict=args.strict)
+    found, findings = read_official(args.results, boxes=False, strict=args.strict)
+    _warn(args.results, findings)
+    scores = aic.evaluate(truth, found)
+    header = {"results": str(args.results), "annotations": str(args.annotations)}
+    print("\n".join([f"{key}: {value}" for key, value in header.items()] + [aic.table(scores)]))
+    if args.output is not None:
+        coco.write_json(args.output, {"metric": "aic", **header, **asdict(scores)}, indent=1)
+
+
+def read_truth(path: Path, *, strict: bool = False) -> list[AicImage]:
+    """The annotations of an official file (a list) or of one in COCO format with the 14 keypoints (a
+    mapping); what was repaired is told."""
+    if _beginning(path).lstrip().startswith("{"):
+        return from_coco(coco.read_annotations(path), path, strict=strict)
+    truth, findings = read_official(path, boxes=True, strict=strict)
+    _warn(path, findings)
+    return truth
+
+
+def _beginning(path: Path) -> str:
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read(100)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--annotations: cannot read {path}: {error}") from error
+
+
+def _warn(path: Path, findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        print(f"warning: {path}: {finding}", file=sys.stderr)
 
 
 def read_sigmas(text: str, annotations: Path | None = None) -> list[float]:

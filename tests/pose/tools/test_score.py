@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.aic_score import scene
+from pose.config import read_yaml
+from pose.data.aic import to_official
+from pose.data.aic_coco import Picture, to_coco
 from pose.errors import UserError, user_facing
+from pose.evaluate import aic
+from pose.skeleton import from_dict
 from pose.tools.score import main, read_image_ids, read_sigmas
 
 KEYPOINTS = [10, 10, 2, 60, 40, 2, 90, 150, 1]
@@ -114,3 +120,83 @@ def test_sigmas_of_a_skeleton_go_by_name(tmp_path: Path) -> None:
     annotations = tmp_path / "a.json"
     annotations.write_text('{"categories": [{"id": 1, "name": "x", "keypoints": ["a", "b", "c"]}]}')
     assert read_sigmas(str(skeleton), annotations) == [0.1, 0.2, 0.3]
+
+
+# ---- AI Challenger ----
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> dict[str, Path]:
+    """Annotations, official and in COCO format, and predictions with what a list may have wrong."""
+    truth, found = scene(3, 3, images=20)
+    skeleton = from_dict(read_yaml(Path(__file__).parents[3] / "configs" / "_skeletons" / "aic14.yaml"))
+    predictions = to_official(found[:-2], boxes=False)
+    wrong = [{**predictions[0], "image_id": predictions[0]["image_id"] + ".jpg"}, *predictions[1:]]
+    unknown = [{**one, "image_id": f"other{i}"} for i, one in enumerate(predictions[:3])]
+    pictures = [Picture(f"{image.image_id}.jpg", 900, 900) for image in truth]
+    contents = {
+        "truth": to_official(truth, boxes=True),
+        "coco": to_coco(truth, pictures, skeleton),
+        "results": predictions,
+        "wrong": wrong + unknown,
+    }
+    paths = {name: tmp_path / f"{name}.json" for name in contents}
+    for name, path in paths.items():
+        path.write_text(json.dumps(contents[name], indent=1))
+    return paths
+
+
+def aic_command(lists: dict[str, Path], truth: str, results: str, *options: str) -> list[str]:
+    return ["aic", "--annotations", str(lists[truth]), "--results", str(lists[results]), *options]
+
+
+@pytest.mark.parametrize("truth", ["truth", "coco"])
+def test_the_official_score_is_printed_and_written(
+    lists: dict[str, Path], truth: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth_images, found = scene(3, 3, images=20)
+    expected = aic.evaluate(truth_images, found[:-2])
+    output = tmp_path / "metrics.json"
+    main(aic_command(lists, truth, "results", "--strict", "-o", str(output)))
+    printed = capsys.readouterr()
+    assert aic.table(expected) in printed.out and f"annotations: {lists[truth]}" in printed.out
+    assert "images without predictions: " in printed.out and "(2 of them not in the list)" in printed.out
+    assert printed.err == ""
+    metrics = json.loads(output.read_text())
+    assert metrics["metric"] == "aic" and metrics["score"] == expected.score and metrics["ap"] == expected.ap
+
+
+def test_what_is_wrong_with_a_list_is_told_and_with_strict_fatal(
+    lists: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(aic_command(lists, "truth", "results"))
+    right = capsys.readouterr().out
+    main(aic_command(lists, "truth", "wrong"))
+    printed = capsys.readouterr()
+    assert f"warning: {lists['wrong']}: 1 image_id(s) with a" in printed.err
+    assert right.splitlines()[2:14] == printed.out.splitlines()[2:14]  # neither changes the score
+    assert "ignored: " in printed.out and "ignored" not in right
+    assert user_facing(lambda: main(aic_command(lists, "truth", "wrong", "--strict")))() == 2
+    assert "extension" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("truth", "results", "sentence"),
+    [
+        ("results", "coco", "expected AI Challenger's list of images, got a COCO data set"),
+        ("truth", "absent", "absent.json"),
+        ("absent", "results", "absent.json"),
+        ("cut", "results", "cut.json"),
+        ("other", "results", "14 keypoints"),
+    ],
+)
+def test_files_that_are_no_such_lists_are_named(
+    lists: dict[str, Path], capsys: pytest.CaptureFixture[str], truth: str, results: str, sentence: str
+) -> None:
+    folder = lists["truth"].parent
+    (folder / "cut.json").write_text(lists["truth"].read_text()[:-200])
+    (folder / "other.json").write_text('{"images": [], "categories": [{"id": 1, "keypoints": ["nose"]}]}')
+    files = {**lists, **{name: folder / f"{name}.json" for name in ("absent", "cut", "other")}}
+    assert user_facing(lambda: main(aic_command(files, truth, results)))() == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and sentence in error
