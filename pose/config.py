@@ -38,6 +38,8 @@ class PresetSettings(Settings):
     """Settings whose `preset` names a set of values for those that are not given."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    section: ClassVar[str | None] = None
+    """The key of the section in a config, for settings without a `name`."""
 
     @model_validator(mode="after")
     def _fill(self) -> PresetSettings:
@@ -48,15 +50,16 @@ class PresetSettings(Settings):
         return self
 
 
-def _preset_keys(name: str | None) -> tuple[set[str], str]:
-    """The keys that the presets of the component `name` set (None: of any), and the preset that counts where
-    none is given."""
+def _preset_keys(section: str, name: str | None) -> tuple[set[str], str]:
+    """The keys that presets set in a config's `section`, which is of the component `name` (None: of any), and
+    the preset that counts where none is given."""
     for registry in (BACKBONES, HEADS, DECODERS):
         registry.names()  # imports the components
-    classes = [
+    known = PresetSettings.__subclasses__()
+    classes = [cls for cls in known if cls.section == section] or [
         cls
-        for cls in PresetSettings.__subclasses__()
-        if name is None or cls.model_fields["name"].default == name
+        for cls in known
+        if "name" in cls.model_fields and name in (None, cls.model_fields["name"].default)
     ]
     keys = {key for cls in classes for values in cls.presets.values() for key in values}
     return keys, classes[0].model_fields["preset"].default if classes else ""
@@ -193,7 +196,7 @@ class Merged:
 
     def _drop_preset(self, section: dict[str, Any], value: Mapping[str, Any], path: Path_) -> None:
         """`value` names a preset: where it is another one, what the one before may have set makes room."""
-        keys, default = _preset_keys(value.get("name", section.get("name")))
+        keys, default = _preset_keys(path[-1], value.get("name", section.get("name")))
         if value["preset"] == section.get("preset", default):
             return
         for key in keys & set(section):

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pose.data.dataset import UnreadableImage, read_image
+from pose.data.images import UnreadableImage, read_image
 from pose.data.loader import worker_death
 from pose.errors import UserError
 from pose.evaluate.predict import Mode, Predictor, Prepared, TestSettings, Timing, prepare

@@ -6,22 +6,23 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from pose import geometry
-from pose.config import Settings
+from pose.config import PresetSettings
 from pose.errors import UserError
+from pose.evaluate.squash import squash, whole_pixels
 from pose.model import PoseModel, autocast, resolve_precision
 from pose.structures import Fields, FieldSpec, InputSettings, People
 
@@ -32,16 +33,31 @@ LARGEST_SOURCE = 32000  # pixels; OpenCV 4 warps no picture of 32767 and more
 WAITING = 8  # batches' worth of pictures that may wait for others of their canvas size
 
 
-class TestSettings(Settings):
+class TestSettings(PresetSettings):
     """How pictures are tested.  The defaults are pose-ae-train's."""
 
     __test__ = False  # not a test case, whatever its name says to pytest
+    section: ClassVar = "test"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        "ae_aic": {
+            "input_size": (512, 512), "resize": "squash", "antialias": True, "flip": True, "single": (1.0,),
+            "multi": (1.0, 1.25), "grid_stride": None, "interpolation": "bilinear", "stack_within": 0.5,
+            "outlier_heat": None, "rounding": "ae_aic",
+        },
+    }  # fmt: skip
 
+    preset: Literal["default", "ae_aic"] = "default"
+    """Values for the keys that are not given: default, or those of JakeRenn's associative-embedding entry to
+    AI Challenger."""
     input_size: tuple[int, int] | None = None
     """Height and width of the canvas at scale 1; null = the training input size."""
-    resize: Literal["letterbox", "short_side", "long_side"] = "letterbox"
+    resize: Literal["letterbox", "short_side", "long_side", "squash"] = "letterbox"
     """letterbox: the picture inside a canvas of `input_size`.  short_side, long_side: that side is brought
-    to the smaller / larger number of `input_size`, the canvas keeps the picture's aspect."""
+    to the smaller / larger number of `input_size`, the canvas keeps the picture's aspect.  squash: the
+    picture is stretched to `input_size`, whatever its aspect."""
+    antialias: bool = False
+    """Pixels are averaged where the picture is shrunk, as Pillow's BILINEAR does; only with squash."""
     flip: bool = True
     """Each pass is repeated on the mirrored picture."""
     single: tuple[float, ...] = Field((1.0,), min_length=1)
@@ -58,10 +74,16 @@ class TestSettings(Settings):
     outlier_heat: float | None = None
     """A scale is left out for a picture where the heat summed over its passes exceeds this (10 in
     pose-ae-train)."""
+    rounding: Literal["none", "ae_aic"] = "none"
+    """ae_aic: people lie at the whole pixel that the entry of the preset ae_aic computes from a keypoint's
+    cell; only with squash."""
     batch_size: int = Field(8, ge=1)
     """Pictures of one canvas size per forward."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32."""
+    person_threshold: float = 0.0
+    """People with a lower score are left out of AI Challenger lists and of its score, which does not rank;
+    COCO's AP ranks and takes all."""
 
     @field_validator("input_size", "single", "multi")
     @classmethod
@@ -70,6 +92,16 @@ class TestSettings(Settings):
             raise ValueError(f"expected numbers above 0, got {min(value):g}")
         return value
 
+    @model_validator(mode="after")
+    def _only_squashed(self) -> TestSettings:
+        for key, off in (("antialias", False), ("rounding", "none")):
+            if self.resize != "squash" and getattr(self, key) != off:
+                raise ValueError(
+                    f"{key} is known for resize: squash only, not for {self.resize}; "
+                    f"set {key}: {str(off).lower()}"
+                )
+        return self
+
 
 class Prepared(NamedTuple):
     """One picture, ready for the network."""
@@ -77,6 +109,7 @@ class Prepared(NamedTuple):
     position: int  # in the caller's list
     canvases: list[Tensor]  # (3, H, W) uint8 RGB, one per scale
     matrix: np.ndarray  # (2, 3) picture -> the first canvas
+    size: tuple[int, int]  # of the picture
 
 
 class Geometry(NamedTuple):
@@ -99,18 +132,20 @@ def lay_out(
     rounding.  A very long picture is shrunk below its `short_side`, or its canvas would fill the memory."""
     height, width = settings.input_size or input.size
     center = input.pixel_center
-    if settings.resize == "letterbox":
+    if settings.resize in ("letterbox", "squash"):
         base = (geometry.round_up(height, multiple), geometry.round_up(width, multiple))
-        ratio = min(base[0] / size[0], base[1] / size[1])
+        ratios = np.array([base[1] / size[1], base[0] / size[0]])  # x, y
+        ratios = ratios.min().repeat(2) if settings.resize == "letterbox" else ratios
     else:
         short = settings.resize == "short_side"
         ratio = (min(height, width) / min(size)) if short else (max(height, width) / max(size))
         ratio = min(ratio, LONGEST * max(height, width) / max(size))
         content = [max(1.0, round(side * ratio, 6)) for side in size]
         base = (geometry.round_up(content[0], multiple), geometry.round_up(content[1], multiple))
+        ratios = np.array([ratio, ratio])
     middle = np.array([base[1], base[0]]) / 2 - center
-    shift = middle - ratio * (np.array([size[1], size[0]]) / 2 - center)
-    matrix = np.array([[ratio, 0.0, shift[0]], [0.0, ratio, shift[1]]])
+    shift = middle - ratios * (np.array([size[1], size[0]]) / 2 - center)
+    matrix = np.array([[ratios[0], 0.0, shift[0]], [0.0, ratios[1], shift[1]]])
     sizes, matrices = [], []
     for scale in scales:
         # whole pixels first: 704.0000000000001 must not become a multiple more (and so does pose-ae-train)
@@ -131,15 +166,18 @@ def prepare(
     multiple: int,
 ) -> Prepared:
     """image (H, W, 3) uint8 RGB -> canvases at every scale, each warped from the picture itself."""
-    laid_out = lay_out((image.shape[0], image.shape[1]), scales, settings, input, multiple)
-    source, shrink = _within_limits(image, input.pixel_center)
-    canvases = [
-        torch.from_numpy(
+    own_size = (image.shape[0], image.shape[1])
+    laid_out = lay_out(own_size, scales, settings, input, multiple)
+    if settings.antialias:
+        drawn = [squash(image, size) for size in laid_out.sizes]
+    else:
+        source, shrink = _within_limits(image, input.pixel_center)
+        drawn = [
             geometry.warp(source, geometry.compose(shrink, matrix), size, border=input.pad_value)
-        ).permute(2, 0, 1)
-        for size, matrix in zip(*laid_out, strict=True)
-    ]
-    return Prepared(index, canvases, laid_out.matrices[0])
+            for size, matrix in zip(*laid_out, strict=True)
+        ]
+    canvases = [torch.from_numpy(canvas).permute(2, 0, 1) for canvas in drawn]
+    return Prepared(index, canvases, laid_out.matrices[0], own_size)
 
 
 def _within_limits(image: np.ndarray, pixel_center: float) -> tuple[np.ndarray, np.ndarray]:
@@ -308,12 +346,20 @@ class Predictor:
     def _decode(self, fields: Fields, stride: int, batch: Sequence[Prepared]) -> list[tuple[int, People]]:
         start = time.perf_counter()
         people = self.model.head.decode(fields, stride)
+        height, width = next(iter(fields.values())).shape[-2:]
         results = [
-            (item.position, map_back(one, item.matrix)) for item, one in zip(batch, people, strict=True)
+            (item.position, self._back(one, item, stride, (height, width)))
+            for item, one in zip(batch, people, strict=True)
         ]
         self.timing.decode += time.perf_counter() - start
         self.timing.images += len(batch)
         return results
+
+    def _back(self, people: People, item: Prepared, stride: int, grid: tuple[int, int]) -> People:
+        """People in pixels of the first canvas -> in pixels of the picture."""
+        if self.settings.rounding == "ae_aic":
+            return whole_pixels(people, stride, grid, item.size, self.model.input.pixel_center)
+        return map_back(people, item.matrix)
 
 
 def resample(maps: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:

@@ -24,7 +24,7 @@ from pose.model import PoseModel
 from pose.structures import Fields, FieldSpec, InputSettings, People
 
 SIZES = [(240, 320), (320, 240), (203, 311), (97, 64), (640, 480), (1, 1), (3, 5), (1, 2000), (2000, 1)]
-RESIZES = ["letterbox", "short_side", "long_side"]
+RESIZES = ["letterbox", "short_side", "long_side", "squash"]
 SCALES = (2.0, 1.0, 0.5, 0.75)
 
 
@@ -145,6 +145,9 @@ CASES = [
     ("single", {"resize": "short_side"}),
     ("multi", {"resize": "short_side"}),
     ("multi", {"resize": "long_side"}),
+    ("single", {"resize": "squash"}),
+    ("multi", {"resize": "squash"}),
+    ("multi", {"resize": "squash", "antialias": True, "input_size": (400, 600)}),
     ("single", {"input_size": (400, 600)}),
     ("multi", {"input_size": (400, 600), "multi": (1.0, 0.7)}),
     ("multi", {"grid_stride": 2, "interpolation": "bicubic"}),
@@ -420,7 +423,7 @@ def test_few_pictures_wait_however_many_sizes_there_are():
         for i in range(60):
             taken += 1
             worst = max(worst, taken - done)
-            yield Prepared(i, [torch.zeros(3, 32, 32 * (i + 1), dtype=torch.uint8)], np.eye(2, 3))
+            yield Prepared(i, [torch.zeros(3, 32, 32 * (i + 1), dtype=torch.uint8)], np.eye(2, 3), (1, 1))
 
     seen = []
     for index, _ in predictor.predict(many()):

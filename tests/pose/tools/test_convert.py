@@ -12,12 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.literal import pose_ae_network, pose_ae_testing, rtpose_network
+from benchmarks.literal import (
+    ae_aic_group,
+    ae_aic_network,
+    pose_ae_network,
+    pose_ae_testing,
+    rtpose_network,
+)
 from pose import checkpoint
+from pose.backbones.hourglass_swish import HourglassSwishSettings
 from pose.backbones.vgg19_cpm import Vgg19Cpm, Vgg19CpmSettings
 from pose.errors import UserError
 from pose.evaluate.predict import Predictor
 from pose.experiment import Experiment
+from pose.registry import BACKBONES
 from pose.sessions import load_model
 from pose.tools import convert
 from pose.train import first_model
@@ -381,3 +389,101 @@ def test_training_goes_on_from_the_converted_weights(published, tmp_path: Path, 
     converted = load_model(experiment, "best", torch.device("cpu"))[0].state_dict()
     assert all(torch.equal(first[name], value) for name, value in converted.items())
     assert Path("exp/on/published.pt").read_bytes() == Path("exp/on/best.pt").read_bytes()
+
+
+# --------------------------------------------------------------------------------------------------- ae-aic
+
+
+def ae_aic_forward(net: ae_aic_network.HG) -> ae_aic_group.Forward:
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (ae_aic_network.MEAN, ae_aic_network.STD))
+
+    @torch.no_grad()
+    def forward(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x = (torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255 - mean) / std
+        score, embedding = net(x[None])[-1]
+        return score[0].numpy(), embedding[0].numpy()
+
+    return forward
+
+
+@pytest.fixture
+def ae_aic(folder: Path) -> ae_aic_network.HG:
+    """A small network in weights.pth, with random weights that find many people."""
+    torch.manual_seed(0)
+    net = ae_aic_network.HG(f=8, num_stacks=2, growth=4, depth=2).eval()
+    with torch.no_grad():
+        for value in net.parameters():
+            torch.nn.init.kaiming_normal_(value) if value.ndim > 1 else value.zero_()
+        maps = ae_aic_forward(net)(ae_aic_group.canvas(picture(9, (400, 500)), 512))
+        for head, values, deviation in zip((net.score, net.embedding), maps, (0.25, 0.4), strict=True):
+            factor = torch.from_numpy(deviation / values.std((1, 2))).view(-1, 1, 1, 1)
+            head[-1][0].conv.weight.mul_(factor)  # type: ignore[index, union-attr, operator]
+    torch.save(ae_aic_network.published_checkpoint(net), folder / "weights.pth")
+    return net
+
+
+@pytest.mark.parametrize("mode", ["single", "multi"])
+def test_people_of_the_ai_challenger_entry(ae_aic: ae_aic_network.HG, mode: str):
+    """From picture to people, whatever the aspect: the same keypoints, at the same whole pixels."""
+    assert convert.main(["ae-aic", "weights.pth", "-e", "published"]) == 0
+    experiment = Experiment.open("published")
+    model, _ = load_model(experiment, "best", torch.device("cpu"))
+    predictor = Predictor(model, experiment.config.test, mode)
+    forward = ae_aic_forward(ae_aic)
+    for seed, size in enumerate([(425, 640), (333, 250), (300, 1100)]):
+        image = picture(seed, size)
+        score, tags = ae_aic_group.fused_maps(image, forward, ae_aic_group.SIZES[mode])
+        fields, stride = predictor.fields([predictor.prepare(image).canvases])
+        assert stride == 8
+        np.testing.assert_allclose(fields["heatmap"][0], score, atol=1e-4)
+        np.testing.assert_allclose(fields["tag"][0].movedim(0, -1), tags, atol=1e-4)
+        ours = predictor(image).keypoints
+        ours[..., 2] = ours[..., 2] > 0
+        theirs = ae_aic_group.people_of(image, forward, ae_aic_group.SIZES[mode])
+        assert sorted(ours.astype(int).tolist()) == sorted(one.tolist() for one in theirs)
+        assert len(ours) >= 10 and ours[..., 2].sum(1).max() >= 12 and (ours == ours.round()).all()
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_maps_of_the_ai_challenger_entry_bit_by_bit(ae_aic: ae_aic_network.HG, prefix: str):
+    state = {prefix + name: value for name, value in ae_aic.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, "other.pth")
+    config, model, _ = convert.convert(convert.SOURCES["ae-aic"], Path("other.pth"))
+    backbone = config.backbone
+    assert backbone.name == "hourglass_swish"
+    assert (backbone.stacks, backbone.width, backbone.growth, backbone.depth, backbone.stem_width) == (
+        2, 8, 4, 2, 2,
+    )  # fmt: skip
+    x = torch.rand(2, 3, 96, 64)
+    with torch.no_grad():
+        for (score, embedding), fields in zip(ae_aic(x), model.backbone(x), strict=True):
+            assert torch.equal(fields["heatmap"], score) and torch.equal(fields["tag"], embedding)
+
+
+def test_all_tensors_of_the_published_size_have_their_place():
+    with torch.device("meta"):
+        weights = ae_aic_network.published_checkpoint(ae_aic_network.HG())["state_dict"]
+        ours = BACKBONES.build(HourglassSwishSettings(), {"heatmap": 14, "tag": 14}).state_dict()
+    plan = convert.plan_ae_aic(weights)
+    found = {plan.rename(name).removeprefix("backbone."): value.shape for name, value in weights.items()}
+    assert found == {name: value.shape for name, value in ours.items()}
+    assert plan.outputs == {"heatmap": 14, "tag": 14} and plan.settings == [
+        "backbone.stacks=3", "backbone.width=256", "backbone.growth=128", "backbone.depth=4",
+        "backbone.stem_width=64",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda s: resnet(), "not that of the associative-embedding entry to AI Challenger"),
+        (lambda s: {"module.stage_base.0.conv1.0.conv.weight": torch.ones(())}, "not that of the assoc"),
+        (lambda s: {k: v for k, v in s.items() if ".fc1.1." not in k}, "does not fill the network"),
+        (lambda s: {k: v[:13] if ".score." in k else v for k, v in s.items()}, "13 channels of the field"),
+    ],
+)
+def test_what_is_not_the_ai_challenger_entry_is_told(ae_aic: ae_aic_network.HG, spoil: Any, message: str):
+    torch.save({"state_dict": spoil(ae_aic_network.published_checkpoint(ae_aic)["state_dict"])}, "bad.pth")
+    with pytest.raises(UserError, match=message):
+        convert.main(["ae-aic", "bad.pth", "-e", "run"])
+    assert not Path("exp/run").exists()
