@@ -130,10 +130,10 @@ class _Reader:
             self.findings.add("extension", repr(image_id))
             image_id = image_id[: image_id.rindex(".")] or image_id
         people = self._people(entry.get("keypoint_annotations"), f"{image_id}, keypoint_annotations")
-        boxes = self._people(entry.get("human_annotations") or {}, f"{image_id}, human_annotations")
-        if not self.boxes:
-            boxes = people
-        elif people.keys() != boxes.keys():
+        boxes = people
+        if self.boxes:
+            boxes = self._people(entry.get("human_annotations") or {}, f"{image_id}, human_annotations")
+        if people.keys() != boxes.keys():
             people, boxes = self._completed(people, boxes, image_id)
         keypoints = self._keypoints(people, image_id)
         corners = self._boxes([boxes[name] for name in people], keypoints, tuple(people), image_id)
@@ -164,7 +164,9 @@ class _Reader:
             rows = np.array([self._row(v, f"{image_id} {name}") for name, v in people.items()], np.float64)
         keypoints = rows.reshape(-1, len(KEYPOINTS), 3)
         v = keypoints[..., 2]
-        known = (v == 1) | (v == 2) | (v == 3) if self.boxes else np.isfinite(v)
+        if not self.boxes:
+            v[~(np.abs(v) < LARGEST)] = 0
+        known = (v == 1) | (v == 2) | (v == 3) if self.boxes else np.ones_like(v, bool)
         finite = np.abs(keypoints) < LARGEST
         if known.all() and finite.all():
             return keypoints

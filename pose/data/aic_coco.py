@@ -12,7 +12,7 @@ import numpy as np
 
 from pose.data.aic import KEYPOINTS, NOT_LABELLED, AicImage, box_around, plain, rectangle
 from pose.data.findings import Findings, report
-from pose.data.keypoint_names import entries, person_category, plain_name
+from pose.data.keypoint_names import entries, listed_names, person_category, plain_name
 from pose.data.numbers import LARGEST, is_number
 from pose.errors import UserError
 from pose.skeleton import Skeleton
@@ -124,7 +124,7 @@ def from_coco(
     name for messages.  What has to be repaired is logged.  Raises `UserError` for other keypoints, or images
     without a usable name; with `strict` also for what would be repaired."""
     category = person_category(content, source)
-    names = [plain_name(str(name)) for name in category["keypoints"]] if category else []
+    names = [plain_name(name) for name in listed_names(category, source)] if category else []
     absent = [name for name in KEYPOINTS if name not in names]
     if category is None or absent:
         raise UserError(

@@ -22,7 +22,7 @@ from pose.data.coco_json import ARRAYS, Parsed, parse_file, read_bytes
 from pose.data.findings import Finding
 from pose.skeleton import Skeleton
 
-FORMAT = 3  # raise it whenever the same JSON would give other arrays
+FORMAT = 4  # raise it whenever the same JSON would give other arrays or findings
 ABANDONED = 24 * 3600.0  # seconds after which another process's unfinished cache is rubbish
 
 logger = logging.getLogger("pose")

@@ -51,6 +51,7 @@ KINDS = {
     "visibility": ("repaired", "person(s) with a keypoint whose v is not 0, 1, 2; it counts as not labelled"),
     "not finite": ("repaired", "person(s) with a keypoint that is no number; it counts as not labelled"),
     "region": ("repaired", "crowd(s) or unlabelled people without a usable segmentation or box, not masked"),
+    "other keypoints": ("note", "keypoint(s) that the skeleton does not have, left out"),
     "no area": ("note", f"person(s) without an area; {BOX_TO_AREA} of the box is taken"),
 }  # fmt: skip
 
@@ -155,6 +156,9 @@ def _parse(data: Mapping[str, Any], skeleton: Skeleton, path: Path, partial: boo
         )
     file = match_keypoints(data, skeleton, path, partial=partial)
     tell_other_names(file, skeleton, path)
+    for name, k in zip(file.names, file.order, strict=True):
+        if k is None:
+            findings.add("other keypoints", name)
     known = {image.id: index for index, image in enumerate(images)}
     people: Labels = []
     regions: Labels = []

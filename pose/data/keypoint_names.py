@@ -49,7 +49,7 @@ def match_keypoints(
                 "annotations"
             )
         return FileKeypoints(own, tuple(range(len(own))))
-    given = _names(category, source)
+    given = listed_names(category, source)
     names = [plain_name(name) for name in given]
     everything = [plain_name(name) for name in skeleton.keypoints]
     if partial:
@@ -90,7 +90,8 @@ def person_category(data: Mapping[str, Any], path: Path | str) -> dict[str, Any]
     return categories[0] if categories else None
 
 
-def _names(category: Mapping[str, Any], source: Path | str) -> list[str]:
+def listed_names(category: Mapping[str, Any], source: Path | str) -> list[str]:
+    """The names of a category's keypoints as they are written there."""
     names = category["keypoints"]
     if not isinstance(names, list):
         raise UserError(f"{source}: category {category.get('name')!r}: keypoints must be a list of names")

@@ -86,6 +86,7 @@ def validation_images(
     the score."""
     files = set_files(settings, "val")
     annotations = open_annotations(settings, files.annotations, skeleton)
+    _check_scorable(annotations, skeleton)
     indices = np.arange(len(annotations))
     if settings.validation_ids is not None:
         indices = validation_indices(settings, annotations)
@@ -100,3 +101,15 @@ def validation_images(
         indices = np.sort(np.random.default_rng(SUBSET_SEED).permutation(indices)[:limit])
     ids = annotations.image_ids
     return [(int(ids[i]), files.images / annotations.file_name(i)) for i in indices.tolist()]
+
+
+def _check_scorable(annotations: Annotations, skeleton: Skeleton) -> None:
+    """A set of a mixture may have keypoints that the skeleton lacks; people cannot be scored against them,
+    which is told before the training and not at its first validation."""
+    for finding in annotations.findings:
+        if finding.kind == "other keypoints":
+            raise UserError(
+                f"{annotations.source} cannot be validated on: {finding.count} of its keypoints "
+                f"(first: {finding.first}) are not in the skeleton {skeleton.name!r}; choose another set for "
+                "data.val, or a data.skeleton that has them"
+            )

@@ -46,9 +46,8 @@ class AicTest:
             return AicTest(None, picture_names(images), keypoint_order(skeleton), threshold)
         names = [plain_name(str(name)) for name in file_keypoints(content)]
         in_file = file_order(skeleton, content)
-        of_id = dict(
-            zip([entry["id"] for entry in content["images"]], from_coco(content, source), strict=True)
-        )
+        annotated = from_coco(content, source)  # which looks at the entries first
+        of_id = dict(zip([entry["id"] for entry in content["images"]], annotated, strict=True))
         truth = {image_id: of_id[image_id] for image_id, _ in images}
         ids = {image_id: image.image_id for image_id, image in truth.items()}
         return AicTest(

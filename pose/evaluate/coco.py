@@ -149,7 +149,11 @@ def keypoint_category(annotations: Path | str | Mapping[str, Any]) -> int:
     data = _load(annotations, "annotations")
     categories = data.get("categories") if isinstance(data, Mapping) else None
     listed = [c for c in categories or () if isinstance(c, Mapping) and c.get("keypoints")]
-    return int(listed[0].get("id", 1)) if listed else 1
+    return (
+        _integer({"id": 1, **listed[0]}, "id", f"{_place(annotations, 'annotations')}: category")
+        if listed
+        else 1
+    )
 
 
 def evaluate(

@@ -72,7 +72,8 @@ def file_sigmas(skeleton: Skeleton, annotations: Mapping[str, Any]) -> list[floa
     another precision in another set; else the skeleton's."""
     category = person_category(annotations, "the annotations")
     if category and category.get("sigmas"):
-        return list(from_coco_category(category).sigmas)
+        own = {key: category.get(key) for key in ("name", "keypoints", "sigmas")}  # nothing else counts here
+        return list(from_coco_category(own).sigmas)
     return [skeleton.sigmas[k] for k in file_order(skeleton, annotations)]
 
 

@@ -29,7 +29,7 @@ from pose.experiment import config_folder
 
 CHUNK = 64  # pictures that a thread looks at before it asks for more
 THREADS = 16  # they wait for the disk, not for the processor
-TAIL = 4096  # bytes in which a JPEG's end marker must be found
+TAIL = 4096  # bytes in which a JPEG's end marker is looked for first
 SHOWN = 5  # pictures that a message names
 
 TO_COCO = """\
@@ -206,10 +206,14 @@ def _read_picture(folder: Path, name: str, image_id: str) -> Picture | str:
 
 
 def _cut_off(file: BinaryIO) -> bool:
-    """Whether a JPEG has no end marker after its last scan."""
-    file.seek(max(file.seek(0, os.SEEK_END) - TAIL, 0))
-    tail = file.read()
-    return tail.rfind(b"\xff\xd9") <= tail.rfind(b"\xff\xda")
+    """Whether a JPEG has no end marker after its last scan; some have other data behind it."""
+    size = file.seek(0, os.SEEK_END)
+    for start in dict.fromkeys((max(size - TAIL, 0), 0)):
+        file.seek(start)
+        tail = file.read()
+        if tail.rfind(b"\xff\xd9") > tail.rfind(b"\xff\xda"):
+            return False
+    return True
 
 
 def _tell_missing(found: Pictures, total: int, folder: Path, skip: bool) -> None:

@@ -229,6 +229,20 @@ def test_a_folder_gives_a_list_of_every_picture(at_work, capsys):
     score_tool.main(["aic", "--annotations", "official.json", "--results", "list.json", "--strict"])
 
 
+def test_a_list_is_about_pixels_as_they_are_stored(at_work, monkeypatch):
+    """Without one a photo is turned upright."""
+    seen = []
+
+    def find(*_: Any, orientation: str, **__: Any) -> Any:
+        seen.append(orientation)
+        return {}, Outcome()
+
+    monkeypatch.setattr(test_command, "predict_set", find)
+    for more in ([], ["--submission", "stored.json"]):
+        assert run("-c", "plain", "--images", "pictures", *more) == 0
+    assert seen == ["exif", "stored"]
+
+
 # ---- refusals, before anybody is looked for ----
 
 REFUSALS = {

@@ -282,6 +282,20 @@ def test_predictions_that_are_no_numbers_count_as_people_without_keypoints(tmp_p
     assert np.isfinite(images[0].keypoints).all() and images[0].humans == ("human1", "human2")
 
 
+def test_nobody_looks_at_the_v_and_boxes_of_predictions(tmp_path: Path) -> None:
+    for v in (None, float("nan"), 1e12, -3):
+        values = [v if k % 3 == 2 else LABELLED[k] for k in range(42)]
+        sent = {"image_id": "a", "keypoint_annotations": {"human1": values}, "human_annotations": [1]}
+        images, findings = read(tmp_path, sent, boxes=False)
+        assert images[0].keypoints[0, :, :2].ravel().tolist() == [LABELLED[k] for k in range(42) if k % 3 < 2]
+        assert not findings
+
+
+def test_a_box_that_is_missing_is_drawn_around_what_is_labelled(tmp_path: Path) -> None:
+    images, _ = read(tmp_path, entry(human1=([*LABELLED[:39], 0, 0, 3], None)))
+    assert images[0].boxes.tolist() == [[10, 20, 70, 104]]
+
+
 def test_an_extension_is_cut_off_and_told(tmp_path: Path) -> None:
     images, findings = read(tmp_path, entry("a.jpg"), entry("b.c"), entry("d.JPEG"))
     assert [image.image_id for image in images] == ["a", "b.c", "d"]
@@ -391,6 +405,9 @@ def test_keypoints_that_cannot_be_used_are_not_labelled(
     assert image.keypoints[0].tolist() == [UNLABELLED] * 14
     assert (image.keypoints[1, :, 2] == 1).all()
     assert (says in caplog.text) and bool(caplog.text) == bool(says)
+    if says:
+        with pytest.raises(UserError, match=says):
+            from_coco(coco_file(**changes), strict=True)
 
 
 def test_what_is_no_person_of_an_image_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -427,3 +444,7 @@ def test_files_that_ai_challenger_cannot_hold() -> None:
         from_coco({"images": [], "annotations": []})
     with pytest.raises(UserError, match="image 0"):
         from_coco({**coco_file(), "images": [{"id": 1}]})
+    for names in (True, 7, "neck", {"neck": 1}):
+        content["categories"][0]["keypoints"] = names
+        with pytest.raises(UserError, match="keypoints must be a list of names"):
+            from_coco(content, "some.json")

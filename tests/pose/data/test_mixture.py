@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 
 from pose.data.annotations import load_annotations
 from pose.data.augment import no_augmentation
-from pose.data.loader import TrainStream, collate
+from pose.data.loader import ShardedBatchSampler, TrainStream, collate
 from pose.data.mixture import MixedDataset, MixedStream, portions, training_data
+from pose.data.selection import validation_images
 from pose.data.settings import DataSettings, MixedSetSettings
 from pose.errors import UserError
 from pose.skeleton import Derived, Skeleton, to_dict
@@ -79,6 +81,8 @@ def sets(tmp_path: Path) -> tuple[Path, Path]:
         (7, [1, 1, 1], [3, 2, 2]),
         (3, [100, 1], [3, 0]),
         (5, [0.5], [5]),
+        (10, [1e308, 1e308], [5, 5]),
+        (10, [1e-300, 4e-300], [2, 8]),
     ],
 )
 def test_portions_are_whole_and_sum_up(total: int, weights: list[float], expected: list[int]) -> None:
@@ -119,6 +123,8 @@ def test_the_order_depends_on_the_seed_only_and_is_reached_anywhere() -> None:
     assert sorted(order[:50]) != order[:50]
     switches = np.diff(np.array(order[:50]) < 20).sum()
     assert switches > 10  # mixed, not one set after the other
+    passes = [[i < 20 for i in order[50 * e : 50 * e + 50]] for e in range(3)]
+    assert passes[0] != passes[1] != passes[2]  # another mixture in every pass
 
 
 def test_an_index_counts_through_all_sets(sets: tuple[Path, Path]) -> None:
@@ -242,3 +248,47 @@ def test_a_subset_is_one_of_each_set(sets: tuple[Path, Path]) -> None:
     _, stream = training_data(mixed(*sets, subset=2), InputSettings(size=(48, 64)), UNION)
     taken = [stream[i] for i in range(4)]
     assert len(stream) == 4 and sum(i < 3 for i in taken) == 2
+
+
+def test_pictures_without_people_come_as_often_as_the_settings_say(tmp_path: Path) -> None:
+    many = write(tmp_path / "many", A, [[[10, 11, 2], [20, 21, 2], [30, 31, 1]]], 4)  # people on one of four
+    few = write(tmp_path / "few", B, [[[5, 6, 2]] * 4] * 2, 2)
+    for share, wanted in ((0.0, [1, 2]), (2.0, [3, 2])):
+        _, stream = training_data(mixed(many, few, negatives=share), InputSettings(size=(48, 64)), UNION)
+        assert isinstance(stream, MixedStream) and stream.counts == wanted
+
+
+def test_a_mixture_is_as_strict_as_its_settings(sets: tuple[Path, Path]) -> None:
+    for strict in (False, True):
+        dataset, _ = training_data(mixed(*sets, strict=strict), InputSettings(size=(48, 64)), UNION)
+        assert dataset.strict is strict
+
+
+def test_two_processes_share_the_batches_of_one_and_a_resumed_run_goes_on(sets: tuple[Path, Path]) -> None:
+    _, stream = training_data(mixed(*sets, (1.0, 2.0)), InputSettings(size=(48, 64)), UNION, seed=4)
+
+    def batches(size: int, count: int, **more: int) -> list[list[tuple[int, int]]]:
+        return list(islice(ShardedBatchSampler(stream, size, **more), count))
+
+    alone = batches(4, 9)
+    shared = zip(*(batches(2, 9, rank=rank, world_size=2) for rank in (0, 1)))
+    assert [first + second for first, second in shared] == alone
+    assert batches(4, 4, start_step=5) == alone[5:]
+
+
+def test_a_validation_set_with_keypoints_that_the_skeleton_lacks_is_refused_first(
+    sets: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It could be trained on, but not scored: the first validation would end the run."""
+    for i, refused in ((0, False), (1, True)):
+        files = {"annotations": str(sets[i] / "people.json"), "images": str(sets[i] / "images")}
+        for cache in (False, True, True):
+            settings = mixed(*sets, val=files, cache=cache)
+            if not refused:
+                assert len(validation_images(settings, UNION)) == 3
+                continue
+            with pytest.raises(UserError, match=r"people.json cannot be validated on: 1 .*\(first: tail\)"):
+                validation_images(settings, UNION)
+    with caplog.at_level(logging.INFO):
+        training_data(mixed(*sets), InputSettings(size=(48, 64)), UNION)
+    assert "1 keypoint(s) that the skeleton does not have, left out (first: tail)" in caplog.text

@@ -285,6 +285,7 @@ def test_what_is_not_finite_is_nobody() -> None:
     people = decode((heat, tag), min_taken=2)[0]
     assert (people.keypoints[..., 2] > 0).sum(1).tolist() == [3, 5]  # 0.9 * 3 / 5 and 0.5
     assert np.isfinite(people.keypoints).all() and np.isfinite(people.scores).all()
+    assert len(decode((heat, tag), min_taken=0)[0]) == 2  # nor does it start a person
     assert len(decode((np.full_like(heat, np.nan), tag))[0]) == 0
     heat[:] = np.inf
     assert np.isfinite(decode((heat, tag))[0].keypoints).all()

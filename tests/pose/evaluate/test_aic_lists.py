@@ -126,6 +126,14 @@ def test_people_equal_to_the_annotations_score_1_whatever_the_orders(skeleton: S
     assert (scores.score, scores.images, scores.people) == (pytest.approx(1), 2, 3)
 
 
+def test_entries_that_are_no_images_are_told() -> None:
+    entries: list[Any] = [None, {}, 3]
+    for entry in entries:
+        file = {**content(*KEYPOINTS), "images": [entry], "annotations": []}
+        with pytest.raises(UserError, match="some.json: image 0 has no id or no file_name"):
+            AicTest.on([(1, Path("a.jpg"))], file, AIC14, 0.0, "some.json")
+
+
 # ---- the threshold ----
 
 

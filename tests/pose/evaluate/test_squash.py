@@ -159,6 +159,13 @@ def test_tags_of_left_and_right_change_places_in_the_mirrored_passes(mode: Any):
         assert (tags[0] - tags[2]).abs().max() > 1e-3
 
 
+def test_people_beside_the_grid_are_brought_to_its_border():
+    """Those of decoders that look between the cells."""
+    outside = np.array([[[-30, -1, 1], [511.9, 600, 1]]], np.float32)
+    found = whole_pixels(People(outside, np.ones(1, np.float32)), 8, (64, 64), (128, 640), 0.0)
+    assert found.keypoints[0].tolist() == [[5, 1, 1], [63 * 10 + 5, 63 * 2 + 1, 1]]
+
+
 # ---- settings ----
 
 

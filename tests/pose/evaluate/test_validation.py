@@ -189,3 +189,14 @@ def test_annotations_of_other_keypoints_are_refused(images: list[tuple[int, Path
     content = json.loads((images[0][1].parents[1] / "dots.json").read_text())
     with pytest.raises(UserError, match="other keypoints than the skeleton 'coco18'"):
         validation.records({}, skeleton_file("coco18"), content)
+
+
+def test_only_the_sigmas_of_a_file_count(coco_file: Path) -> None:
+    """What else its category says need not fit the names."""
+    content = json.loads(coco_file.read_text())
+    own = [0.01 * (k + 1) for k in range(17)]
+    content["categories"][0] |= {"sigmas": own, "grouping_order": ["Nose"], "skeleton": [[1, 99]]}
+    assert validation.file_sigmas(skeleton_file("coco17"), content) == own
+    content["categories"][0]["sigmas"] = own[:3]
+    with pytest.raises(UserError, match="sigmas"):
+        validation.file_sigmas(skeleton_file("coco17"), content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from pose.data.annotations import load_annotations
 from pose.data.coco_json import read_skeleton
+from pose.data.images import UnreadableImage, read_image
 from pose.errors import user_facing
 from pose.tools import aic
 
@@ -108,6 +110,23 @@ def test_missing_and_damaged_pictures(
     assert [(image["id"], image["aic_id"]) for image in coco["images"]] == [(1, "a"), (2, "c")]
     assert [one["image_id"] for one in coco["annotations"]] == [1, 1, 2, 2]
     assert "2 images, 4 people" in capsys.readouterr().out
+
+
+def test_a_picture_may_have_other_data_behind_its_end(tmp_path: Path, images: Path) -> None:
+    """As training reads it."""
+    whole = (images / "a.jpg").read_bytes()
+    source = write(tmp_path / "official.json", official("a"))
+    for extra, usable in ((b"", True), (bytes(9000), True), (b"\xff\xda" * 3000, False)):
+        (images / "a.jpg").write_bytes(whole + extra)
+        assert convert(source, images)[0] == (0 if usable else 2)
+        with contextlib.nullcontext() if usable else pytest.raises(UnreadableImage):
+            read_image(images / "a.jpg")
+
+
+def test_of_pictures_of_one_name_the_jpg_is_taken(tmp_path: Path, images: Path) -> None:
+    (images / "a.png").write_bytes((images / "c.png").read_bytes())
+    code, coco = convert(write(tmp_path / "official.json", official("a", "c")), images)
+    assert code == 0 and [image["file_name"] for image in coco["images"]] == ["a.jpg", "c.png"]
 
 
 def test_a_wrong_folder_is_not_skipped(
