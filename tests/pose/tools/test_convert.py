@@ -28,6 +28,9 @@ from pose.experiment import Experiment
 from pose.registry import BACKBONES
 from pose.sessions import load_model
 from pose.tools import convert
+from pose.tools.published.ae_aic import plan_ae_aic
+from pose.tools.published.plan import named_tensors
+from pose.tools.published.rtpose import plan_rtpose, rename_rtpose, rtpose_order
 from pose.train import first_model
 
 
@@ -102,7 +105,7 @@ def test_keypoints_of_pose_ae_train(published, tmp_path: Path, monkeypatch, mode
 
 
 def test_settings_are_read_off_the_weights(published, tmp_path: Path):
-    config, model, report = convert.convert(convert.SOURCES["pose-ae"], published[0])
+    config, model, *_ = convert.convert(convert.SOURCES["pose-ae"], published[0])
     backbone = config.backbone
     assert (backbone.stacks, backbone.width, backbone.growth, backbone.depth) == (2, 16, 8, 4)
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in published[1].parameters())
@@ -115,7 +118,7 @@ def test_batch_norm_is_converted(tmp_path: Path):
     net(x)  # moves the running statistics
     path = tmp_path / "bn.pth"
     torch.save(pose_ae_network.published_checkpoint(net, epoch=1), path)
-    _, model, _ = convert.convert(convert.SOURCES["pose-ae"], path)
+    model = convert.convert(convert.SOURCES["pose-ae"], path).model
     ours = model.eval()(x)[-1]
     theirs = net.eval()(x)[:, -1]
     torch.testing.assert_close(
@@ -194,8 +197,8 @@ def test_every_shape_of_file_is_the_published_network(form: str, stages: int):
         state: dict[str, Any] = anonymous(literal.state_dict())
     else:
         state = rtpose_network.published_checkpoint(literal, form)
-    weights = convert.named_tensors(state, Path("file"))
-    plan = convert.plan_rtpose(weights)
+    weights = named_tensors(state, Path("file"))
+    plan = plan_rtpose(weights)
     ours = Vgg19Cpm(Vgg19CpmSettings(stages=stages), CHANNELS)
     renamed = {plan.rename(name).removeprefix("backbone."): value for name, value in weights.items()}
     ours.load_state_dict(renamed)
@@ -216,12 +219,12 @@ def test_all_184_tensors_of_six_stages_have_their_place(form: str):
         ours = Vgg19Cpm(Vgg19CpmSettings(), CHANNELS).state_dict()
     bare = rtpose_network.published_checkpoint(literal)
     state = anonymous(bare) if form == "by position" else rtpose_network.published_checkpoint(literal, form)
-    weights = convert.named_tensors(state, Path("file"))
-    plan = convert.plan_rtpose(weights)
+    weights = named_tensors(state, Path("file"))
+    plan = plan_rtpose(weights)
     found = {plan.rename(name).removeprefix("backbone."): value.shape for name, value in weights.items()}
     assert found == {name: value.shape for name, value in ours.items()} and len(found) == 184
     # the order of the published file, which positions stand for
-    assert [plan.rename(name) for name in weights] == [convert.rename_rtpose(name) for name in bare]
+    assert [plan.rename(name) for name in weights] == [rename_rtpose(name) for name in bare]
     assert plan.settings == [
         "backbone.stages=6", "backbone.trunk_width=64", "backbone.width=128",
         "backbone.first_stage_width=512", "backbone.kernel=7",
@@ -234,7 +237,7 @@ def small_rtpose(stages: int = 2, **channels: int) -> dict[str, Tensor]:
     cfg = Vgg19CpmSettings(stages=stages, trunk_width=4, width=8, first_stage_width=16, kernel=3)
     state = Vgg19Cpm(cfg, {**CHANNELS, **channels}).state_dict()
     named = {}
-    for name in convert.rtpose_order(stages):
+    for name in rtpose_order(stages):
         ours = name.removeprefix("backbone.")
         part, *rest = ours.split(".")
         if part == "stages":
@@ -278,7 +281,7 @@ def test_who_trained_the_weights_decides_the_conventions(
     assert config.backbone.pretrained is None and config.backbone.stages == 2
     model, _ = load_model(Experiment.open("run"), "best", torch.device("cpu"))
     for name, value in state.items():
-        assert torch.equal(model.state_dict()[convert.rename_rtpose(name)], value)
+        assert torch.equal(model.state_dict()[rename_rtpose(name)], value)
 
 
 def test_a_red_picture_as_each_of_them_takes_it(folder: Path):
@@ -288,9 +291,8 @@ def test_a_red_picture_as_each_of_them_takes_it(folder: Path):
     models = {}
     for who in CONFIGS:
         torch.save(small_rtpose(1), folder / "weights.pth")
-        _, models[who], _ = convert.convert(
-            convert.SOURCES["rtpose"], folder / "weights.pth", (), weights_from=who
-        )
+        converted = convert.convert(convert.SOURCES["rtpose"], folder / "weights.pth", weights_from=who)
+        models[who] = converted.model
     x = models["cmu"].normalize(red)[0, :, 0, 0]
     torch.testing.assert_close(x, torch.tensor([-0.5, -0.5, 255 / 256 - 0.5]), atol=1e-6, rtol=0)
     border = torch.tensor(models["cmu"].input.pad_value, dtype=torch.uint8).view(1, 3, 1, 1)
@@ -448,7 +450,7 @@ def test_people_of_the_ai_challenger_entry(ae_aic: ae_aic_network.HG, mode: str)
 def test_maps_of_the_ai_challenger_entry_bit_by_bit(ae_aic: ae_aic_network.HG, prefix: str):
     state = {prefix + name: value for name, value in ae_aic.state_dict().items()}
     torch.save({"state_dict": state, "epoch": 3}, "other.pth")
-    config, model, _ = convert.convert(convert.SOURCES["ae-aic"], Path("other.pth"))
+    config, model, *_ = convert.convert(convert.SOURCES["ae-aic"], Path("other.pth"))
     backbone = config.backbone
     assert backbone.name == "hourglass_swish"
     assert (backbone.stacks, backbone.width, backbone.growth, backbone.depth, backbone.stem_width) == (
@@ -464,7 +466,7 @@ def test_all_tensors_of_the_published_size_have_their_place():
     with torch.device("meta"):
         weights = ae_aic_network.published_checkpoint(ae_aic_network.HG())["state_dict"]
         ours = BACKBONES.build(HourglassSwishSettings(), {"heatmap": 14, "tag": 14}).state_dict()
-    plan = convert.plan_ae_aic(weights)
+    plan = plan_ae_aic(weights)
     found = {plan.rename(name).removeprefix("backbone."): value.shape for name, value in weights.items()}
     assert found == {name: value.shape for name, value in ours.items()}
     assert plan.outputs == {"heatmap": 14, "tag": 14} and plan.settings == [
