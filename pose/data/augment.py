@@ -28,10 +28,11 @@ PERSON_AREA = 32.0**2  # its area in pixels of the picture
 class AugmentSettings(Settings):
     """Ranges of the random changes to a training picture."""
 
-    crop: Literal["image", "person"] = "image"
+    crop: Literal["image", "person", "whole"] = "image"
     """What is cut out: image = a square round the middle of the picture, by `scale`, `scale_of`, `shift`;
     person = one round a person drawn at random, by `person_scale`, `person_shift` (Cao et al., 2017), and as
-    for image where nobody has 5 labelled keypoints and 1024 pixels of area."""
+    for image where nobody has 5 labelled keypoints and 1024 pixels of area; whole = the whole picture at
+    `whole_scale` times its own size, in batches of like shapes (DeeperCut)."""
     scale: tuple[float, float] = (0.75, 1.25)
     """Smallest and largest factor on the side of the square that is cut out: above 1 shrinks the picture."""
     scale_of: Literal["long", "short"] = "long"
@@ -45,6 +46,12 @@ class AugmentSettings(Settings):
     becomes: above 1 enlarges the picture."""
     person_shift: Annotated[float, Field(ge=0)] = 40.0
     """Largest distance of the person from the middle of the input per axis, in pixels of the input."""
+    whole_scale: tuple[float, float] = (0.85, 1.15)
+    """Smallest and largest factor on the size of a whole picture; one that would have more pixels than
+    `input.size` is made that large."""
+    whole_multiple: Annotated[int, Field(ge=1)] = 64
+    """The sides of a batch of whole pictures are rounded up to multiples of this: the larger, the fewer
+    shapes there are, and the wider the borders."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability of mirroring."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.2
@@ -56,11 +63,11 @@ class AugmentSettings(Settings):
     contrast: tuple[float, float] = (0.5, 1.5)
     """Smallest and largest factor on the distance of red, green and blue from their mean at each pixel."""
 
-    @field_validator("scale", "person_scale", "saturation", "contrast")
+    @field_validator("scale", "person_scale", "whole_scale", "saturation", "contrast")
     @classmethod
     def _check_range(cls, value: tuple[float, float], info: object) -> tuple[float, float]:
         low, high = value
-        divides = getattr(info, "field_name", "") in ("scale", "person_scale")
+        divides = getattr(info, "field_name", "") in ("scale", "person_scale", "whole_scale")
         if not 0 <= low <= high or (divides and low == 0):
             raise ValueError(f"expected the smaller factor first, both positive, got [{low}, {high}]")
         return value
@@ -136,6 +143,32 @@ def draw_person_affine(
         pixel_center=pixel_center,
     )  # fmt: skip
     return geometry.compose(centered, moved), flip
+
+
+def whole_factor(
+    rng: np.random.Generator, settings: AugmentSettings, size: tuple[int, int], limit: tuple[int, int]
+) -> float:
+    """By what a whole picture of `size` (height, width) is enlarged: to at most the area of `limit`."""
+    most = float(np.sqrt(limit[0] * limit[1] / (size[0] * size[1])))
+    return min(rng.uniform(*settings.whole_scale), most)
+
+
+def draw_whole_affine(
+    rng: np.random.Generator,
+    settings: AugmentSettings,
+    factor: float,
+    size: tuple[int, int],
+    output_size: tuple[int, int],
+    pixel_center: float = geometry.PIXEL_CENTER,
+) -> tuple[np.ndarray, bool]:
+    """As `draw_affine`, for a picture enlarged by `factor` in the middle of a canvas that holds it."""
+    side = min(output_size) / factor
+    rotation = rng.uniform(-settings.rotation, settings.rotation)
+    flip = bool(rng.random() < settings.flip)
+    matrix = geometry.affine(
+        size=size, output_size=output_size, side=side, rotation=rotation, flip=flip, pixel_center=pixel_center
+    )
+    return matrix, flip
 
 
 def draw_color(rng: np.random.Generator, settings: AugmentSettings) -> np.ndarray:

@@ -19,6 +19,8 @@ from pose.data.augment import (
     draw_affine,
     draw_color,
     draw_person_affine,
+    draw_whole_affine,
+    whole_factor,
 )
 from pose.data.images import UnreadableImage, read_image
 from pose.data.selection import open_annotations
@@ -26,6 +28,8 @@ from pose.data.settings import DataSettings, SetFiles
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 from pose.structures import InputSettings, Sample
+
+WHOLE_TAG = 4  # keeps the generators of whole pictures' sizes apart from those of samples
 
 
 class Item(NamedTuple):
@@ -35,8 +39,12 @@ class Item(NamedTuple):
     unreadable: str | None
 
 
+Key = tuple[int, int] | tuple[int, int, tuple[int, int]]
+
+
 class KeypointDataset(Dataset[Item]):
-    """Training samples by (index of the image, position in the endless training stream).
+    """Training samples by (index of the image, position in the endless training stream), or by these and the
+    size of the canvas (height, width), which else is `input.size`.
 
     Everything random about a sample comes from `seed` and the position, so neither the number of workers or
     processes nor an interruption changes it."""
@@ -65,19 +73,19 @@ class KeypointDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
-        index, position = key
-        rng = np.random.default_rng([self.seed, position])
-        matrix, flip, color = self._draw(rng, index)
+    def __getitem__(self, key: Key) -> Item:
+        index, position = key[:2]
+        canvas = key[2] if len(key) == 3 else self.input.size
+        matrix, flip, color = self._draw(index, position, canvas)
         try:
             image = self._read(index)
         except UnreadableImage as error:
-            return Item(self._blank(index), str(error))
+            return Item(self._blank(index, canvas), str(error))
         keypoints, areas = self._people(index, matrix, flip)
-        warped = geometry.warp(image, matrix, self.input.size, border=self.input.pad_value)
+        warped = geometry.warp(image, matrix, canvas, border=self.input.pad_value)
         sample = Sample(
             image=torch.from_numpy(warped).permute(2, 0, 1),  # a view: collating copies anyway
-            loss_mask=torch.from_numpy(self._loss_mask(index, matrix)),
+            loss_mask=torch.from_numpy(self._loss_mask(index, matrix, canvas)),
             keypoints=torch.from_numpy(keypoints),
             areas=torch.from_numpy(areas),
             color=torch.from_numpy(color),
@@ -86,16 +94,47 @@ class KeypointDataset(Dataset[Item]):
         )
         return Item(sample, None)
 
-    def _draw(self, rng: np.random.Generator, index: int) -> tuple[np.ndarray, bool, np.ndarray]:
-        """Matrix (2, 3), whether it mirrors, colour (4,).  What a crop round a person needs is drawn last, so
-        that everything else stays as it is without."""
-        frame = (self.annotations.size(index), self.input.size, self.input.pixel_center)
+    @property
+    def whole(self) -> bool:
+        """Whether batches have shapes of their own."""
+        return self.augment.crop == "whole"
+
+    def factor(self, index: int, position: int) -> float:
+        """By what a whole picture is enlarged; from a generator of its own, as it decides what is batched."""
+        rng = np.random.default_rng([self.seed, position, WHOLE_TAG])
+        return whole_factor(rng, self.augment, self.annotations.size(index), self.input.size)
+
+    def drawn_size(self, index: int, position: int) -> tuple[float, float]:
+        """Height and width of a whole picture in the batch."""
+        height, width = self.annotations.size(index)
+        factor = self.factor(index, position)
+        return height * factor, width * factor
+
+    def picture(self, index: int) -> tuple[Path, np.ndarray]:
+        """The file of a picture, and its people's keypoints (P, K, 3) in the picture's pixels."""
+        return self.images / self.annotations.file_name(index), self.annotations.keypoints(index).copy()
+
+    def people(self, index: int, position: int) -> np.ndarray:
+        """keypoints (P, K, 3) of a sample, in pixels of the input; no picture is read."""
+        canvas = self.input.size
+        matrix, flip, _ = self._draw(index, position, canvas)
+        return self._people(index, matrix, flip)[0]
+
+    def _draw(
+        self, index: int, position: int, canvas: tuple[int, int]
+    ) -> tuple[np.ndarray, bool, np.ndarray]:
+        """Matrix (2, 3), whether it mirrors, colour (4,).  What a crop round a person or a whole picture
+        needs is drawn last, so that everything else stays as it is without."""
+        rng = np.random.default_rng([self.seed, position])
+        frame = (self.annotations.size(index), canvas, self.input.pixel_center)
         matrix, flip = draw_affine(rng, self.augment, *frame)
         color = draw_color(rng, self.augment)
         if self.augment.crop == "person":
             boxes = self._boxes(index)
             if len(boxes):
                 matrix, flip = draw_person_affine(rng, self.augment, boxes, *frame)
+        elif self.whole:
+            matrix, flip = draw_whole_affine(rng, self.augment, self.factor(index, position), *frame)
         return matrix, flip, color
 
     def _boxes(self, index: int) -> np.ndarray:
@@ -126,17 +165,17 @@ class KeypointDataset(Dataset[Item]):
         areas = self.annotations.areas(index)[: self.max_people]
         return keypoints, areas * np.float32(abs(np.linalg.det(matrix[:, :2])))
 
-    def _loss_mask(self, index: int, matrix: np.ndarray) -> np.ndarray:
+    def _loss_mask(self, index: int, matrix: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
         """(H, W) bool, False on the ignore region.  The border round the picture is background."""
         ignored = self.annotations.ignore_mask(index)
         if ignored is None:
-            return np.ones(self.input.size, bool)
-        return geometry.warp(ignored, matrix, self.input.size, nearest=True) == 0
+            return np.ones(canvas, bool)
+        return geometry.warp(ignored, matrix, canvas, nearest=True) == 0
 
-    def _blank(self, index: int) -> Sample:
+    def _blank(self, index: int, canvas: tuple[int, int]) -> Sample:
         return Sample(
-            image=torch.zeros(3, *self.input.size, dtype=torch.uint8),
-            loss_mask=torch.zeros(self.input.size, dtype=torch.bool),
+            image=torch.zeros(3, *canvas, dtype=torch.uint8),
+            loss_mask=torch.zeros(canvas, dtype=torch.bool),
             keypoints=torch.zeros(0, len(self.flip_index), 3),
             areas=torch.zeros(0),
             color=torch.tensor(IDENTITY_COLOR),

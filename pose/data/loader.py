@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from pose.data.dataset import Item
+from pose.data.shapes import ShapedBatchSampler
 from pose.errors import UserError
 from pose.structures import Batch, Sample
 
@@ -40,11 +41,11 @@ class Stream(Protocol):
 
 
 class Items(Protocol):
-    """A data set of samples by (index, position in the stream)."""
+    """A data set of samples by (index, position in the stream), and the canvas where it is not always one."""
 
     strict: bool
 
-    def __getitem__(self, key: tuple[int, int]) -> Item: ...
+    def __getitem__(self, key: Any) -> Item: ...
 
 
 class TrainStream:
@@ -86,7 +87,14 @@ class ShardedBatchSampler(Sampler[list[tuple[int, int]]]):
     r-th contiguous part, so one process with 8 and two with 4 see the same global batches."""
 
     def __init__(
-        self, stream: Stream, batch_size: int, *, rank: int = 0, world_size: int = 1, start_step: int = 0
+        self,
+        stream: Stream,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        start_step: int = 0,
+        dataset: Any = None,
     ) -> None:
         self.stream = stream
         self.batch_size = batch_size
@@ -237,10 +245,16 @@ def train_loader(
     `context` is the way workers are started ("fork", "spawn"); none: the system's."""
     count = default_workers() if workers is None else workers
     some: dict[str, Any] = {"prefetch_factor": 2, "multiprocessing_context": context} if count else {}
+    batches = ShapedBatchSampler if getattr(dataset, "whole", False) else ShardedBatchSampler
     loader: DataLoader[Item] = DataLoader(
         dataset,  # type: ignore[arg-type]
-        batch_sampler=ShardedBatchSampler(
-            stream, batch_size, rank=rank, world_size=world_size, start_step=start_step
+        batch_sampler=batches(
+            stream,
+            batch_size,
+            rank=rank,
+            world_size=world_size,
+            start_step=start_step,
+            dataset=dataset,  # type: ignore[arg-type]
         ),
         num_workers=count,
         collate_fn=collate,

@@ -6,12 +6,13 @@ import logging
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from pose.data.dataset import Item, KeypointDataset, load_training_set
+from pose.data.dataset import Item, Key, KeypointDataset, load_training_set
 from pose.data.loader import TrainStream
 from pose.data.selection import training_indices
 from pose.data.settings import DataSettings, training_files
@@ -30,15 +31,36 @@ class MixedDataset(Dataset[Item]):
     def __init__(self, parts: Sequence[KeypointDataset]) -> None:
         self.parts = list(parts)
         self.strict = any(part.strict for part in parts)
+        self.augment = parts[0].augment
         self.starts = np.cumsum([0, *(len(part) for part in parts)]).tolist()
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
-        index, position = key
+    def __getitem__(self, key: Key) -> Item:
+        part, index = self._within(key[0])
+        return part[index, key[1]] if len(key) == 2 else part[index, key[1], key[2]]
+
+    def _within(self, index: int) -> tuple[KeypointDataset, int]:
+        """The set of an index, and the index there."""
         part = bisect_right(self.starts, index) - 1
-        return self.parts[part][index - self.starts[part], position]
+        return self.parts[part], index - self.starts[part]
+
+    @property
+    def whole(self) -> bool:
+        return self.parts[0].whole
+
+    def drawn_size(self, index: int, position: int) -> tuple[float, float]:
+        part, own = self._within(index)
+        return part.drawn_size(own, position)
+
+    def picture(self, index: int) -> tuple[Path, np.ndarray]:
+        part, own = self._within(index)
+        return part.picture(own)
+
+    def people(self, index: int, position: int) -> np.ndarray:
+        part, own = self._within(index)
+        return part.people(own, position)
 
 
 class MixedStream:
@@ -86,7 +108,8 @@ class MixedStream:
 
 def portions(total: int, weights: Sequence[float]) -> list[int]:
     """Whole numbers in proportion to the weights that sum to `total`: largest remainders first."""
-    exact = np.array(weights, np.float64) / sum(weights) * total
+    shares = np.array(weights, np.float64) / max(weights)  # whose sum is finite
+    exact = shares / shares.sum() * total
     counts = np.floor(exact).astype(int)
     for i in np.argsort(counts - exact, kind="stable")[: total - counts.sum()]:
         counts[i] += 1

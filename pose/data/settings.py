@@ -64,6 +64,9 @@ class SkeletonSettings(Settings):
     """Keypoints that the annotations do not have, worked out from others."""
     limb_order: tuple[tuple[str, str], ...] = ()
     """Order in which limbs join keypoints to people; empty: along `grouping_order`."""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Keypoints whose offsets from each other tell people apart (pairwise head); empty: those one or two
+    limbs apart."""
 
     @model_validator(mode="after")
     def _check(self) -> SkeletonSettings:

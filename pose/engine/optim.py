@@ -29,12 +29,15 @@ class OptimSettings(Settings):
     """Of sgd."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Of adam and adamw."""
-    schedule: Literal["constant", "step", "cosine", "plateau"] = "step"
-    """After warm-up: as it is, times `gamma` at each of `milestones`, down a cosine to `final_lr`, or times
-    `plateau_factor` wherever validations stop getting better."""
+    schedule: Literal["constant", "step", "piecewise", "cosine", "plateau"] = "step"
+    """After warm-up: as it is, times `gamma` at each of `milestones`, the learning rates of `rates`, down a
+    cosine to `final_lr`, or times `plateau_factor` wherever validations stop getting better."""
     milestones: tuple[float, ...] = ()
     """Epochs at which `step` lowers the rate."""
     gamma: float = Field(0.1, gt=0)
+    rates: tuple[tuple[float, float], ...] = ()
+    """Of `piecewise`: [epoch, learning rate] pairs, each from its epoch on until the next; the first epoch is
+    0.  They stand for `lr`."""
     final_lr: float = Field(0.0, ge=0)
     """End of `cosine`, as a fraction of lr."""
     plateau_factor: float = Field(0.8, gt=0, lt=1)
@@ -61,6 +64,17 @@ class OptimSettings(Settings):
         if not all(0 <= beta < 1 for beta in value):
             raise ValueError(f"expected two numbers from 0 to below 1, got {list(value)}")
         return value
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> OptimSettings:
+        epochs = [epoch for epoch, _ in self.rates]
+        if self.schedule == "piecewise" and (epochs[:1] != [0] or epochs != sorted(set(epochs))):
+            raise ValueError(
+                "the schedule piecewise needs rates: [epoch, rate] pairs from epoch 0 on, ascending"
+            )
+        if any(rate <= 0 for _, rate in self.rates):
+            raise ValueError("rates must be above 0")
+        return self
 
     @model_validator(mode="after")
     def _check_nesterov(self) -> OptimSettings:
@@ -134,6 +148,8 @@ def rate(step: int, cfg: OptimSettings, total_steps: int, steps_per_epoch: int) 
         return (step + 1) / cfg.warmup_steps
     if cfg.schedule == "step":
         return cfg.gamma ** sum(step >= epoch * steps_per_epoch for epoch in cfg.milestones)
+    if cfg.schedule == "piecewise":
+        return [lr for epoch, lr in cfg.rates if step >= epoch * steps_per_epoch][-1] / cfg.lr
     if cfg.schedule == "cosine":
         progress = (step - cfg.warmup_steps) / max(1, total_steps - cfg.warmup_steps)
         return cfg.final_lr + (1 - cfg.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

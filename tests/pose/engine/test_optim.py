@@ -79,6 +79,15 @@ def test_warm_up_rises_from_nothing_to_the_rate() -> None:
     assert found[:6] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
 
 
+def test_piecewise_rates_begin_at_their_epochs() -> None:
+    found = rates(schedule="piecewise", rates=((0, 0.5), (2, 4.0), (3.5, 0.25)), warmup_steps=2)
+    expected = [1.0, 2.0] + [0.5] * 18 + [4.0] * 15 + [0.25] * 65  # warm-up goes to lr
+    assert found == pytest.approx(expected)
+    for wrong in ((), ((1, 0.5),), ((0, 0.5), (3, 0.1), (2, 0.2)), ((0, 0.0),)):
+        with pytest.raises(ValueError, match="rates"):
+            OptimSettings(schedule="piecewise", rates=wrong)
+
+
 def test_step_falls_at_the_milestones_which_are_epochs() -> None:
     found = rates(schedule="step", milestones=(3, 5.5), gamma=0.1, warmup_steps=2)
     assert found[2:30] == [2.0] * 28
