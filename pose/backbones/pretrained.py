@@ -38,7 +38,7 @@ def load_vgg19(layers: Sequence[nn.Conv2d], source: str) -> str:
 
     source: `imagenet`, or a file with torchvision's names or with VGG-19's tensors in their order.  Raises
     `UserError` where there is no such file, or it holds something else."""
-    file = imagenet_file() if source == "imagenet" else Path(source)
+    file = imagenet_file(vgg19_url()) if source == "imagenet" else Path(source)
     try:
         tensors = vgg19_tensors(checkpoint.load(file), layers)
     except UserError as error:
@@ -79,11 +79,14 @@ def vgg19_tensors(state: Mapping[str, Any], layers: Sequence[nn.Conv2d]) -> list
     return tensors
 
 
-def imagenet_file() -> Path:
-    """torchvision's VGG-19 in torch's cache, where it is downloaded to on first use."""
+def vgg19_url() -> str:
     from torchvision.models import VGG19_Weights  # type: ignore[import-untyped]  # slow to import
 
-    url = VGG19_Weights.IMAGENET1K_V1.url
+    return str(VGG19_Weights.IMAGENET1K_V1.url)
+
+
+def imagenet_file(url: str) -> Path:
+    """torchvision's weights of that address in torch's cache, where they are downloaded to on first use."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if file.exists():
         return file

@@ -18,7 +18,9 @@ from pose.backbones.hourglass import HourglassSettings, StackedHourglass
 from pose.backbones.hourglass_swish import HourglassSwish, HourglassSwishSettings
 from pose.backbones.vgg19_cpm import Vgg19Cpm, Vgg19CpmSettings
 from pose.registry import BACKBONES
-from pose.tools.convert import ae_aic_names, rename_pose_ae, rename_rtpose
+from pose.tools.published.ae_aic import ae_aic_names
+from pose.tools.published.pose_ae import rename_pose_ae
+from pose.tools.published.rtpose import rename_rtpose
 
 CHANNELS = {"heatmap": 5, "tag": 10, "offset": 1}
 
