@@ -18,6 +18,7 @@ from pose.engine.log import environment
 from pose.engine.trainer import TrainSettings
 from pose.errors import UserError
 from pose.evaluate.predict import TestSettings
+from pose.pairwise_statistics import PairwiseStatistics, to_json
 from pose.registry import BACKBONES, HEADS, nearest
 from pose.skeleton import Skeleton, to_dict
 from pose.structures import InputSettings
@@ -31,6 +32,7 @@ else:
 
 RUNS = Path("exp")
 DEFAULT_CONFIG = "synthetic/ae_small.yaml"
+STATISTICS = "pairwise.json"  # of a run, see pose.pairwise_statistics
 
 
 class ExperimentConfig(Settings):
@@ -141,8 +143,17 @@ class Experiment:
     config: ExperimentConfig
 
     @staticmethod
-    def create(name: str, config: ExperimentConfig, runs: Path = RUNS) -> Experiment:
-        """A new run folder with the resolved config and what the result depends on."""
+    def create(
+        name: str,
+        config: ExperimentConfig,
+        runs: Path = RUNS,
+        statistics: PairwiseStatistics | None = None,
+    ) -> Experiment:
+        """A new run folder with the resolved config and what the result depends on; `statistics` become a
+        file of the run that its config names."""
+        if statistics is not None:
+            own = config.head.model_copy(update={"statistics": str(run_folder(name, runs) / STATISTICS)})
+            config = config.model_copy(update={"head": own})
         experiment = Experiment.plan(name, config, runs)
         folder = experiment.folder
         text = f"# The resolved config of the run {name}: -c {name} reads this file and no other.\n"
@@ -155,6 +166,9 @@ class Experiment:
             raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from None
         try:
             experiment.path("config.yaml").write_text(text + cfg.to_yaml(config), encoding="utf-8")
+            if statistics is not None:
+                content = json.dumps(to_json(statistics))
+                experiment.path(STATISTICS).write_text(content, encoding="utf-8")
             experiment.note_environment()
         except OSError as error:  # half a run folder would be in the way of the next attempt
             shutil.rmtree(folder, ignore_errors=True)
@@ -178,7 +192,9 @@ class Experiment:
             known = sorted(p.parent.name for p in runs.glob("*/config.yaml"))
             listed = f" (known: {', '.join(known)})" if known else f"; there are no runs in {runs}/ yet"
             raise UserError(f"no run {name!r}: {file} is missing{nearest(name, known)}{listed}")
-        return Experiment(folder, cfg.validate(ExperimentConfig, cfg.merge(file, overrides)))
+        own = folder / STATISTICS  # the run may have been moved since its config was written
+        moved = [f"head.statistics={json.dumps(str(own))}"] if own.is_file() else []
+        return Experiment(folder, cfg.validate(ExperimentConfig, cfg.merge(file, [*moved, *overrides])))
 
     def path(self, file: str) -> Path:
         return self.folder / file

@@ -28,9 +28,11 @@ from pose.evaluate.images import Orientation
 from pose.evaluate.validation import predict_set, score
 from pose.experiment import Experiment, ExperimentConfig, model_weights
 from pose.model import PoseModel, build_model, resolve_precision
+from pose.pairwise_statistics import PairwiseStatistics, gather
 from pose.structures import People
 
 SHEET = 8  # pictures drawn at every validation
+STATISTICS = 20_000  # training samples whose people are looked at
 
 
 def test_workers(config: ExperimentConfig) -> int:
@@ -116,6 +118,16 @@ def prepare_data(config: ExperimentConfig, group: Processes) -> TrainingData:
         validation_set(config, group, config.train.validate_images) if config.train.validate_every else []
     )
     return TrainingData(config, training, images)
+
+
+def training_statistics(config: ExperimentConfig, data: TrainingData) -> PairwiseStatistics | None:
+    """Offsets between keypoints as the training shows them, where the head needs them and names no file.  The
+    same in every process."""
+    if getattr(config.head, "statistics", "") is not None:
+        return None
+    dataset, stream = data.training
+    count = min(len(stream), STATISTICS)
+    return gather([dataset.people(stream[p], p) for p in range(count)], config.skeleton)
 
 
 def validator(

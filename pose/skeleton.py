@@ -54,7 +54,8 @@ class Derived:
 class Skeleton:
     """keypoints: K names; limbs: L pairs of names, from the first to the second; sigmas: COCO fall-off per
     keypoint; grouping_order: the order in which keypoints are grouped to people, most reliable first;
-    limb_order: the same for limbs; derived: the keypoints that no annotation has.  Indices and the mirror are
+    limb_order: the same for limbs; pairs: whose offsets tell that two keypoints are of one person
+    (DeeperCut's sparse graph); derived: the keypoints that no annotation has.  Indices and the mirror are
     worked out from the names."""
 
     name: str
@@ -65,6 +66,7 @@ class Skeleton:
     mirror: Mapping[str, str] = field(default_factory=dict)
     derived: Mapping[str, Derived] = field(default_factory=dict)
     limb_order: tuple[tuple[str, str], ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sigmas:
@@ -73,6 +75,8 @@ class Skeleton:
             object.__setattr__(self, "grouping_order", self._breadth_first())
         if not self.limb_order:
             object.__setattr__(self, "limb_order", self._tree_first())
+        if not self.pairs:
+            object.__setattr__(self, "pairs", self._near_pairs())
         problems = self._problems()
         if problems:
             raise UserError(f"skeleton {self.name!r}: " + "; ".join(problems))
@@ -106,6 +110,17 @@ class Skeleton:
                         tree.append((a, b))
         return (*tree, *(limb for limb in self.limbs if limb not in tree))
 
+    def _near_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Keypoints one or two limbs apart; without limbs, all."""
+        names = self.keypoints
+        beside = {name: {b if a == name else a for a, b in self.limbs if name in (a, b)} for name in names}
+        return tuple(
+            (a, b)
+            for i, a in enumerate(names)
+            for b in names[i + 1 :]
+            if not self.limbs or b in beside[a] or beside[a] & beside[b]
+        )
+
     def _mirror_of(self, name: str) -> str:
         pairs = {**self.mirror, **{b: a for a, b in self.mirror.items()}}
         return pairs.get(name) or mirrored_name(name, self.keypoints)
@@ -122,6 +137,7 @@ class Skeleton:
         mentioned += [("grouping_order", n) for n in self.grouping_order]
         mentioned += [("mirror", n) for pair in self.mirror.items() for n in pair]
         mentioned += [("limb_order", n) for limb in self.limb_order for n in limb]
+        mentioned += [("pairs", n) for pair in self.pairs for n in pair]
         mentioned += [("derived", n) for name, one in self.derived.items() for n in (name, *one.middle_of)]
         problems += [
             f"{where}: no keypoint {n!r}{nearest(n, names)}" for where, n in mentioned if n not in known
@@ -139,6 +155,8 @@ class Skeleton:
                 problems.append(f"derived: {name!r} must be the middle of annotated keypoints")
         if problems:
             return problems
+        if any(a == b for a, b in self.pairs) or len({frozenset(p) for p in self.pairs}) != len(self.pairs):
+            problems.append("pairs: a pair is of two different keypoints and is listed once")
         limbs = {frozenset(limb) for limb in self.limbs}
         if any(a == b for a, b in self.limbs) or len(limbs) != len(self.limbs):
             problems.append("a limb joins two different keypoints and is listed once")
@@ -176,6 +194,12 @@ class Skeleton:
     def limb_order_index(self) -> tuple[int, ...]:
         """Indices of `limb_order` into `limbs`."""
         return tuple(self.limbs.index(limb) for limb in self.limb_order)
+
+    @cached_property
+    def pair_index(self) -> tuple[tuple[int, int], ...]:
+        """`pairs` as indices (a, b), a < b."""
+        indices = [sorted((self.keypoints.index(a), self.keypoints.index(b))) for a, b in self.pairs]
+        return tuple((a, b) for a, b in indices)
 
     @cached_property
     def limb_flip(self) -> tuple[tuple[int, bool], ...]:
@@ -231,6 +255,7 @@ def from_dict(data: Mapping[str, Any]) -> Skeleton:
         mirror=dict(data.get("mirror") or {}),
         derived={name: _derived(one) for name, one in (data.get("derived") or {}).items()},
         limb_order=tuple((a, b) for a, b in data.get("limb_order") or ()),
+        pairs=tuple((a, b) for a, b in data.get("pairs") or ()),
     )
 
 
@@ -268,8 +293,10 @@ def _check_types(data: Mapping[str, Any]) -> None:
         "keypoints: expected a list of names": texts(data.get("keypoints")),
         "limbs: expected a list of pairs of names": pairs(data.get("limbs") or ()),
         "limb_order: expected a list of pairs of names": pairs(data.get("limb_order") or ()),
-        "derived: expected {name: {middle_of: [names], visible: any or all, rounded: true or false}}":
-            middles(data.get("derived") or {}),
+        "pairs: expected a list of pairs of names": pairs(data.get("pairs") or ()),
+        "derived: expected {name: {middle_of: [names], visible: any or all, rounded: true}}": middles(
+            data.get("derived") or {}
+        ),
         "sigmas: expected numbers, as a list or by name": isinstance(sigmas, (Sequence, Mapping))
         and numbers(sigmas.values() if isinstance(sigmas, Mapping) else sigmas),
         "grouping_order: expected a list of names": texts(data.get("grouping_order") or ()),
@@ -327,4 +354,5 @@ def to_dict(skeleton: Skeleton) -> dict[str, Any]:
             for name, one in skeleton.derived.items()
         },
         "limb_order": [list(limb) for limb in skeleton.limb_order],
+        "pairs": [list(pair) for pair in skeleton.pairs],
     }

@@ -19,6 +19,12 @@ from pose.config import Settings
 # What the network takes: (R, G, B / 255 - mean) / std, then in channel_order
 NORMALIZATIONS: Mapping[str, Mapping[str, Any]] = {
     "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "channel_order": "rgb"},
+    # R, G, B in 0 to 255 minus the mean of ImageNet: pose-tensorflow's
+    "imagenet_255": {
+        "mean": (123.68 / 255, 116.779 / 255, 103.939 / 255),
+        "std": (1 / 255,) * 3,
+        "channel_order": "rgb",
+    },
     # B, G, R in 0 to 255, / 256 - 0.5: the weights that CMU trained with Caffe
     "bgr_256": {"mean": (128 / 255,) * 3, "std": (256 / 255,) * 3, "channel_order": "bgr"},
 }
@@ -30,9 +36,10 @@ class InputSettings(Settings):
 
     size: tuple[int, int] = (512, 512)
     """Height and width of the training input in pixels."""
-    normalization: Literal["custom", "imagenet", "bgr_256"] = "custom"
+    normalization: Literal["custom", "imagenet", "imagenet_255", "bgr_256"] = "custom"
     """What `mean`, `std` and `channel_order` are: custom = as given below, imagenet = torchvision's,
-    bgr_256 = blue, green, red / 256 - 0.5 (CMU's networks)."""
+    imagenet_255 = 0 to 255 minus the mean (pose-tensorflow), bgr_256 = blue, green, red / 256 - 0.5 (CMU's
+    networks)."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Subtracted from R, G, B in [0, 1]."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)

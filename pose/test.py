@@ -162,6 +162,8 @@ def resize_rule(settings: TestSettings, input: InputSettings, multiple: int) -> 
     if settings.resize in ("letterbox", "squash"):
         height, width = (round_up(side, multiple) for side in size)
         return f"{settings.resize} {width} x {height}"
+    if settings.resize == "original":
+        return f"as it is, at most {size[0] * size[1] / 1e6:.2f} megapixels, multiples of {multiple}"
     name, side = ("short side", min(size)) if settings.resize == "short_side" else ("long side", max(size))
     return f"{name} {side}, multiples of {multiple}"
 

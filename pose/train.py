@@ -36,7 +36,7 @@ from pose.experiment import (
     run_folder,
 )
 from pose.model import PoseModel, TrainStep, build_model, resolve_precision
-from pose.sessions import TrainingData, prepare_data, validator
+from pose.sessions import TrainingData, prepare_data, training_statistics, validator
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -72,8 +72,20 @@ def find_run(options: argparse.Namespace) -> Experiment:
     run_folder(options.experiment)  # a bad name is told before a bad config
     config = load_config(options.config or DEFAULT_CONFIG, options.settings)
     with torch.device("meta"):  # a config that makes no model is found before the data are read
-        build_model(config.backbone, config.head, config.skeleton, config.input)
+        model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    check_shapes(config, model.size_multiple)
     return Experiment.plan(options.experiment, config)
+
+
+def check_shapes(config: ExperimentConfig, multiple: int) -> None:
+    """Batches of whole pictures must go through the network."""
+    augment = config.data.augment
+    if augment.crop == "whole" and augment.whole_multiple % multiple:
+        raise UserError(
+            f"data.augment.whole_multiple={augment.whole_multiple}: pictures go through the "
+            f"{config.backbone.name} backbone with sides that are multiples of {multiple}, such as "
+            f"{-(-augment.whole_multiple // multiple) * multiple}"
+        )
 
 
 def first_model(config: ExperimentConfig, *, weights: bool, tell: bool) -> PoseModel:
@@ -169,8 +181,12 @@ def train(options: argparse.Namespace, group: Processes) -> int:
     last = experiment.path("last.pt")
     # rank 0 first: it may download pretrained weights
     model = group.main_first(lambda: first_model(config, weights=not last.exists(), tell=group.main))
+    statistics = group.together(lambda: training_statistics(config, data))
+    if statistics is not None:
+        model.head.use_statistics(statistics)  # type: ignore[operator]
+    statistics = getattr(model.head, "statistics", None)  # the run keeps its own
     if options.resume is None:  # only now: what fails above leaves no run folder behind
-        experiment = group.first(lambda: Experiment.create(options.experiment, config))
+        experiment = group.first(lambda: Experiment.create(options.experiment, config, statistics=statistics))
     resumed = last.exists()
     saved = group.together(lambda: checkpoint.load(last, group.device)) if resumed else {}
     frozen = not resumed or bool(saved.get("frozen"))

@@ -23,7 +23,7 @@ CONFIGS = ROOT / "configs"
 # A module imports only lower floors and its own folder.  The keys are the files and folders of pose/.
 FLOORS = {
     0: ["registry", "skeleton", "geometry", "checkpoint", "errors"],
-    1: ["config", "structures"],
+    1: ["config", "structures", "pairwise_statistics"],
     2: ["data", "backbones", "targets", "losses", "decoders"],  # these never import each other
     3: ["heads"],
     4: ["model"],

@@ -52,10 +52,11 @@ class TestSettings(PresetSettings):
     AI Challenger."""
     input_size: tuple[int, int] | None = None
     """Height and width of the canvas at scale 1; null = the training input size."""
-    resize: Literal["letterbox", "short_side", "long_side", "squash"] = "letterbox"
+    resize: Literal["letterbox", "short_side", "long_side", "squash", "original"] = "letterbox"
     """letterbox: the picture inside a canvas of `input_size`.  short_side, long_side: that side is brought
     to the smaller / larger number of `input_size`, the canvas keeps the picture's aspect.  squash: the
-    picture is stretched to `input_size`, whatever its aspect."""
+    picture is stretched to `input_size`, whatever its aspect.  original: the picture as it is, shrunk only
+    where it has more pixels than `input_size`."""
     antialias: bool = False
     """Pixels are averaged where the picture is shrunk, as Pillow's BILINEAR does; only with squash."""
     flip: bool = True
@@ -137,14 +138,19 @@ def lay_out(
         ratios = np.array([base[1] / size[1], base[0] / size[0]])  # x, y
         ratios = ratios.min().repeat(2) if settings.resize == "letterbox" else ratios
     else:
-        short = settings.resize == "short_side"
-        ratio = (min(height, width) / min(size)) if short else (max(height, width) / max(size))
+        ratio = {
+            "short_side": min(height, width) / min(size),
+            "long_side": max(height, width) / max(size),
+            "original": min(1.0, math.sqrt(height * width / (size[0] * size[1]))),
+        }[settings.resize]
         ratio = min(ratio, LONGEST * max(height, width) / max(size))
         content = [max(1.0, round(side * ratio, 6)) for side in size]
         base = (geometry.round_up(content[0], multiple), geometry.round_up(content[1], multiple))
         ratios = np.array([ratio, ratio])
     middle = np.array([base[1], base[0]]) / 2 - center
     shift = middle - ratios * (np.array([size[1], size[0]]) / 2 - center)
+    if settings.resize == "original" and ratios[0] == 1:
+        shift = np.floor(shift)  # pixels stay what they are
     matrix = np.array([[ratios[0], 0.0, shift[0]], [0.0, ratios[1], shift[1]]])
     sizes, matrices = [], []
     for scale in scales:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pose.errors import UserError
+from pose.pairwise_statistics import PairwiseStatistics
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import Batch, Fields, FieldSpec, People
@@ -49,13 +51,21 @@ class Head(nn.Module, ABC):
 
 
 def build_decoder(
-    settings: Any, skeleton: Skeleton, pixel_center: float, head: str, fields: Sequence[str]
+    settings: Any,
+    skeleton: Skeleton,
+    pixel_center: float,
+    head: str,
+    fields: Sequence[str],
+    statistics: PairwiseStatistics | None = None,
 ) -> Any:
-    """The decoder of `settings`, if the fields that it needs are those of the head."""
+    """The decoder of `settings`, if the fields that it needs are those of the head.  `statistics` go to a
+    decoder whose constructor takes them."""
     missing = [name for name in DECODERS[settings.name].component.needs if name not in fields]
     if missing:
         raise UserError(
             f"head.decoder: {settings.name!r} groups by {', '.join(missing)}, but the head {head!r} has "
             f"{', '.join(fields)}; leave head.decoder.name out, or choose a decoder of this head"
         )
-    return DECODERS.build(settings, skeleton, pixel_center)
+    takes = inspect.signature(DECODERS[settings.name].component).parameters
+    more = {"statistics": statistics} if "statistics" in takes else {}
+    return DECODERS.build(settings, skeleton, pixel_center, **more)

@@ -192,7 +192,8 @@ class PafHead(Head):
 
     def decode(self, fields: Fields, stride: int) -> list[People]:
         """heatmap (B, K or K + 1, h, w), paf (B, 2 L, h, w)."""
-        return self.decoder(fields["heatmap"][:, : len(self.skeleton)], fields["paf"], stride)
+        heatmap = fields["heatmap"][:, : len(self.skeleton)]
+        return self.decoder(heatmap=heatmap, paf=fields["paf"], stride=stride)
 
 
 def paf_spec(skeleton: Skeleton) -> FieldSpec:

@@ -120,7 +120,7 @@ class TagsHead(Head):
     def decode(self, fields: Fields, stride: int) -> list[People]:
         """heatmap (B, K, h, w), tag (B, T, K * D, h, w)."""
         tag = fields["tag"].unflatten(2, (-1, self.cfg.tag_dim))  # (B, T, K, D, h, w)
-        return self.decoder(fields["heatmap"], tag.transpose(1, 2).flatten(2, 3), stride)
+        return self.decoder(heatmap=fields["heatmap"], tag=tag.transpose(1, 2).flatten(2, 3), stride=stride)
 
     def warnings(self, terms: dict[str, float]) -> list[str]:
         if terms.get("stat/collapse", 0.0) < 0.9:

@@ -13,7 +13,6 @@ scales.  Weights keep the licence of their publisher.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from pose import checkpoint
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, ExperimentConfig, already_exists, load_config, run_folder
 from pose.model import PoseModel, build_model
-from pose.pairwise_statistics import PairwiseStatistics, to_json
+from pose.pairwise_statistics import PairwiseStatistics
 from pose.tools.published import ae_aic, deepercut, pose_ae, rtpose
 from pose.tools.published.plan import Source
 
@@ -36,7 +35,6 @@ SOURCES = {
     "ae-aic": ae_aic.SOURCE,
     "deepercut": deepercut.SOURCE,
 }
-STATISTICS = "pairwise_statistics.json"
 
 
 class Converted(NamedTuple):
@@ -112,14 +110,10 @@ def main(arguments: list[str] | None = None) -> int:
     # what pose.train -c starts from
     settings = [f"train.weights={folder / 'published.pt'}", *options.settings]
     config, model, report, statistics = convert(source, options.file, settings, **chosen)
-    if statistics:
-        config = with_statistics(config, folder / STATISTICS)
-    experiment = Experiment.create(options.experiment, config)
+    experiment = Experiment.create(options.experiment, config, statistics=statistics)
     parameters = sum(p.numel() for p in model.parameters())
     state = {"format": 1, "model": model.state_dict(), "meta": {"source": options.source}}
     try:
-        if statistics:
-            (folder / STATISTICS).write_text(json.dumps(to_json(statistics)), encoding="utf-8")
         checkpoint.save(state, folder / "published.pt")
         shutil.copyfile(folder / "published.pt", folder / "best.pt")  # which training may replace
     except (UserError, OSError):  # a run without weights would be in the way of the next attempt
@@ -132,11 +126,6 @@ def main(arguments: list[str] | None = None) -> int:
         file=sys.stderr,
     )
     return 0
-
-
-def with_statistics(config: ExperimentConfig, file: Path) -> ExperimentConfig:
-    head = config.head.model_copy(update={"statistics": str(file)})
-    return config.model_copy(update={"head": head})
 
 
 if __name__ == "__main__":

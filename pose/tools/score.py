@@ -3,6 +3,7 @@
 python -m pose.tools.score coco --annotations person_keypoints_val2017.json --results results.json
 python -m pose.tools.score coco --annotations my.json --results results.json --sigmas my.yaml -o out.json
 python -m pose.tools.score aic --annotations keypoint_validation.json --results submission.json
+python -m pose.tools.score pck --annotations one_person_each.json --results results.json
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pose.data.aic import AicImage, read_official
 from pose.data.aic_coco import from_coco
 from pose.data.findings import Finding
 from pose.errors import UserError, user_facing
-from pose.evaluate import aic, coco
+from pose.evaluate import aic, coco, pck
 from pose.evaluate.validation import file_order
 
 
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     metrics = parser.add_subparsers(title="metrics", metavar="METRIC", required=True)
     _add_coco(metrics)
     _add_aic(metrics)
+    _add_pck(metrics)
     return parser
 
 
@@ -96,6 +98,25 @@ def _score_aic(args: argparse.Namespace) -> None:
     print("\n".join([f"{key}: {value}" for key, value in header.items()] + [aic.table(scores)]))
     if args.output is not None:
         coco.write_json(args.output, {"metric": "aic", **header, **asdict(scores)}, indent=1)
+
+
+def _add_pck(metrics: Any) -> None:
+    parser = metrics.add_parser("pck", help="the share of correct keypoints, for pictures of one person each")
+    parser.add_argument("--annotations", required=True, type=Path, help="ground truth, COCO format")
+    parser.add_argument("--results", required=True, type=Path, help="COCO keypoint results")
+    parser.add_argument(
+        "--threshold", type=float, default=0.2, help="times the longer side of a person's keypoints"
+    )
+    parser.add_argument("-o", "--output", type=Path, help="write the numbers here, as JSON")
+    parser.set_defaults(run=_score_pck)
+
+
+def _score_pck(args: argparse.Namespace) -> None:
+    scores = pck.evaluate(args.annotations, args.results, threshold=args.threshold)
+    header = {"results": str(args.results), "annotations": str(args.annotations)}
+    print("\n".join([f"{key}: {value}" for key, value in header.items()] + [pck.table(scores)]))
+    if args.output is not None:
+        coco.write_json(args.output, {"metric": "pck", **header, **asdict(scores)}, indent=1)
 
 
 def read_truth(path: Path, *, strict: bool = False) -> list[AicImage]:

@@ -113,7 +113,14 @@ def test_the_message_and_the_exit_code_of_the_real_command(data: Path, tmp_path:
         ("data.val.annotations=gone.json", ("gone.json",)),
         ("data.train.images=gone", ("no folder of pictures", "gone", "data.root")),
         ("data.val.images=gone", ("validation", "gone", "data.val.images")),
-        ("data.augment.crop=people", ("data.augment.crop: expected 'image' or 'person', got 'people'",)),
+        (
+            "data.augment.crop=people",
+            ("data.augment.crop: expected 'image', 'person' or 'whole', got 'people'",),
+        ),
+        (
+            "data.augment={crop: whole, whole_multiple: 24}",
+            ("data.augment.whole_multiple=24: pictures go through the hourglass", "such as 32"),
+        ),
         ("data.augment.person_scale=[1.1, 0.5]", ("data.augment.person_scale", "the smaller factor first")),
         ("input.pad_value=[0, 0, 256]", ("input.pad_value.2", "less than or equal to 255")),
         ("input.normalization=imagenet", ("input: normalization 'imagenet' has mean", "leave mean out")),

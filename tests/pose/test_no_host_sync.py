@@ -53,10 +53,16 @@ HOURGLASS = ["coco/ae_hourglass.yaml", "backbone.stacks=2", "backbone.width=8", 
 VGG19 = ["coco/paf_vgg19.yaml", "backbone.stages=2", "backbone.trunk_width=4", "data.skeleton=coco17"]
 
 
+RESNET = [
+    *HOURGLASS[:1], "backbone={name: resnet, blocks: [1, 1, 2, 1], width: 8}", "head={name: pairwise}"
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         HOURGLASS,
+        RESNET,
         [*HOURGLASS, "head.center=subpixel", "head.push=hinge", "head.tag_dim=2"],
         VGG19,
         [*VGG19, "head.preset=s1", "head.foreground_weight=3"],

@@ -11,8 +11,11 @@ from dot_people import SKELETON, dots
 from small_networks import SMALL
 from torch import nn
 
+from pose.decoders.multicut import MulticutSettings
 from pose.evaluate.predict import Predictor, TestSettings
+from pose.heads.pairwise import PairwiseHead
 from pose.model import PoseModel, TrainStep, build_model
+from pose.pairwise_statistics import gather
 from pose.registry import BACKBONES, HEADS
 from pose.structures import Batch, InputSettings
 
@@ -20,6 +23,7 @@ SIZE = (96, 96)
 HEAD: dict[str, dict[str, Any]] = {
     "tags": {"sigma": 1.0, "center": "subpixel", "foreground_weight": 9.0},
     "paf": {"foreground_weight": 9.0, "paf_weight": 0.3},
+    "pairwise": {"radius": 8.0, "foreground_weight": 9.0, "decoder": MulticutSettings(nms_radius=1.0)},
 }
 
 
@@ -58,6 +62,8 @@ def lesson() -> tuple[list[np.ndarray], list[np.ndarray], Batch]:
 def test_every_backbone_learns_with_every_head(backbone: str, head: str) -> None:
     model = pair(backbone, head)
     images, truth, batch = lesson()
+    if isinstance(model.head, PairwiseHead):  # as pose.train does
+        model.head.use_statistics(gather([*batch.keypoints.numpy()], SKELETON))
     step = TrainStep(model, color=False).train()
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []

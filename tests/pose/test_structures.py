@@ -39,6 +39,10 @@ def test_pure_red_under_each_name() -> None:
     torch.testing.assert_close(normalized(red, normalization="imagenet"), expected)
     assert expected[0].item() == pytest.approx(2.2489, abs=5e-5)
     torch.testing.assert_close(normalized(red), torch.tensor([1.0, 0.0, 0.0]))
+    bytes_less_mean = torch.tensor([255 - 123.68, -116.779, -103.939])  # pose-tensorflow: 131.32, ...
+    torch.testing.assert_close(
+        normalized(red, normalization="imagenet_255"), bytes_less_mean, atol=1e-4, rtol=0
+    )
 
 
 def test_every_byte_of_bgr_256_is_its_256th_part() -> None:
@@ -49,7 +53,7 @@ def test_every_byte_of_bgr_256_is_its_256th_part() -> None:
         assert blue == pytest.approx((255 - value) / 256 - 0.5, abs=2e-7)
 
 
-@pytest.mark.parametrize("name", ["imagenet", "bgr_256"])
+@pytest.mark.parametrize("name", ["imagenet", "imagenet_255", "bgr_256"])
 def test_a_named_normalization_survives_being_written(name: str, tmp_path: Path) -> None:
     loaded = load_config(BASE, [f"input.normalization={name}", "input.pad_value=[124, 116, 104]"])
     assert loaded.input.std != (1.0, 1.0, 1.0) and loaded.input.pad_value == (124, 116, 104)

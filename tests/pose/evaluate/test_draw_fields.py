@@ -32,9 +32,7 @@ def test_each_kind_of_keypoint_has_its_colour_and_the_background_has_none() -> N
     assert one.max() > 200 and other.max() > 200 and abs(hue(one) - hue(other)) > 0.2
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "expected"), [(1, 0, 0.0), (0, 1, 0.25), (-1, 0, 0.5), (0, -1, 0.75)]
-)
+@pytest.mark.parametrize(("x", "y", "expected"), [(1, 0, 0.0), (0, 1, 0.25), (-1, 0, 0.5), (0, -1, 0.75)])
 def test_the_direction_of_a_limb_is_its_hue(x: float, y: float, expected: float) -> None:
     there = bump(4, 4)
     weak = 0.3 * there  # of another limb, in another direction

@@ -24,7 +24,7 @@ from pose.model import PoseModel
 from pose.structures import Fields, FieldSpec, InputSettings, People
 
 SIZES = [(240, 320), (320, 240), (203, 311), (97, 64), (640, 480), (1, 1), (3, 5), (1, 2000), (2000, 1)]
-RESIZES = ["letterbox", "short_side", "long_side", "squash"]
+RESIZES = ["letterbox", "short_side", "long_side", "squash", "original"]
 SCALES = (2.0, 1.0, 0.5, 0.75)
 
 
@@ -82,6 +82,32 @@ def test_a_side_is_brought_to_the_wanted_length(resize, content):
     (canvas,), (matrix,) = laid_out((200, 400), resize, scales=(1.0,))
     assert canvas == content
     np.testing.assert_allclose(np.diag(matrix[:, :2]), content[0] / 200)
+
+
+@pytest.mark.parametrize(
+    ("size", "canvas", "ratio"),
+    [
+        ((200, 250), (224, 256), 1.0),
+        ((1, 1), (32, 32), 1.0),
+        ((512, 512), (256, 256), 0.5),
+        ((1024, 256), (512, 128), 0.5),
+    ],
+)
+def test_pictures_may_be_tested_as_they_are(size, canvas, ratio):
+    """In the middle of a canvas; shrunk only where they have more pixels than the input."""
+    (found,), (matrix,) = laid_out(size, "original", scales=(1.0,))
+    assert found == canvas
+    np.testing.assert_allclose(matrix[:, :2], ratio * np.eye(2))
+
+
+@pytest.mark.parametrize("size", [(5, 7), (33, 64), (8, 8)])
+def test_an_original_picture_keeps_its_pixels(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    settings = TestSettings(resize="original")
+    item = prepare(image, 0, (1.0,), settings, InputSettings(size=(256, 256)), 32)
+    x, y = item.matrix[:, 2].astype(int)
+    there = item.canvases[0].permute(1, 2, 0).numpy()[y : y + size[0], x : x + size[1]]
+    np.testing.assert_array_equal(there, image)
 
 
 def test_a_scale_that_is_off_by_rounding_costs_no_further_multiple():

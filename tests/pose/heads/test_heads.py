@@ -22,6 +22,7 @@ from pose.evaluate.predict import TestSettings, lay_out, map_back, unflip
 from pose.evaluate.validation import score
 from pose.heads.base import Head
 from pose.heads.paf import PafHead, PafSettings
+from pose.heads.pairwise import PairwiseHead
 from pose.heads.tags import TagsSettings
 from pose.registry import HEADS
 from pose.skeleton import Skeleton, from_dict
@@ -91,12 +92,33 @@ def joined(labelled: np.ndarray) -> bool:
 
 def field_of(head: Head, name: str, targets: Any) -> Tensor:
     """What a perfect network would answer."""
+    if isinstance(head, PairwiseHead):
+        return perfect_offsets(head, name, targets)
     if hasattr(targets, name):
         maps: Tensor = getattr(targets, name)
         return maps
     if name == "tag":
         return person_tags(targets, head.channels["tag"] // K)
     pytest.skip(f"no perfect answer is known for the field {name!r}")
+
+
+def perfect_offsets(head: PairwiseHead, name: str, targets: Any) -> Tensor:
+    """The network's maps: logits, and normalised offsets at the cells that belong to a keypoint."""
+    if name == "heatmap":
+        return 20 * targets.heatmap - 10
+    found, maps = targets.discs, torch.zeros(*targets.heatmap.shape[:2], 1, *targets.heatmap.shape[-2:])
+    b, p, k, r = found.owned.nonzero(as_tuple=True)
+    cell, center = found.cell[b, p, k, r], found.center[b, p, k, r]
+    if name == "locref":
+        values = (targets.position[b, p, k] - center) / head.cfg.locref_std
+    else:
+        others = head.others[k]  # (n, K - 1)
+        offset = targets.position[b[:, None], p[:, None], others] - center[:, None]
+        seen = targets.visible[b[:, None], p[:, None], others][..., None]
+        values = ((offset - head.mean[k]) / head.std[k] * seen).flatten(1)
+    flat = maps.expand(-1, -1, values.shape[1], -1, -1).flatten(3).clone()
+    flat[b, k, :, cell] = values
+    return flat.flatten(1, 2).unflatten(2, targets.heatmap.shape[-2:])
 
 
 def person_tags(targets: Any, dim: int) -> Tensor:
@@ -242,7 +264,7 @@ def test_a_perfect_answer_costs_little_and_a_worse_one_more(make: Any, tolerance
     one, given = make(), batch_of(drawn_people())
     fields, targets = perfect(one, given), one.targets(given, STRIDE)
     terms = one.loss([fields], [targets])
-    assert terms["heatmap"] == 0
+    assert terms["heatmap"] < 1e-4  # 0, but for logits
     noisy = {name: maps + 0.3 * torch.randn_like(maps) for name, maps in fields.items()}
     worse = one.loss([noisy], [targets])
     total, more = (
@@ -445,6 +467,10 @@ def keypoints_of_channels(one: Head, name: str) -> list[set[int]]:
     """Which keypoints each channel of a field is about."""
     if name == "paf":
         return [{a, b} for a, b in SKELETON.limb_index for _ in "xy"]
+    if name == "locref":
+        return [{k} for k in range(K) for _ in "xy"]
+    if name == "pairwise":
+        return [{a, b} for a in range(K) for b in range(K) if a != b for _ in "xy"]
     if name == "tag":
         dim = one.channels["tag"] // K
         return [{k} for k in range(K) for _ in range(dim)]

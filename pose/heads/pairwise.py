@@ -1,0 +1,186 @@
+"""DeeperCut (Insafutdinov, Pishchulin, Andres, Andriluka, Schiele: DeeperCut, ECCV 2016): for every kind of
+keypoint a score map, a refinement of the location within the cell, and at each of its cells the offsets to
+all other keypoints of the same person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from pose import pairwise_statistics
+from pose.config import Settings, component_settings
+from pose.decoders.multicut import MulticutSettings
+from pose.heads.base import Head, build_decoder
+from pose.losses.offsets import gather_cells, masked_huber
+from pose.pairwise_statistics import PairwiseStatistics
+from pose.registry import DECODERS, HEADS
+from pose.skeleton import Skeleton
+from pose.structures import Batch, Fields, FieldSpec, People
+from pose.targets.discs import Discs, discs, draw_discs
+from pose.targets.heatmaps import grid_mask
+
+if TYPE_CHECKING:
+    DecoderSettings: TypeAlias = Any
+else:
+    DecoderSettings = component_settings(DECODERS, default="multicut")
+
+
+class PairwiseSettings(Settings):
+    """The defaults are pose-tensorflow's for COCO."""
+
+    name: Literal["pairwise"] = "pairwise"
+    radius: float = Field(17.0, gt=0)
+    """Cells whose centre is so near to a keypoint, in pixels of the input, are the ones that find it."""
+    locref_std: float = Field(7.2801, gt=0)
+    """Pixels that one unit of the location refinement stands for."""
+    statistics: str | None = None
+    """JSON of pose.tools.pairwise_stats: means and deviations of the offsets, by which they are normalised,
+    and the decoder's models of them.  null: `pose.train` works out means and deviations from the training set
+    and keeps them in the run folder."""
+    heatmap_weight: float = Field(1.0, ge=0)
+    """Weight of the score maps' cross entropy."""
+    foreground_weight: float = Field(0.0, ge=0)
+    """The cross entropy of cells near a keypoint counts 1 + this: above 0, a short training leaves the
+    all-zero maps sooner."""
+    locref_weight: float = Field(0.05, ge=0)
+    """Weight of the location refinement's Huber loss."""
+    pairwise_weight: float = Field(0.05, ge=0)
+    """Weight of the pairwise offsets' Huber loss."""
+    decoder: DecoderSettings = MulticutSettings()
+
+
+class PairwiseTargets(NamedTuple):
+    """All on the grid of one stride, lengths in pixels of the input; offsets exist at the discs' cells."""
+
+    heatmap: Tensor  # (B, K, h, w) 0 or 1
+    mask: Tensor  # (B, 1, h, w)
+    labelled: Tensor  # (B, K) bool, False for keypoints that the picture's data set never labels
+    discs: Discs
+    position: Tensor  # (B, P, K, 2)
+    visible: Tensor  # (B, P, K) bool, labelled
+
+
+@HEADS.register("pairwise", PairwiseSettings)
+class PairwiseHead(Head):
+    others: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, cfg: PairwiseSettings, skeleton: Skeleton, pixel_center: float = 0.5) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.skeleton = skeleton
+        self.pixel_center = pixel_center
+        count = len(skeleton)
+        others = torch.tensor([[b for b in range(count) if b != a] for a in range(count)], dtype=torch.long)
+        self.register_buffer("others", others.view(count, -1), persistent=False)
+        for name in ("mean", "std"):  # of the offsets to the others
+            self.register_buffer(name, torch.zeros(count, count - 1, 2), persistent=False)
+        self.fields = {
+            "heatmap": FieldSpec(count, skeleton.flip_index, (1.0,) * count),
+            "locref": locref_spec(skeleton),
+            "pairwise": pairwise_spec(skeleton),
+        }
+        self.use_statistics(pairwise_statistics.read(cfg.statistics, skeleton) if cfg.statistics else None)
+
+    def use_statistics(self, statistics: PairwiseStatistics | None) -> None:
+        """Normalise and decode by these, in the order of the head's skeleton; None: by none."""
+        known = statistics or PairwiseStatistics.neutral(self.skeleton)
+        off_diagonal = ~np.eye(len(self.skeleton), dtype=bool)
+        for name in ("mean", "std"):
+            square = getattr(known, name)[off_diagonal].reshape(len(self.skeleton), -1, 2)
+            setattr(self, name, torch.tensor(square, dtype=torch.float32, device=self.mean.device))
+        self.statistics = known
+        self.decoder = build_decoder(
+            self.cfg.decoder, self.skeleton, self.pixel_center, self.cfg.name, [*self.fields], statistics
+        )
+
+    def targets(self, batch: Batch, stride: int) -> PairwiseTargets:
+        size = (batch.loss_mask.shape[-2] // stride, batch.loss_mask.shape[-1] // stride)
+        found = discs(batch.keypoints, self.cfg.radius, stride, size, self.pixel_center)
+        return PairwiseTargets(
+            draw_discs(found, size), grid_mask(batch.loss_mask, stride), batch.labelled, found,
+            batch.keypoints[..., :2], batch.keypoints[..., 2] > 0,
+        )  # fmt: skip
+
+    def loss(self, stages: Sequence[Fields], targets: Sequence[PairwiseTargets]) -> dict[str, Tensor]:
+        """heatmap: cross entropies, summed over the stages; locref and pairwise: Huber losses at the cells of
+        the keypoints' discs."""
+        terms: dict[str, list[Tensor]] = {"heatmap": [], "locref": [], "pairwise": []}
+        for fields, target in zip(stages, targets, strict=True):
+            with torch.autocast(target.heatmap.device.type, enabled=False):
+                for name, one in (
+                    ("heatmap", self._heatmap_loss), ("locref", self._locref_loss),
+                    ("pairwise", self._pairwise_loss),
+                ):  # fmt: skip
+                    if name in fields:
+                        terms[name].append(one(fields[name].float(), target))
+        weights = (self.cfg.heatmap_weight, self.cfg.locref_weight, self.cfg.pairwise_weight)
+        return {
+            name: weight * torch.stack(values).sum()
+            for (name, values), weight in zip(terms.items(), weights, strict=True)
+        }
+
+    def _heatmap_loss(self, logits: Tensor, target: PairwiseTargets) -> Tensor:
+        """The mean counts masked cells too, like that of the other heads."""
+        weight = target.mask * (1 + self.cfg.foreground_weight * target.heatmap)
+        each = F.binary_cross_entropy_with_logits(logits, target.heatmap, weight, reduction="none")
+        return (each.sum((2, 3)) * target.labelled).sum() / each.numel()
+
+    def _locref_loss(self, maps: Tensor, target: PairwiseTargets) -> Tensor:
+        """maps (B, 2 K, h, w)."""
+        owned = target.discs.owned[..., None]
+        offset = (target.position[:, :, :, None] - target.discs.center) / self.cfg.locref_std
+        found = gather_cells(maps.unflatten(1, (-1, 2)), target.discs.cell)
+        return masked_huber(found, offset, owned.expand_as(found))
+
+    def _pairwise_loss(self, maps: Tensor, target: PairwiseTargets) -> Tensor:
+        """maps (B, 2 K (K - 1), h, w).  Gathered at the discs' cells: a dense target would be as large as the
+        network's output."""
+        count = len(self.skeleton)
+        found = gather_cells(maps.unflatten(1, (count, -1)), target.discs.cell)
+        found = found.unflatten(4, (-1, 2))  # (B, P, K, R, K - 1, 2)
+        there = target.position[:, :, self.others][:, :, :, None]  # (B, P, K, 1, K - 1, 2)
+        offset = there - target.discs.center[..., None, :]
+        offset = (offset - self.mean[:, None]) / self.std[:, None]
+        counts = target.discs.owned[..., None] & target.visible[:, :, self.others][:, :, :, None]
+        return masked_huber(found, offset, counts[..., None].expand_as(found))
+
+    def readout(self, stages: Sequence[Fields]) -> Fields:
+        """Probabilities, and offsets in pixels from the centre of the cell."""
+        last = stages[-1]
+        pairwise = last["pairwise"].float().unflatten(1, (*self.mean.shape[:2], 2))
+        scaled = pairwise * self.std[..., None, None] + self.mean[..., None, None]
+        return {
+            "heatmap": last["heatmap"].float().sigmoid(),
+            "locref": last["locref"].float() * self.cfg.locref_std,
+            "pairwise": scaled.flatten(1, 3),
+        }
+
+    def decode(self, fields: Fields, stride: int) -> list[People]:
+        """heatmap (B, K, h, w), locref (B, 2 K, h, w), pairwise (B, 2 K (K - 1), h, w)."""
+        return self.decoder(**{name: fields[name] for name in self.fields}, stride=stride)
+
+
+def pair_id(a: int, b: int, count: int) -> int:
+    """Of the ordered pair (a, b): its channels are 2 id and 2 id + 1."""
+    return (count - 1) * a + b - (a < b)
+
+
+def locref_spec(skeleton: Skeleton) -> FieldSpec:
+    perm = tuple(2 * k + axis for k in skeleton.flip_index for axis in (0, 1))
+    return FieldSpec(len(perm), perm, (-1.0, 1.0) * len(skeleton), in_pixels=True)
+
+
+def pairwise_spec(skeleton: Skeleton) -> FieldSpec:
+    """Mirroring turns x round, and the pair (a, b) into that of their mirror partners."""
+    flip, count = skeleton.flip_index, len(skeleton)
+    pairs = [(a, b) for a in range(count) for b in range(count) if a != b]  # in the order of their ids
+    perm = tuple(2 * pair_id(flip[a], flip[b], count) + axis for a, b in pairs for axis in (0, 1))
+    return FieldSpec(len(perm), perm, (-1.0, 1.0) * len(pairs), in_pixels=True)

@@ -1,0 +1,139 @@
+"""What the pairwise terms of DeeperCut know beforehand of a data set, as one JSON.
+
+    python -m pose.tools.pairwise_stats --config FILE -o OUT.json    means and deviations of the offsets
+    python -m pose.tools.pairwise_stats -c NAME                      how well they must fit, to exp/NAME/
+
+`pose.train` works out the first by itself where `head.statistics` is null.  The second fits a logistic model
+for every pair of the skeleton on a trained run's detections on training pictures, and adds them to the run's
+pairwise.json; until then the decoder has a default for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pose import geometry
+from pose.data.images import UnreadableImage, read_image
+from pose.data.mixture import training_data
+from pose.decoders.detections import DetectionSettings, find_detections
+from pose.engine.distributed import Processes, pick_device
+from pose.errors import UserError, user_facing
+from pose.evaluate.coco import write_json
+from pose.evaluate.pair_models import Examples, examples, fit, told
+from pose.evaluate.predict import Predictor
+from pose.experiment import STATISTICS, Experiment, ExperimentConfig, load_config
+from pose.heads.pairwise import PairwiseHead
+from pose.pairwise_statistics import PairwiseStatistics, to_json
+from pose.sessions import TrainingData, draw_synthetic, load_model, training_statistics
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pose.tools.pairwise_stats",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--config", metavar="FILE", help="of the training set that is looked at")
+    which.add_argument("-c", "--continue", dest="name", metavar="NAME", help="the trained run exp/NAME/")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="default with -c: the run's own file"
+    )
+    parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
+    parser.add_argument(
+        "--pictures", type=int, default=2000, metavar="N", help="training pictures to fit on (default 2000)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    parser.add_argument("settings", nargs="*", metavar="key.sub=value", help="settings above the file's")
+    options = parser.parse_intermixed_args(arguments)
+    if options.config and options.output is None:
+        parser.error("--config needs -o OUT")
+    if options.pictures < 1:
+        raise UserError(f"--pictures {options.pictures}: expected 1 or more")
+    return options
+
+
+def opened(config: ExperimentConfig) -> TrainingData:
+    draw_synthetic(config, Processes(torch.device("cpu")))
+    training = training_data(config.data, config.input, config.skeleton, seed=config.train.seed)
+    return TrainingData(config, training, [])
+
+
+def means(config: ExperimentConfig) -> PairwiseStatistics:
+    """Of the training set as it is trained on, whatever file the config names."""
+    if not hasattr(config.head, "statistics"):
+        raise UserError(
+            f"head.name: {config.head.name!r} takes no pairwise statistics; the head `pairwise` does"
+        )
+    config = config.model_copy(update={"head": config.head.model_copy(update={"statistics": None})})
+    found = training_statistics(config, opened(config))
+    assert found is not None
+    return found
+
+
+def detections_of(
+    predictor: Predictor, head: PairwiseHead, config: ExperimentConfig, pictures: int
+) -> Iterator[Examples]:
+    """The examples of training pictures, upright and as they are tested."""
+    dataset, stream = opened(config).training
+    settings = head.decoder.settings
+    if not isinstance(settings, DetectionSettings):
+        raise UserError(
+            f"head.decoder: {settings.name!r} makes no pairs of detections; give head.decoder.name=multicut"
+        )
+    for position in tqdm(range(min(pictures, len(stream))), desc="detecting", unit="img", disable=None):
+        path, keypoints = dataset.picture(stream[position])
+        try:
+            prepared = predictor.prepare(read_image(path, orientation="stored"))
+        except UnreadableImage:
+            continue
+        fields, stride = predictor.fields([prepared.canvases])
+        (found,) = find_detections(**fields, stride=stride, settings=settings, pixel_center=head.pixel_center)
+        keypoints[..., :2] = geometry.apply(prepared.matrix, keypoints[..., :2])
+        yield examples(found, keypoints, config.skeleton, head.cfg.radius)
+
+
+def with_models(options: argparse.Namespace) -> tuple[PairwiseStatistics, Path, str]:
+    """The statistics of a run with models of its pairs, the file that they belong to, and a sentence."""
+    experiment = Experiment.open(options.name, overrides=options.settings)
+    choice = options.weights or ("best" if experiment.path("best.pt").is_file() else "last")
+    model, _ = load_model(experiment, choice, pick_device(options.device, 0))
+    head = model.head
+    if not isinstance(head, PairwiseHead):
+        raise UserError(f"the run {options.name} has the head {experiment.config.head.name!r}, not pairwise")
+    predictor = Predictor(model, experiment.config.test, "single")
+    parts = detections_of(predictor, head, experiment.config, options.pictures)
+    models, without = fit(parts, experiment.config.skeleton)
+    sentence = told(without, len(experiment.config.skeleton.pair_index))
+    return replace(head.statistics, models=models), experiment.path(STATISTICS), sentence
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    if options.config:
+        statistics = means(load_config(options.config, options.settings))
+        output: Path = options.output
+    else:
+        statistics, own, sentence = with_models(options)
+        output = options.output or own
+        print(sentence, file=sys.stderr)
+    write_json(output, to_json(statistics))
+    spread = float(np.mean([statistics.std[a, b] for a in range(len(statistics.std)) for b in range(a)]))
+    print(
+        f"{output}: {len(statistics.keypoints)} keypoints, mean deviation of an offset {spread:.1f} pixels, "
+        f"{len(statistics.models)} models"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    sys.exit(user_facing(main)())

@@ -1,0 +1,133 @@
+"""Pairwise statistics from a config, from a training, and with the models of a trained run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pose import pairwise_statistics
+from pose.errors import user_facing
+from pose.experiment import Experiment, load_config
+from pose.sessions import load_model
+from pose.test import main as pose_test
+from pose.tools import pairwise_stats
+from tests.training_fixtures import command, differences, drawn, settings
+
+PAIRWISE = [
+    "head={name: pairwise, radius: 6.0, foreground_weight: 9.0, decoder: {nms_radius: 1.0}}",
+    "train.validate_images=3",
+]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["pairwise_stats", *arguments])
+    return user_facing(pairwise_stats.main)() or 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with exp/one, trained for a few steps."""
+    folder = tmp_path_factory.mktemp("pairwise")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert command(patch, "-e", "one", *settings(drawn(folder), *PAIRWISE)) == 0
+    return folder
+
+
+def test_a_training_keeps_the_statistics_of_its_samples(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    experiment = Experiment.open("one")
+    assert experiment.config.head.statistics == "exp/one/pairwise.json"
+    found = pairwise_statistics.read("exp/one/pairwise.json", experiment.config.skeleton)
+    hips = [experiment.config.skeleton.keypoints.index(f"{side}_hip") for side in ("left", "right")]
+    knee = experiment.config.skeleton.keypoints.index("left_knee")
+    assert found.mean[hips[0], knee, 1] > 3  # pixels of a 64-pixel input: knees are below hips
+    np.testing.assert_allclose(found.mean[hips[0], hips[1]], -found.mean[hips[1], hips[0]], atol=1e-4)
+    model, _ = load_model(experiment, "last", torch.device("cpu"))
+    np.testing.assert_allclose(model.head.statistics.std, found.std)  # type: ignore[union-attr]
+
+
+def test_a_config_gives_the_same(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(trained)
+    given = settings(drawn(trained), *PAIRWISE)
+    assert run(monkeypatch, "--config", "synthetic/ae_small.yaml", "-o", "made.json", *given) == 0
+    made, own = (json.loads(Path(name).read_text()) for name in ("made.json", "exp/one/pairwise.json"))
+    assert made == own and "17 keypoints, mean deviation of an offset" in capsys.readouterr().out
+    assert command(monkeypatch, "-e", "named", *given, "head.statistics=made.json", "train.epochs=1") == 0
+    Path("made.json").unlink()  # the run has its own
+    assert json.loads(Path("exp/named/pairwise.json").read_text()) == own
+    assert Experiment.open("named").config.head.statistics == "exp/named/pairwise.json"
+
+
+def test_models_are_added_to_a_run_and_tested_with(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(trained)
+    shutil.copytree("exp/one", "exp/modelled")
+    before = json.loads(Path("exp/modelled/pairwise.json").read_text())
+    low = ["head.decoder.detection_threshold=0.02"]
+    assert run(monkeypatch, "-c", "modelled", "--pictures", "20", *low) == 0
+    after = json.loads(Path("exp/modelled/pairwise.json").read_text())
+    assert {**after, "models": []} == before and after["models"]
+    told = capsys.readouterr()
+    assert f"{len(after['models'])} models" in told.out
+    decoder = load_model(Experiment.open("modelled"), "last", torch.device("cpu"))[0].head.decoder
+    assert decoder.modelled.sum() == len(after["models"])  # type: ignore[union-attr]
+    monkeypatch.setattr(sys, "argv", ["pose.test", "-c", "modelled", "--limit", "2"])
+    assert user_facing(pose_test)() == 0
+
+
+def test_a_run_that_was_moved_uses_its_own_file(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained / "exp" / "one", tmp_path / "exp" / "other")
+    monkeypatch.chdir(tmp_path)
+    assert Experiment.open("other").config.head.statistics == str(Path("exp/other/pairwise.json"))
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    given = settings(drawn(trained), *PAIRWISE, "train.schedule=constant", "train.validate_every=0")
+    assert command(monkeypatch, "-e", "part", *given, "train.epochs=1") == 0
+    file = Path("exp/part/config.yaml")
+    file.write_text(file.read_text().replace("epochs: 1\n", "epochs: 3\n"))
+    assert command(monkeypatch, "-c", "part") == 0
+    assert command(monkeypatch, "-e", "whole", *given) == 0
+    part, whole = (torch.load(f"exp/{name}/last.pt", weights_only=True) for name in ("part", "whole"))
+    assert differences(part["model"], whole["model"]) == []
+
+
+def test_mistakes_are_told(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(trained)
+    given = settings(drawn(trained), "train.epochs=1")
+    assert command(monkeypatch, "-e", "tags", *given) == 0
+    for arguments, words in [
+        (["-c", "tags"], "has the head 'tags', not pairwise"),
+        (["--config", "synthetic/ae_small.yaml", "-o", "x.json"], "'tags' takes no pairwise statistics"),
+        (["-c", "one", "--pictures", "0"], "expected 1 or more"),
+        (["-c", "none"], "no run 'none'"),
+        (["-c", "one", "head.decoder={name: single_person}"], "makes no pairs of detections"),
+    ]:
+        capsys.readouterr()
+        assert run(monkeypatch, *arguments) == 2
+        assert words in capsys.readouterr().err
+    Path("exp/one/pairwise.json").rename("kept.json")
+    try:
+        monkeypatch.setattr(sys, "argv", ["pose.test", "-c", "one"])
+        assert user_facing(pose_test)() == 2
+        assert "cannot read the pairwise statistics exp/one/pairwise.json" in capsys.readouterr().err
+    finally:
+        Path("kept.json").rename("exp/one/pairwise.json")
+    assert load_config("coco/deepercut_resnet101.yaml").head.statistics is None
