@@ -247,7 +247,10 @@ def merge(path: Path | None, overrides: Iterable[str] = ()) -> Merged:
         for i, key in enumerate(keys[:-1]):
             node = node.get(key) if isinstance(node, dict) else None
             if node is not None and not isinstance(node, dict):
-                raise UserError(f"{COMMAND_LINE}, {text!r}: {'.'.join(keys[: i + 1])} has no keys below it")
+                whole = "; a list is set as a whole" if isinstance(node, list) else ""
+                raise UserError(
+                    f"{COMMAND_LINE}, {text!r}: {'.'.join(keys[: i + 1])} has no keys below it{whole}"
+                )
         for key in reversed(keys):
             value = {key: value}
         merged.put(value, COMMAND_LINE)
@@ -314,7 +317,12 @@ def _explain(schema: type[Settings], problem: Any, data: Any) -> tuple[Path_, st
     if kind == "literal_error":
         return path, f"{dotted}: expected {context['expected']}, got {given!r}"
     if kind == "value_error":
-        return path, f"{dotted}: {context['error']}"
+        text = str(context["error"])
+        word = re.match(r"\w*", text)[0]  # type: ignore[index]
+        named = model is not None and word in model.model_fields  # which key of the section it is about
+        if named and text.startswith(f"{word}: "):
+            return (*path, word), f"{'.'.join((*path, word))}{text[len(word):]}"
+        return (*path, word) if named else path, f"{dotted}: {text}"
     expected = {
         "int_type": "int", "int_from_float": "int", "float_type": "float", "string_type": "text",
         "bool_type": "true or false", "tuple_type": "a list", "list_type": "a list", "dict_type": "a mapping",

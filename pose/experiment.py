@@ -104,6 +104,11 @@ def _embed_skeleton(merged: Merged) -> None:
 
 def _skeleton_of_annotations(data: dict[str, Any], merged: Merged) -> dict[str, Any]:
     """The skeleton that the training annotations describe in their `categories`."""
+    if data.get("sets"):
+        raise UserError(
+            "data.skeleton: `annotations` takes the keypoints of one file, but data.sets are several; name a "
+            "skeleton with the keypoints of all of them"
+        )
     plain = Merged()
     plain.origin = merged.origin
     plain.data = {k: v for k, v in data.items() if k != "skeleton"}

@@ -6,7 +6,8 @@
     python -m pose.test -c NAME --tune               AI Challenger: which people to leave out of its list
     python -m pose.test -c NAME --submission FILE    AI Challenger's list, of the set or of --images DIR
 
-Reads exp/NAME/config.yaml; `test.*` and `head.decoder.*` may be set on the command line.  Writes
+Reads exp/NAME/config.yaml; `test.*`, `head.decoder.*` and where the data lie (`data.root`, `data.val.*`,
+`data.year` and a few more) may be set on the command line.  Writes
 results-MODE.json (COCO results) and metrics-MODE.json to the run folder.  Results have the keypoints in the
 order of the annotation file, for a folder of pictures in that of data.skeleton; derived ones such as a neck
 are left out.  Where the annotations have AI Challenger's 14 keypoints, its official score is told beside
@@ -82,7 +83,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--backend", choices=["fast", "pycocotools"], default="fast", help="who computes AP")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     parser.add_argument(
-        "settings", nargs="*", metavar="key.sub=value", help="test.* or head.decoder.* settings"
+        "settings", nargs="*", metavar="key.sub=value", help="test.*, head.decoder.*, data.root, data.val.*"
     )
     options = parser.parse_args(arguments)
     for text in options.settings:
@@ -209,7 +210,10 @@ class Report:
             listed = self.aic_test.found(people).above(self.aic_test.threshold)
             coco.write_json(options.submission, to_official(listed, boxes=False))
             count = sum(len(image.humans) for image in listed)
-            print(f"AI Challenger's list: {count} people on {len(listed)} pictures: {options.submission}")
+            print(
+                f"AI Challenger's list: {count} people with a score of {self.aic_test.threshold:g} or more "
+                f"(test.person_threshold) on {len(listed)} pictures: {options.submission}"
+            )
         if outcome.unreadable:
             print(f"pictures skipped (unreadable or too small): {len(outcome.unreadable)}")
         if options.save_pictures:
@@ -278,7 +282,7 @@ class Report:
         assert self.content is not None
         scores = score(
             people,
-            aic_lists.with_sigmas(self.content) if self.is_aic else self.content,
+            aic_lists.with_sigmas(self.content, config.skeleton) if self.is_aic else self.content,
             config.skeleton,
             [image_id for image_id, _ in self.images],
             self.options.backend,

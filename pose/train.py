@@ -51,7 +51,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--config", metavar="FILE", help=f"YAML of a new run (default configs/{DEFAULT_CONFIG})"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="train on N pictures only (data.subset=N)")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="train on N pictures of each set only (data.subset=N)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     parser.add_argument("settings", nargs="*", metavar="key.sub=value", help="settings above the file's")
     options = parser.parse_intermixed_args(arguments)

@@ -11,13 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pose.data.aic import KEYPOINTS, NOT_LABELLED, AicImage, box_around, plain, rectangle
-from pose.data.findings import Findings, report
+from pose.data.findings import Finding, Findings, report
 from pose.data.keypoint_names import entries, listed_names, person_category, plain_name
 from pose.data.numbers import LARGEST, is_number
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 
 BLOCK = 1000  # images that are converted together
+DOUBTS = {
+    "outside": ("note", "human(s) with a labelled keypoint outside the picture, kept"),
+    "beyond": (
+        "note",
+        "human(s) whose box reaches beyond the picture, kept: its area makes the score lenient",
+    ),
+    "flat": ("note", "human(s) whose box has no area, kept: only exact hits score"),
+}
 COCO_KINDS = {
     "annotation": ("repaired", "annotation(s) that are no mapping or have no image in the file, left out"),
     "length": ("repaired", "annotation(s) with too many or too few keypoints; none counts as labelled"),
@@ -108,6 +116,23 @@ def _coco_keypoints(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
         if name in skeleton.keypoints:
             slots[:, skeleton.keypoints.index(name)] = own[:, k]
     return slots
+
+
+def doubts(images: Sequence[AicImage], pictures: Sequence[Picture]) -> tuple[Finding, ...]:
+    """What cannot be right once the pictures are known; it is kept, as the official score counts it."""
+    findings = Findings(DOUBTS)
+    for image, picture in zip(images, pictures, strict=True):
+        size = np.array([picture.width, picture.height])
+        labelled = image.keypoints[..., 2] != NOT_LABELLED
+        points = image.keypoints[..., :2]
+        outside = (labelled & ((points < 0) | (points > size)).any(-1)).any(1)
+        box = image.boxes
+        beyond = (box[:, :2] < -1).any(1) | (box[:, 2:] > size + 1).any(1)
+        flat = (box[:, 2:] <= box[:, :2]).any(1)
+        for kind, wrong in (("outside", outside), ("beyond", beyond), ("flat", flat)):
+            for i in np.flatnonzero(wrong).tolist():
+                findings.add(kind, f"{image.image_id} {image.humans[i]}")
+    return findings.all()
 
 
 # ---- the way back ----

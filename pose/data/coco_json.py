@@ -76,6 +76,12 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is not JSON or was cut off ({error}; {size} bytes); fetch the file again"
         ) from None
+    first = data[0] if isinstance(data, list) and data else None
+    if isinstance(first, dict) and "keypoint_annotations" in first:
+        raise UserError(
+            f"{path} is AI Challenger's own file; turn it into COCO's format with "
+            "python -m pose.tools.aic to-coco"
+        )
     if not isinstance(data, dict):
         raise UserError(
             f"{path}: expected a COCO data set (a mapping with images, annotations, categories), "

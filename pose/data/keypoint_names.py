@@ -112,7 +112,7 @@ def _other_names(
     return (
         f"{source}: its category {category.get('name')!r} has {what} than the skeleton {skeleton.name!r} "
         f"({len(names)} against {len(own)}; only in the file: {_few(only_here)}; only in the skeleton: "
-        f"{_few(only_there)}{derived if skeleton.derived else ''}); set data.skeleton to that of this file"
+        f"{_few(only_there)}{derived if skeleton.derived else ''}); data.skeleton must be that of this file"
     )
 
 

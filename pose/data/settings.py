@@ -16,19 +16,19 @@ from pose.skeleton import Skeleton, from_dict
 
 
 class SetSettings(Settings):
-    """Where one set lies; relative to data.root, `{year}` stands for data.year."""
+    """Where one set lies; `{year}` stands for data.year."""
 
     annotations: str
     """COCO keypoint JSON."""
     images: str
     """Folder of the pictures."""
+    root: str | None = None
+    """Folder that its paths are relative to; null = data.root."""
 
 
 class MixedSetSettings(SetSettings):
     """One set of a mixture."""
 
-    root: str | None = None
-    """Folder that its paths are relative to; null = data.root."""
     weight: float | None = Field(None, gt=0)
     """Its share of the training samples, relative to the weights of the others; null, for all sets: as many
     as it has pictures."""
@@ -145,10 +145,10 @@ class DataSettings(Settings):
             raise ValueError("sets: give every set a weight, or none")
         if self.sets and self.skeleton is None:
             raise ValueError(
-                "sets need a skeleton that names the keypoints of all of them, not the one of a file"
+                "sets: they need a data.skeleton that names the keypoints of all, not that of one file"
             )
         if self.sets and self.validation_ids:
-            raise ValueError("validation_ids choose from `train`, which `sets` replace; set one of the two")
+            raise ValueError("validation_ids: chosen from `train`, which `sets` replace; set one of the two")
         return self
 
     @property
@@ -165,7 +165,7 @@ class SetFiles(NamedTuple):
 def set_files(settings: DataSettings, which: Literal["train", "val"]) -> SetFiles:
     """The paths of a set; with `validation_ids` both sets are in the training files."""
     source = settings.train if which == "train" or settings.validation_ids else settings.val
-    return _files(source, settings.root, f"data.{which}", settings.year)
+    return _files(source, settings, f"data.{which}")
 
 
 def training_files(settings: DataSettings) -> list[SetFiles]:
@@ -173,13 +173,13 @@ def training_files(settings: DataSettings) -> list[SetFiles]:
     if not settings.sets:
         return [set_files(settings, "train")]
     return [
-        _files(one, settings.root if one.root is None else one.root, f"data.sets.{i}", settings.year)
+        _files(one, settings, f"data.sets.{i}")
         for i, one in enumerate(settings.sets)
     ]
 
 
-def _files(source: SetSettings, root: str, key: str, year: int | None) -> SetFiles:
-    paths = []
+def _files(source: SetSettings, settings: DataSettings, key: str) -> SetFiles:
+    root, year, paths = settings.root if source.root is None else source.root, settings.year, []
     for name, text in (("annotations", source.annotations), ("images", source.images)):
         if "{year}" in text and year is None:
             raise UserError(

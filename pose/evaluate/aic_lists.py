@@ -108,9 +108,9 @@ def _entry(name: str, keypoints: np.ndarray) -> AicImage:
 
 
 def file_has_keypoints(content: Mapping[str, Any]) -> bool:
-    """Whether the category of a COCO file lists AI Challenger's 14 keypoints, in whatever order and spelling
-    (capitals, blanks, hyphens)."""
-    return sorted(plain_name(str(name)) for name in file_keypoints(content)) == sorted(KEYPOINTS)
+    """Whether the category of a COCO file lists AI Challenger's 14 keypoints, perhaps among others, in
+    whatever order and spelling (capitals, blanks, hyphens)."""
+    return {plain_name(str(name)) for name in file_keypoints(content)} >= set(KEYPOINTS)
 
 
 def file_keypoints(content: Mapping[str, Any]) -> list[Any]:
@@ -131,9 +131,11 @@ def keypoint_order(skeleton: Skeleton) -> list[int]:
     return [names.index(name) for name in KEYPOINTS]
 
 
-def with_sigmas(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A file with the 14 keypoints, told AI Challenger's sigmas (the list entries are shared, not copied)."""
-    sigma = dict(zip(KEYPOINTS, aic.SIGMAS, strict=True))
+def with_sigmas(content: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
+    """A file with the 14 keypoints, told AI Challenger's sigmas, and the skeleton's for other keypoints (the
+    list entries are shared, not copied)."""
+    sigma = {plain_name(name): one for name, one in zip(skeleton.keypoints, skeleton.sigmas, strict=True)}
+    sigma |= zip(KEYPOINTS, aic.SIGMAS, strict=True)
     own = person_category(content, "the annotations")
     assert own is not None
     told = {**own, "sigmas": [sigma[plain_name(str(name))] for name in own["keypoints"]]}
@@ -179,8 +181,12 @@ def best_choice(choices: Sequence[aic.Choice]) -> aic.Choice:
 def curve_table(choices: Sequence[aic.Choice], current: float) -> str:
     """Lines for a terminal: the whole curve, and what to set."""
     best = best_choice(choices)
+    shown = [
+        one for i, one in enumerate(choices)
+        if not i or one.people != choices[i - 1].people or one is best or one.threshold == current
+    ]  # fmt: skip
     lines = [f"{'test.person_threshold':>21} {'people':>9}   {aic.NAME}"]
-    for one in choices:
+    for one in shown:
         marks = ["best"] * (one == best) + ["now"] * (one.threshold == current)
         mark = f"  <- {', '.join(marks)}" if marks else ""
         lines.append(f"{one.threshold:>21.6g} {one.people:>9}   {one.score:.6f}{mark}")
@@ -199,13 +205,15 @@ def draw_curve(choices: Sequence[aic.Choice], current: float, output: Path) -> N
     figure = Figure(figsize=(8, 4), layout="constrained")
     axis = figure.subplots()
     x = [one.threshold for one in choices]
-    axis.plot(x, [one.score for one in choices], marker="o", markersize=3, label="score")
+    axis.plot(
+        x, [one.score for one in choices], drawstyle="steps-pre", marker="o", markersize=3, label="score"
+    )
     axis.axvline(best.threshold, color="C2", label=f"best: {best.score:.4f} at {best.threshold:g}")
     axis.axvline(current, color="grey", linestyle="--", label=f"now: {current:g}")
     axis.set(xlabel="test.person_threshold", ylabel=aic.NAME)
     axis.grid(alpha=0.3)
     other = axis.twinx()
-    other.plot(x, [one.people for one in choices], color="C1", label="people")
+    other.plot(x, [one.people for one in choices], drawstyle="steps-pre", color="C1", label="people")
     other.set(ylabel="people in the list", ylim=(0, None))
     figure.legend(loc="outside upper center", ncols=4)
     try:

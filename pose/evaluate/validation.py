@@ -70,11 +70,16 @@ def file_order(skeleton: Skeleton, annotations: Mapping[str, Any]) -> list[int]:
 def file_sigmas(skeleton: Skeleton, annotations: Mapping[str, Any]) -> list[float]:
     """The fall-offs for a file's keypoints: its own where its category lists `sigmas`, for a name may mean
     another precision in another set; else the skeleton's."""
+    return listed_sigmas(annotations) or [skeleton.sigmas[k] for k in file_order(skeleton, annotations)]
+
+
+def listed_sigmas(annotations: Mapping[str, Any]) -> list[float] | None:
+    """Those that the category of an annotation file lists, if it does."""
     category = person_category(annotations, "the annotations")
-    if category and category.get("sigmas"):
-        own = {key: category.get(key) for key in ("name", "keypoints", "sigmas")}  # nothing else counts here
-        return list(from_coco_category(own).sigmas)
-    return [skeleton.sigmas[k] for k in file_order(skeleton, annotations)]
+    if not category or not category.get("sigmas"):
+        return None
+    own = {key: category.get(key) for key in ("name", "keypoints", "sigmas")}  # nothing else counts here
+    return list(from_coco_category(own).sigmas)
 
 
 def records(

@@ -18,7 +18,7 @@ import numpy as np
 
 from pose import config, skeleton
 from pose.data.aic import AicImage, read_official, to_official
-from pose.data.aic_coco import from_coco, to_coco
+from pose.data.aic_coco import doubts, from_coco, to_coco
 from pose.errors import UserError, user_facing
 from pose.evaluate.coco import read_annotations, write_json
 from pose.experiment import config_folder
@@ -105,6 +105,8 @@ def _to_coco(args: argparse.Namespace) -> None:
     tell_missing(found.problems, len(images), args.images, args.skip_missing)
     kept = [(image, picture) for image, picture in zip(images, found.pictures) if picture is not None]
     images, pictures = [image for image, _ in kept], [picture for _, picture in kept]
+    for finding in doubts(images, pictures):
+        logger.warning("%s: %s", args.annotations, finding)
     layouts = {args.output: "aic14", args.neck_head_slots: "aic17_slots"}
     for path, name in layouts.items():
         if path is not None:

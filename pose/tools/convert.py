@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{options.file}: {report}; {parameters / 1e6:.2f} M parameters", file=sys.stderr)
     print(
         f"{experiment.folder} is ready: python -m pose.test -c {options.experiment} -m single --images DIR "
-        "(without --images where COCO lies in data/coco, or with data.root=...)",
+        f"(without --images where the data lie in {config.data.root}, or with data.root=...)",
         file=sys.stderr,
     )
     return 0

@@ -24,7 +24,8 @@ from pose.data.aic_coco import from_coco
 from pose.data.findings import Finding
 from pose.errors import UserError, user_facing
 from pose.evaluate import aic, coco, pck
-from pose.evaluate.validation import file_order
+from pose.evaluate.validation import file_order, listed_sigmas
+from pose.experiment import config_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
@@ -48,7 +49,8 @@ def _add_coco(metrics: Any) -> None:
     parser.add_argument("--results", required=True, type=Path, help="COCO keypoint results")
     parser.add_argument("--backend", choices=("fast", "pycocotools"), default="fast", help="same numbers")
     parser.add_argument(
-        "--sigmas", help="one OKS sigma per keypoint: comma list, or YAML file with a list or a skeleton"
+        "--sigmas",
+        help="one OKS sigma per keypoint: comma list, skeleton name, or YAML file with a list or a skeleton",
     )
     parser.add_argument("--image-ids", type=Path, help="score only these: JSON list, or one id per line")
     parser.add_argument("-o", "--output", type=Path, help="write the numbers here, as JSON")
@@ -60,7 +62,9 @@ def _score_coco(args: argparse.Namespace) -> None:
     scores = coco.evaluate(
         args.annotations,
         args.results,
-        sigmas=None if args.sigmas is None else read_sigmas(args.sigmas, args.annotations),
+        sigmas=own_sigmas(args.annotations)
+        if args.sigmas is None
+        else read_sigmas(args.sigmas, args.annotations),
         image_ids=image_ids,
         backend=args.backend,
     )
@@ -142,14 +146,25 @@ def _warn(path: Path, findings: Sequence[Finding]) -> None:
         print(f"warning: {path}: {finding}", file=sys.stderr)
 
 
+def own_sigmas(annotations: Path) -> list[float] | None:
+    """Those that an annotation file lists, if it does."""
+    content = coco.read_annotations(annotations)
+    return listed_sigmas(content) if isinstance(content, dict) else None
+
+
 def read_sigmas(text: str, annotations: Path | None = None) -> list[float]:
-    """K sigmas from "0.026, 0.025, ..." or a YAML file: a list, or a mapping with `sigmas`.  Those of a
-    skeleton go by name to the keypoints of the annotation file, where there is one."""
+    """K sigmas from "0.026, 0.025, ...", the name of one of the project's skeletons or a YAML file: a list,
+    or a mapping with `sigmas`.  Those of a skeleton go by name to the keypoints of the annotation file, where
+    there is one."""
+    known = config_folder() / "_skeletons" / f"{text}.yaml"
+    text = str(known) if known.is_file() else text
     if not text.endswith((".yaml", ".yml", ".json")):
         try:
             return [float(part) for part in text.split(",")]
         except ValueError as error:
-            raise UserError(f"--sigmas {text}: neither a comma list of numbers nor a .yaml file") from error
+            raise UserError(
+                f"--sigmas {text}: neither a comma list of numbers, a known skeleton nor a .yaml file"
+            ) from error
     try:
         data = yaml.safe_load(_read(Path(text), "--sigmas"))
         if isinstance(data, dict) and data.get("sigmas") and data.get("keypoints"):

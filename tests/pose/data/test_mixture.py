@@ -234,8 +234,8 @@ def test_what_no_set_labels_is_told(sets: tuple[Path, Path], caplog: pytest.LogC
 def test_settings_of_a_mixture_are_checked(sets: tuple[Path, Path]) -> None:
     for change, words in [
         ({"weights": (1.0, None)}, "give every set a weight, or none"),
-        ({"skeleton": None}, "sets need a skeleton"),
-        ({"validation_ids": "ids.txt"}, "validation_ids choose from `train`"),
+        ({"skeleton": None}, "sets: they need a data.skeleton"),
+        ({"validation_ids": "ids.txt"}, "validation_ids: chosen from `train`"),
         ({"weights": (-1.0, 1.0)}, "greater than 0"),
     ]:
         with pytest.raises(ValueError, match=words):

@@ -153,6 +153,23 @@ def test_findings_are_told_and_strict_stops(
     assert coco["images"][0]["aic_id"] == "a"
 
 
+def test_what_cannot_be_right_beside_the_pictures_is_told(
+    tmp_path: Path, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And kept: the official score counts these people."""
+    content = json.loads(json.dumps(official("c", "a")))  # nothing is shared between the entries
+    first, second = (entry["human_annotations"] for entry in content)
+    name = next(iter(first))
+    first[name] = [5, 5, 5, 30]
+    second[next(iter(second))] = [-40, -40, 9000, 8000]
+    content[1]["keypoint_annotations"][next(iter(second))][:3] = [10, 99999, 1]
+    code, coco = convert(write(tmp_path / "official.json", content), images)
+    assert code == 0 and len(coco["annotations"]) == 4
+    assert f"1 human(s) whose box has no area, kept: only exact hits score (first: c {name})" in caplog.text
+    assert "1 human(s) whose box reaches beyond the picture" in caplog.text
+    assert "1 human(s) with a labelled keypoint outside the picture" in caplog.text
+
+
 def test_files_of_another_kind(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path / "official.json", official("a"))
     assert run("from-coco", source, "-o", tmp_path / "x.json") == 2
