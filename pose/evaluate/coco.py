@@ -141,16 +141,16 @@ def write_json(path: Path | str, data: Any, indent: int | None = None) -> None:
 
 def read_annotations(path: Path | str) -> Any:
     """The content of an annotation file, for functions that take either."""
-    return _load(path, "annotations")
+    return load_content(path, "annotations")
 
 
 def keypoint_category(annotations: Path | str | Mapping[str, Any]) -> int:
     """The category of a COCO file that lists keypoints, which results must name (1 where none does)."""
-    data = _load(annotations, "annotations")
+    data = load_content(annotations, "annotations")
     categories = data.get("categories") if isinstance(data, Mapping) else None
     listed = [c for c in categories or () if isinstance(c, Mapping) and c.get("keypoints")]
     return (
-        _integer({"id": 1, **listed[0]}, "id", f"{_place(annotations, 'annotations')}: category")
+        _integer({"id": 1, **listed[0]}, "id", f"{place_of(annotations, 'annotations')}: category")
         if listed
         else 1
     )
@@ -178,10 +178,10 @@ def evaluate(
     """
     if backend not in _BACKENDS:
         raise UserError(f"unknown backend {backend!r} (known: {', '.join(_BACKENDS)})")
-    ground_truth, where = _load(annotations, "annotations"), _place(annotations, "annotations")
-    truth = _clean_ground_truth(ground_truth, where, category_id)
+    ground_truth, where = load_content(annotations, "annotations"), place_of(annotations, "annotations")
+    truth = clean_ground_truth(ground_truth, where, category_id)
     sigmas_array = _check_sigmas(sigmas, truth.num_keypoints)
-    people = _clean_results(_load(results, "results"), truth, _place(results, "results"))
+    people = clean_results(load_content(results, "results"), truth, place_of(results, "results"))
     images = _choose_images(image_ids, truth.image_ids)
     # 1, 2, ... keeps the order, which settles ties, whatever integers a file uses as ids
     rank = {image_id: number for number, image_id in enumerate(images, start=1)}
@@ -250,11 +250,11 @@ def _wrapped(parts: Sequence[str], separator: str, width: int = 110) -> list[str
 # reading
 
 
-def _place(source: object, what: str) -> str:
+def place_of(source: object, what: str) -> str:
     return str(source) if isinstance(source, str | Path) else f"the {what} given"
 
 
-def _load(source: object, what: str) -> Any:
+def load_content(source: object, what: str) -> Any:
     if not isinstance(source, str | Path):
         return source
     try:
@@ -303,7 +303,7 @@ def _floats(values: Any, label: str, length: int) -> list[float]:
     return numbers
 
 
-def _clean_ground_truth(data: Any, where: str, category_id: int | None) -> _GroundTruth:
+def clean_ground_truth(data: Any, where: str, category_id: int | None) -> _GroundTruth:
     images = [_integer(image, "id", f"{where}: image") for image in _list_of(data, "images", where)]
     raw = _list_of(data, "annotations", where)
     categories = [_integer(entry, "category_id", f"{where}: annotation {entry.get('id')!r}") for entry in raw]
@@ -379,7 +379,7 @@ def _kinds(person: Mapping[str, Any]) -> list[str]:
     return kinds + (["area_0"] if person["area"] == 0 else [])
 
 
-def _clean_results(records: Any, truth: _GroundTruth, where: str) -> list[Record]:
+def clean_results(records: Any, truth: _GroundTruth, where: str) -> list[Record]:
     """Checked copies of the results with the `area` that COCOeval gives them, numbered from 1."""
     if not isinstance(records, Sequence) or isinstance(records, str | bytes):
         raise UserError(f"{where}: results must be a list of records, got {type(records).__name__}")

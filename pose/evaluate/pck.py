@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from pose.errors import UserError
-from pose.evaluate.coco import _clean_ground_truth, _clean_results, _load, _place
+from pose.evaluate.coco import clean_ground_truth, clean_results, load_content, place_of
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def evaluate(
     nor do crowds.  Raises UserError for a file, record or number that cannot be scored."""
     if not 0 < threshold < np.inf:
         raise UserError(f"the threshold of PCK must be above 0, got {threshold}")
-    content = _load(annotations, "annotations")
-    truth = _clean_ground_truth(content, _place(annotations, "annotations"), None)
-    found = _clean_results(_load(results, "results"), truth, _place(results, "results"))
+    content = load_content(annotations, "annotations")
+    truth = clean_ground_truth(content, place_of(annotations, "annotations"), None)
+    found = clean_results(load_content(results, "results"), truth, place_of(results, "results"))
     people, ignored = _people(truth.people, truth.num_keypoints)
     taken = _results(found, truth.num_keypoints)
     names = _names(content, truth.num_keypoints)

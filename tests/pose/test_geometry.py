@@ -182,3 +182,10 @@ def test_nearest_keeps_labels() -> None:
         np.zeros((4, 4, 3), np.uint8), geometry.resize((1.0, 1.0)), (6, 6), border=(9, 8, 7)
     )
     assert filled[5, 5].tolist() == [9, 8, 7]
+
+
+def test_a_halved_picture_has_its_first_pixel_where_the_convention_says() -> None:
+    """rtpose's (x + .5) s - .5 against pose-tensorflow's x s."""
+    corner = np.zeros((1, 2))
+    np.testing.assert_allclose(geometry.apply(geometry.resize((0.5, 0.5), 0.5), corner), [[-0.25, -0.25]])
+    np.testing.assert_allclose(geometry.apply(geometry.resize((0.5, 0.5), 0.0), corner), [[0.0, 0.0]])

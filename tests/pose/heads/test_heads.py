@@ -16,15 +16,17 @@ from torch import Tensor
 from pose import geometry
 from pose.config import read_yaml
 from pose.data.annotations import load_annotations
+from pose.decoders.single_person import SinglePersonSettings
 from pose.decoders.tag_groups import TagGroupsSettings
 from pose.errors import UserError
 from pose.evaluate.predict import TestSettings, lay_out, map_back, unflip
 from pose.evaluate.validation import score
 from pose.heads.base import Head
 from pose.heads.paf import PafHead, PafSettings
-from pose.heads.pairwise import PairwiseHead
+from pose.heads.pairwise import PairwiseHead, PairwiseSettings
 from pose.heads.tags import TagsSettings
-from pose.registry import HEADS
+from pose.pairwise_statistics import gather
+from pose.registry import DECODERS, HEADS
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import Batch, Fields, InputSettings, People
 
@@ -458,6 +460,28 @@ def test_the_best_that_fields_can_do_on_real_people(real_data: Path, skeleton: S
     settings = TestSettings(resize="short_side")
     ap = oracle_ap(file, paf_head(skeleton), skeleton, settings=settings, size=(368, 368), stride=8, limit=80)
     assert ap >= 0.88
+
+
+@pytest.mark.parametrize("decoder", ["multicut", "greedy_pairs"])
+def test_the_best_that_pairs_can_do_on_real_people(real_data: Path, decoder: str) -> None:
+    file = real_data / "coco_eval" / "person_keypoints_val250.json"
+    one = HEADS.build(PairwiseSettings(decoder=DECODERS[decoder].config()), SKELETON)
+    annotations = load_annotations(file, SKELETON, cache=False)
+    one.use_statistics(gather([annotations.keypoints(i) for i in range(len(annotations))], SKELETON))
+    settings = TestSettings(resize="original")
+    ap = oracle_ap(file, one, SKELETON, settings=settings, size=(850, 850), stride=8, limit=80)
+    assert ap >= 0.88
+
+
+@pytest.mark.parametrize("name", HEADS.names())
+def test_one_person_may_be_read_out_of_any_head(name: str) -> None:
+    one = HEADS.build(HEADS[name].config(decoder=SinglePersonSettings()), SKELETON)
+    truth = drawn_people(3, batch=1)[:, :1]
+    truth[..., 2] = 2
+    (people,) = decoded(one, perfect(one, batch_of(truth)))
+    assert len(people) == 1
+    away = np.abs(people.keypoints[0, :, :2] - truth[0, 0, :, :2].numpy())
+    assert away.max() <= 0.75 * STRIDE + 0.01
 
 
 # ------------------------------------------------------------------------------ what a data set never labels
