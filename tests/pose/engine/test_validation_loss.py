@@ -115,7 +115,7 @@ def test_a_session_takes_the_pictures_of_the_validation(data: Path) -> None:
     config = load_config(None, ["data.skeleton=coco17", *settings(data), *VALIDATION])
     dataset, one = validation(data), model()
     ids = dataset.annotations.image_ids
-    chosen: Any = TrainingData(config, None, None, [(int(ids[i]), Path("unused")) for i in (4, 1)])  # type: ignore[arg-type]
+    chosen: Any = TrainingData(config, None, [(int(ids[i]), Path("unused")) for i in (4, 1)])  # type: ignore[arg-type]
     found = validation_loss(config, chosen, CPU)(one)
     assert found == pytest.approx(by_hand(one, dataset, [1, 4]), rel=1e-5)
 
