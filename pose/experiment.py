@@ -172,8 +172,7 @@ class Experiment:
         try:
             experiment.path("config.yaml").write_text(text + cfg.to_yaml(config), encoding="utf-8")
             if statistics is not None:
-                content = json.dumps(to_json(statistics))
-                experiment.path(STATISTICS).write_text(content, encoding="utf-8")
+                experiment.keep_statistics(statistics)
             experiment.note_environment()
         except OSError as error:  # half a run folder would be in the way of the next attempt
             shutil.rmtree(folder, ignore_errors=True)
@@ -203,6 +202,10 @@ class Experiment:
 
     def path(self, file: str) -> Path:
         return self.folder / file
+
+    def keep_statistics(self, statistics: PairwiseStatistics) -> None:
+        """As the run's own file, which `open` takes."""
+        self.path(STATISTICS).write_text(json.dumps(to_json(statistics)), encoding="utf-8")
 
     def note_environment(self) -> None:
         """Adds this session's versions, git state and command line to `environment.jsonl`."""

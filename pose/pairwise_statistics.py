@@ -52,8 +52,7 @@ class PairwiseStatistics:
         if absent:
             raise UserError(
                 f"{source} is of other keypoints than the skeleton {skeleton.name!r}: it has nothing on "
-                f"{', '.join(absent[:4])}{', ...' if absent[4:] else ''}; make it for this one with "
-                "python -m pose.tools.pairwise_stats"
+                f"{', '.join(absent[:4])}{', ...' if absent[4:] else ''}; {advice(source)}"
             )
         order = [self.keypoints.index(name) for name in skeleton.keypoints]
         place = {k: i for i, k in enumerate(order)}
@@ -138,18 +137,17 @@ def read(path: Path | str, skeleton: Skeleton) -> PairwiseStatistics:
         data = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise UserError(
-            f"cannot read the pairwise statistics {path}: {error.strerror or error}; make them with "
-            "python -m pose.tools.pairwise_stats"
+            f"cannot read the pairwise statistics {path}: {error.strerror or error}; {advice(path)}"
         ) from None
     except ValueError as error:
-        raise UserError(f"the pairwise statistics {path} are not JSON or were cut off ({error})") from None
+        raise UserError(
+            f"the pairwise statistics {path} are not JSON or were cut off ({error}); {advice(path)}"
+        ) from None
     try:
         found = _from_json(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path} holds no pairwise statistics ({type(error).__name__}: {error}); make them with "
-            "python -m pose.tools.pairwise_stats"
-        ) from None
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path} holds no pairwise statistics ({what}); {advice(path)}") from None
     missing = [
         f"{a}-{b}"
         for a in skeleton.keypoints
@@ -159,14 +157,22 @@ def read(path: Path | str, skeleton: Skeleton) -> PairwiseStatistics:
     if missing:
         raise UserError(
             f"{path} lacks {len(missing)} pairs of the skeleton {skeleton.name!r} ({', '.join(missing[:4])}"
-            f"{', ...' if missing[4:] else ''}); make it anew with python -m pose.tools.pairwise_stats"
+            f"{', ...' if missing[4:] else ''}); {advice(path)}"
         )
     return found.in_order(skeleton, path)
 
 
+def advice(path: Path | str) -> str:
+    return (
+        f"make it with python -m pose.tools.pairwise_stats --config CONFIG -o {path} (CONFIG: of a run, its "
+        "config.yaml)"
+    )
+
+
 def _has(statistics: PairwiseStatistics, a: str, b: str) -> bool:
     place = statistics.keypoints.index(a), statistics.keypoints.index(b)
-    return bool(np.isfinite(statistics.mean[place]).all() and (statistics.std[place] > 0).all())
+    mean, std = statistics.mean[place], statistics.std[place]
+    return bool(np.isfinite([mean, std]).all() and (std > 0).all())
 
 
 def _from_json(data: Any) -> PairwiseStatistics:

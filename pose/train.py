@@ -119,8 +119,12 @@ def load_pretrained(model: PoseModel, config: ExperimentConfig) -> str:
         return ""
     if config.backbone.pretrained:
         return model.backbone.load_pretrained()
-    held = config.train.freeze_epochs
-    return f"train.freeze_epochs={held} holds layers with random weights; better set it to 0" if held else ""
+    told, held = [], config.train.freeze_epochs
+    if held:
+        told.append(f"train.freeze_epochs={held} holds layers with random weights; better set it to 0")
+    if getattr(config.backbone, "batch_norm", None) == "frozen":
+        told.append("backbone.batch_norm=frozen goes by statistics of no weights; better set it to train")
+    return "; ".join(told)
 
 
 def check_batch(settings: TrainSettings, parts: int) -> None:
@@ -186,9 +190,11 @@ def train(options: argparse.Namespace, group: Processes) -> int:
     statistics = group.together(lambda: training_statistics(config, data))
     if statistics is not None:
         model.head.use_statistics(statistics)  # type: ignore[operator]
-    statistics = getattr(model.head, "statistics", None)  # the run keeps its own
+        if options.resume is not None:  # a converted run that came without
+            group.first(lambda: experiment.keep_statistics(statistics))
     if options.resume is None:  # only now: what fails above leaves no run folder behind
-        experiment = group.first(lambda: Experiment.create(options.experiment, config, statistics=statistics))
+        own = getattr(model.head, "statistics", None)  # the run keeps its own
+        experiment = group.first(lambda: Experiment.create(options.experiment, config, statistics=own))
     resumed = last.exists()
     saved = group.together(lambda: checkpoint.load(last, group.device)) if resumed else {}
     frozen = not resumed or bool(saved.get("frozen"))

@@ -262,6 +262,20 @@ def test_a_config_loads_and_survives_being_written(path: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=relative)
+def test_a_config_makes_a_model_that_can_be_trained(path: Path) -> None:
+    import torch
+
+    from pose.experiment import load_config
+    from pose.model import build_model
+    from pose.train import check_shapes
+
+    loaded = load_config(path)
+    with torch.device("meta"):
+        model = build_model(loaded.backbone, loaded.head, loaded.skeleton, loaded.input)
+    check_shapes(loaded, model.size_multiple)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=relative)
 def test_a_config_refuses_an_unknown_key(path: Path) -> None:
     from pose.experiment import load_config
 

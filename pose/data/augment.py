@@ -148,8 +148,9 @@ def draw_person_affine(
 def whole_factor(
     rng: np.random.Generator, settings: AugmentSettings, size: tuple[int, int], limit: tuple[int, int]
 ) -> float:
-    """By what a whole picture of `size` (height, width) is enlarged: to at most the area of `limit`."""
-    most = float(np.sqrt(limit[0] * limit[1] / (size[0] * size[1])))
+    """By what a whole picture of `size` (height, width) is enlarged: to at most the area of `limit`, and to
+    twice its longer side, as the others of the batch get a canvas as long."""
+    most = min(float(np.sqrt(limit[0] * limit[1] / (size[0] * size[1]))), 2 * max(limit) / max(size))
     return min(rng.uniform(*settings.whole_scale), most)
 
 

@@ -172,10 +172,7 @@ def training_files(settings: DataSettings) -> list[SetFiles]:
     """The paths of all sets that are trained on."""
     if not settings.sets:
         return [set_files(settings, "train")]
-    return [
-        _files(one, settings, f"data.sets.{i}")
-        for i, one in enumerate(settings.sets)
-    ]
+    return [_files(one, settings, f"data.sets.{i}") for i, one in enumerate(settings.sets)]
 
 
 def _files(source: SetSettings, settings: DataSettings, key: str) -> SetFiles:

@@ -76,6 +76,8 @@ class ShapedBatchSampler(Sampler[list[Key]]):
         batches = []
         for places in by_aspect[order]:
             multiple = self.dataset.augment.whole_multiple
-            height, width = (round_up(math.ceil(side - 1e-6), multiple) for side in sizes[places].max(0))
+            height, width = (
+                round_up(max(1, math.ceil(side - 1e-6)), multiple) for side in sizes[places].max(0)
+            )
             batches.append([(*drawn[i], (height, width)) for i in places.tolist()])
         return batches

@@ -885,7 +885,10 @@ def synthesize(root: Path, cfg: SyntheticConfig, processes: int | None = None, p
     Raises `UserError` when `root` already holds something."""
     root = Path(root)
     if _occupied(root):
-        raise UserError(f"{root} already holds something: remove it or choose another folder")
+        raise UserError(
+            f"{root} already holds something, and people are to be drawn there: choose another data.root, or "
+            "set data.synthetic=null to use what is there"
+        )
     folder = root.with_name(root.name + ".partial")
     if folder.exists():
         shutil.rmtree(folder)  # left by a run that was stopped

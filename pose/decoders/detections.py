@@ -31,7 +31,7 @@ class DetectionSettings(Settings):
 
     detection_threshold: float = Field(0.2, gt=0)
     """A cell may be a detection if its probability is this or higher."""
-    nms_radius: float = Field(5.0, ge=0)
+    nms_radius: float = Field(5.0, ge=0, le=512)
     """A detection excludes cells of its kind whose centres are not further away than so many cells."""
     max_peaks: int = Field(60, gt=0)
     """Detections per kind of keypoint and image, the most probable ones."""

@@ -71,7 +71,7 @@ class SinglePerson:
             place = place + subpixel_offset(heat, channel, cell, self.settings.subpixel)
             place = geometry.to_pixels(place, stride, self.pixel_center)
         else:
-            fields = locref.float().reshape(images, kinds, 2, -1)
+            fields = locref.float().reshape(images, kinds, 2, height * width)
             offset = fields.gather(3, cell[..., None, None].expand(-1, -1, 2, 1))[..., 0]
             offset = torch.nan_to_num(offset, nan=0.0, posinf=0.0, neginf=0.0)
             place = geometry.to_pixels(place, stride, self.pixel_center) + offset

@@ -16,6 +16,7 @@ from torch import Tensor
 from pose import pairwise_statistics
 from pose.config import Settings, component_settings
 from pose.decoders.multicut import MulticutSettings
+from pose.errors import UserError
 from pose.heads.base import Head, build_decoder
 from pose.losses.offsets import gather_cells, masked_huber
 from pose.pairwise_statistics import PairwiseStatistics
@@ -35,14 +36,14 @@ class PairwiseSettings(Settings):
     """The defaults are pose-tensorflow's for COCO."""
 
     name: Literal["pairwise"] = "pairwise"
-    radius: float = Field(17.0, gt=0)
+    radius: float = Field(17.0, gt=0, le=512)
     """Cells whose centre is so near to a keypoint, in pixels of the input, are the ones that find it."""
     locref_std: float = Field(7.2801, gt=0)
     """Pixels that one unit of the location refinement stands for."""
     statistics: str | None = None
     """JSON of pose.tools.pairwise_stats: means and deviations of the offsets, by which they are normalised,
-    and the decoder's models of them.  null: `pose.train` works out means and deviations from the training set
-    and keeps them in the run folder."""
+    and the decoder's models of them.  null: `pose.train` works out means and deviations from the training
+    set.  A run has its own copy, pairwise.json, which counts from then on, whatever this says."""
     heatmap_weight: float = Field(1.0, ge=0)
     """Weight of the score maps' cross entropy."""
     foreground_weight: float = Field(0.0, ge=0)
@@ -78,6 +79,8 @@ class PairwiseHead(Head):
         self.skeleton = skeleton
         self.pixel_center = pixel_center
         count = len(skeleton)
+        if count < 2:
+            raise UserError(f"head.name: 'pairwise' needs two keypoints, and {skeleton.name!r} has {count}")
         others = torch.tensor([[b for b in range(count) if b != a] for a in range(count)], dtype=torch.long)
         self.register_buffer("others", others.view(count, -1), persistent=False)
         for name in ("mean", "std"):  # of the offsets to the others

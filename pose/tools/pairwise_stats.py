@@ -56,6 +56,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_intermixed_args(arguments)
     if options.config and options.output is None:
         parser.error("--config needs -o OUT")
+    if options.output is not None and options.output.is_dir():
+        raise UserError(f"-o {options.output} is a folder; give a file in it")
     if options.pictures < 1:
         raise UserError(f"--pictures {options.pictures}: expected 1 or more")
     return options
@@ -109,6 +111,8 @@ def with_models(options: argparse.Namespace) -> tuple[PairwiseStatistics, Path, 
     head = model.head
     if not isinstance(head, PairwiseHead):
         raise UserError(f"the run {options.name} has the head {experiment.config.head.name!r}, not pairwise")
+    if experiment.config.head.statistics is None:  # converted without: nothing fits offsets of nothing
+        head.use_statistics(means(experiment.config))
     predictor = Predictor(model, experiment.config.test, "single")
     parts = detections_of(predictor, head, experiment.config, options.pictures)
     models, without = fit(parts, experiment.config.skeleton)

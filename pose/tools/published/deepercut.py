@@ -35,6 +35,9 @@ def read(path: Path) -> dict[str, Tensor]:
     """The weights of a TensorFlow checkpoint by its names, in torch's layout.
 
     path: its prefix, or one of its files.  Raises `UserError`."""
+    prefix = Path(re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", str(path)))
+    if not (prefix.is_file() or Path(f"{prefix}.index").is_file()):  # one file is the older format
+        raise UserError(f"no TensorFlow checkpoint {prefix}: there is no {prefix.name}.index beside it")
     try:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it tells of its build at every start
         import tensorflow as tf  # type: ignore[import-untyped, import-not-found]
@@ -42,9 +45,6 @@ def read(path: Path) -> dict[str, Tensor]:
         raise UserError(
             "a TensorFlow checkpoint is read by TensorFlow, which is not installed: pip install tensorflow"
         ) from None
-    prefix = Path(re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", str(path)))
-    if not (prefix.is_file() or Path(f"{prefix}.index").is_file()):  # one file is the older format
-        raise UserError(f"no TensorFlow checkpoint {prefix}: there is no {prefix.name}.index beside it")
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         names = [name for name in reader.get_variable_to_shape_map() if not OF_TRAINING.search(name)]

@@ -70,6 +70,21 @@ def test_shapes_in_a_batch_are_alike() -> None:
     assert border(batches) < 0.33 < 0.4 < border(unsorted)
 
 
+def test_shapes_come_in_random_order() -> None:
+    sizes = [Sizes().drawn_size(*batch[0][:2]) for batch in islice(sampler(1), WINDOW)]
+    aspects = [round(height / width, 9) for height, width in sizes]
+    assert aspects != sorted(aspects) and aspects != sorted(aspects, reverse=True)
+
+
+def test_a_picture_that_shrinks_to_nothing_has_a_canvas() -> None:
+    class Dot(Sizes):
+        def drawn_size(self, index: int, position: int) -> tuple[float, float]:
+            return 1e-7, 200.0
+
+    ((_, _, canvas),) = next(iter(ShapedBatchSampler(TrainStream([0]), 1, dataset=Dot())))
+    assert canvas == (64, 256)
+
+
 def test_processes_share_batches_and_any_step_is_reached() -> None:
     whole = list(islice(sampler(6), 40))
     parts = [list(islice(sampler(3, rank=rank, world_size=2), 40)) for rank in range(2)]
@@ -119,6 +134,7 @@ def test_batches_of_pictures(tmp_path: Path, workers: int) -> None:
     augment = AugmentSettings(crop="whole", whole_multiple=16, rotation=0.0)
     settings = DataSettings(root=str(tmp_path), train=own, val=own, augment=augment, cache=False)
     dataset, stream = training_data(settings, InputSettings(size=(128, 128)), Skeleton("spot", ("spot",)))
+    assert len({dataset.drawn_size(0, position) for position in range(9)}) == 9
     loader = train_loader(dataset, stream, 3, workers=workers)
     shapes = set()
     for batch, unreadable in islice(loader, 12):

@@ -178,3 +178,23 @@ def test_an_edge_listed_twice_counts_twice_and_nothing_is_nothing() -> None:
     graph = make_graph(np.zeros(2), np.array([(0, 1), (1, 0)]), np.array([1.0, 2.0]))
     assert graph.cost.tolist() == [[0, 3], [3, 0]]
     assert solve(make_graph(np.zeros(0), np.zeros((0, 2)), np.zeros(0))).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("label", "keep", "join", "wanted"),
+    [
+        ([0, 1], [-1.0, -1.0], [-1.0], [0, 0]),  # two clusters in one
+        ([0, 0, 1], [-1.0] * 3, [-1.0, 5.0, -6.0], [0, 1, 1]),  # a node to the other cluster
+        ([-1, -1], [-1.0, 0.5], [-1.0], [0, 0]),  # nobody's nodes become somebody
+        ([0, 0], [2.0, -1.0], [-0.5], [-1, 0]),  # a node to nobody
+        ([0, 0], [-1.0, -1.0], [1.0], [0, 1]),  # one cluster in two
+    ],
+)
+def test_each_kind_of_move_is_made(
+    label: list[int], keep: list[float], join: list[float], wanted: list[int]
+) -> None:
+    n = len(keep)
+    edges = np.array([(a, b) for a in range(n) for b in range(a + 1, n)])
+    found = search(make_graph(np.array(keep), edges, np.array(join)), np.array(label))
+    same = (found[:, None] == found) == (np.array(wanted)[:, None] == np.array(wanted))
+    assert same.all() and ((found == NOBODY) == (np.array(wanted) == NOBODY)).all()

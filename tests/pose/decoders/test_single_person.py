@@ -91,3 +91,8 @@ def test_shapes_are_checked_and_it_is_registered() -> None:
         decoder()(torch.zeros(1, 3, 4, 4), 4)
     with pytest.raises(ValueError, match=r"expected locref \(B, 4, h, w\)"):
         decoder()(torch.zeros(1, 2, 4, 4), 4, torch.zeros(1, 2, 4, 4))
+
+
+def test_no_images_have_no_people() -> None:
+    for locref in (None, torch.zeros(0, 4, 9, 12)):
+        assert decoder()(heatmap=torch.zeros(0, 2, 9, 12), locref=locref, stride=8) == []

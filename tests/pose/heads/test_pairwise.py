@@ -116,6 +116,18 @@ def test_a_batch_has_the_gradient_of_its_images_one_by_one(tmp_path: Path) -> No
         torch.testing.assert_close(2 * both[name], torch.cat([first[name], second[name]]))
 
 
+def test_cells_near_a_keypoint_weigh_more(tmp_path: Path) -> None:
+    given, gradients = batch_of(people(1)), []
+    for weight in (0.0, 3.0):
+        head = make(tmp_path, foreground_weight=weight)
+        logits = torch.zeros(2, K, *GRID, requires_grad=True)
+        rest = {name: torch.zeros(2, head.channels[name], *GRID) for name in ("locref", "pairwise")}
+        targets = head.targets(given, 8)
+        head.loss([{"heatmap": logits, **rest}], [targets])["heatmap"].backward()
+        gradients.append(logits.grad)
+    torch.testing.assert_close(gradients[1], gradients[0] * (1 + 3 * targets.heatmap))
+
+
 def test_masked_regions_do_not_count(tmp_path: Path) -> None:
     head, given = make(tmp_path), batch_of(people(1))
     given.loss_mask[:, :, 48:] = False
@@ -211,6 +223,7 @@ def test_statistics_go_by_name(tmp_path: Path) -> None:
     [
         (lambda data: data["pairs"].pop(3), r"lacks 1 pairs of the skeleton 'five' \(nose-right_foot\)"),
         (lambda data: data["pairs"][0].update(std=[0, 1]), "lacks 1 pairs"),
+        (lambda data: data["pairs"][0].update(std=[float("inf"), 1]), "lacks 1 pairs"),
         (lambda data: data.update(keypoints=["a", "b"], pairs=[], models=[]), "is of other keypoints"),
         (lambda data: data.update(format=7), "holds no pairwise statistics"),
         (lambda data: data.pop("pairs"), "holds no pairwise statistics"),
@@ -228,6 +241,11 @@ def test_wrong_statistics_are_told(tmp_path: Path, change: Any, words: str) -> N
     file.write_text(json.dumps(data))
     with pytest.raises(UserError, match=words):
         PairwiseHead(PairwiseSettings(statistics=str(file)), FIVE)
+
+
+def test_one_keypoint_has_no_pairs() -> None:
+    with pytest.raises(UserError, match="'pairwise' needs two keypoints, and 'one' has 1"):
+        PairwiseHead(PairwiseSettings(), Skeleton("one", ("nose",)))
 
 
 def test_a_missing_or_cut_file_is_told(tmp_path: Path) -> None:

@@ -34,6 +34,15 @@ def test_the_published_disc() -> None:
     torch.testing.assert_close(refinement, torch.tensor([[0.0, -0.27472]]), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("center", [0.0, 0.5])
+def test_a_cell_at_exactly_the_radius_counts(center: float) -> None:
+    """8 and 15 pixels away are 17."""
+    middle = 8 * 5 + 4 - center
+    point = torch.tensor([[[[middle + 8, middle - 15, 2.0]]]])
+    found = discs(point, 17.0, 8, (12, 12), center)
+    assert 5 * 12 + 5 in found.cell[found.owned].tolist()
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("radius", [17.0, 7.0, 30.5])
 def test_discs_are_the_literal_ones(seed: int, radius: float) -> None:

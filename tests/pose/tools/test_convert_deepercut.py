@@ -322,7 +322,11 @@ def test_statistics_survive_being_written(tmp_path: Path) -> None:
 
 
 def test_tensorflow_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told only where there is something to read with it."""
     monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(UserError, match="no TensorFlow checkpoint .*snapshot"):
+        deepercut.read(tmp_path / "snapshot")
+    (tmp_path / "snapshot.index").touch()
     with pytest.raises(UserError, match="pip install tensorflow"):
         deepercut.read(tmp_path / "snapshot")
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from pose import pairwise_statistics
 from pose.errors import user_facing
+from pose.evaluate.predict import Predictor
 from pose.experiment import Experiment, load_config
 from pose.sessions import load_model
 from pose.test import main as pose_test
@@ -51,6 +53,10 @@ def test_a_training_keeps_the_statistics_of_its_samples(
     knee = experiment.config.skeleton.keypoints.index("left_knee")
     assert found.mean[hips[0], knee, 1] > 3  # pixels of a 64-pixel input: knees are below hips
     np.testing.assert_allclose(found.mean[hips[0], hips[1]], -found.mean[hips[1], hips[0]], atol=1e-4)
+    dataset, stream = pairwise_stats.opened(experiment.config).training
+    samples = [dataset.people(stream[p], p) for p in range(len(stream))]
+    known = pairwise_statistics.gather(samples, experiment.config.skeleton)
+    np.testing.assert_allclose(found.mean, known.mean)
     model, _ = load_model(experiment, "last", torch.device("cpu"))
     np.testing.assert_allclose(model.head.statistics.std, found.std)  # type: ignore[union-attr]
 
@@ -87,12 +93,54 @@ def test_models_are_added_to_a_run_and_tested_with(
     assert user_facing(pose_test)() == 0
 
 
+def test_models_are_fitted_in_pixels_of_the_canvas(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    seen = []
+    monkeypatch.setattr(pairwise_stats, "examples", lambda _, keypoints, *__: seen.append(keypoints))
+    experiment = Experiment.open("one")
+    model, _ = load_model(experiment, "last", torch.device("cpu"))
+    predictor = Predictor(model, experiment.config.test, "single")
+    assert list(pairwise_stats.detections_of(predictor, model.head, experiment.config, 8)) == [None] * 8
+    labelled = np.concatenate([one[one[..., 2] > 0] for one in seen])
+    assert 40 < labelled[:, :2].max() < 64  # of 128-pixel pictures in a canvas of 64
+
+
 def test_a_run_that_was_moved_uses_its_own_file(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(trained / "exp" / "one", tmp_path / "exp" / "other")
     monkeypatch.chdir(tmp_path)
     assert Experiment.open("other").config.head.statistics == str(Path("exp/other/pairwise.json"))
+
+
+def without_statistics(folder: str) -> dict[str, Any]:
+    """exp/one as it would have been converted without; the statistics that it lost."""
+    shutil.copytree("exp/one", folder)
+    lost = json.loads(Path(folder, "pairwise.json").read_text())
+    Path(folder, "pairwise.json").unlink()
+    file = Path(folder, "config.yaml")
+    file.write_text(file.read_text().replace("statistics: exp/one/pairwise.json", "statistics: null"))
+    return lost
+
+
+def test_a_run_that_came_without_statistics_gets_them_when_it_is_continued(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    lost = without_statistics("exp/bare")
+    assert Experiment.open("bare").config.head.statistics is None
+    assert command(monkeypatch, "-c", "bare") == 0
+    assert json.loads(Path("exp/bare/pairwise.json").read_text()) == lost
+    assert Experiment.open("bare").config.head.statistics == str(Path("exp/bare/pairwise.json"))
+
+
+def test_models_are_not_fitted_on_offsets_of_nothing(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    lost = without_statistics("exp/fitted")
+    low = ["head.decoder.detection_threshold=0.02"]
+    assert run(monkeypatch, "-c", "fitted", "--pictures", "2", *low) == 0
+    made = json.loads(Path("exp/fitted/pairwise.json").read_text())
+    assert made["pairs"] == lost["pairs"]
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +166,7 @@ def test_mistakes_are_told(
         (["--config", "synthetic/ae_small.yaml", "-o", "x.json"], "'tags' takes no pairwise statistics"),
         (["-c", "one", "--pictures", "0"], "expected 1 or more"),
         (["-c", "none"], "no run 'none'"),
+        (["--config", "synthetic/deepercut_small.yaml", "-o", "."], "-o . is a folder"),
         (["-c", "one", "head.decoder={name: single_person}"], "makes no pairs of detections"),
     ]:
         capsys.readouterr()
