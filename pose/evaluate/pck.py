@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from pose.errors import UserError
-from pose.evaluate.coco import clean_ground_truth, clean_results, load_content, place_of
+from pose.evaluate.coco_files import clean_ground_truth, clean_results, load_content, place_of
 
 
 @dataclass(frozen=True)
