@@ -1,8 +1,8 @@
 """COCO keypoint results files and COCO's ten numbers (AP, AR) by OKS, for any skeleton.
 
 The numbers come from pycocotools or from its fast twin faster-coco-eval.  Both assume well-formed input: they
-drop ground truth without a word, crash without a name, or return a wrong AP.  So input is checked and copied
-here first.
+drop ground truth without a word, crash without a name, or return a wrong AP.  So `coco_files`
+checks and copies the input first.
 """
 
 from __future__ import annotations
