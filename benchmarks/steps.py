@@ -24,7 +24,7 @@ from pose.data.loader import Loaded, train_loader, training_data
 from pose.data.synthetic import SyntheticConfig, synthesize
 from pose.engine.distributed import Processes
 from pose.engine.trainer import Trainer
-from pose.evaluate.predict import Predictor
+from pose.evaluate.predict import BatchPredictor
 from pose.experiment import ExperimentConfig, load_config
 from pose.model import TrainStep, autocast, build_model, resolve_precision
 from pose.structures import Batch
@@ -150,7 +150,7 @@ def whole_steps(config: ExperimentConfig, device: torch.device, loader: Callable
 def testing_parts(config: ExperimentConfig, device: torch.device) -> str:
     """Pictures through the predictor: forward and decode overlap in use, here they are timed apart."""
     model = build_model(config.backbone, config.head, config.skeleton, config.input).to(device)
-    predictor = Predictor(model, config.test)
+    predictor = BatchPredictor(model, config.test)
     clock = Clock(device)
     rng = np.random.default_rng(0)
     count = 4

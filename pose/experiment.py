@@ -212,8 +212,10 @@ class Experiment:
         with open(self.path("environment.jsonl"), "a", encoding="utf-8") as file:
             file.write(json.dumps(environment()) + "\n")
 
-    def weights(self, choice: str) -> Path:
-        """The file of `best`, `last` or a path."""
+    def weights(self, choice: str | None = None) -> Path:
+        """The file of `best`, `last` or a path; None: the best one, or the last where none was validated."""
+        if choice is None:
+            choice = "best" if self.path("best.pt").is_file() else "last"
         file = self.path(f"{choice}.pt") if re.fullmatch(r"[\w-]+", choice) else Path(choice)
         if not file.is_file():
             there = sorted(p.name for p in self.folder.glob("*.pt"))

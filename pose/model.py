@@ -43,6 +43,18 @@ class PoseModel(nn.Module):
     def forward(self, images: Tensor) -> list[Fields]:
         return self.backbone(self.normalize(images))
 
+    def read(self, images: Tensor, precision: str = "fp32") -> Fields:
+        """(B, 3, H, W) uint8 RGB -> the fields that are fused and decoded, float32 and in physical units.
+        precision: the network's, see `autocast`."""
+        with autocast(images.device, precision):
+            stages = self(images)
+        return self.head.readout(stages)
+
+    @property
+    def coarsest_stride(self) -> int:
+        """Pixels per cell of the network's coarsest maps."""
+        return int(max(self.backbone.strides))  # type: ignore[arg-type, type-var]
+
 
 def build_model(backbone: Any, head: Any, skeleton: Skeleton, input: InputSettings) -> PoseModel:
     """The model of a config's `backbone:` and `head:` sections."""

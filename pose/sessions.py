@@ -19,11 +19,12 @@ from pose.data.loader import Loaded, default_workers, train_loader
 from pose.data.mixture import MixedStream, Training, training_data
 from pose.data.selection import open_annotations, validation_images
 from pose.data.settings import set_files
+from pose.draw.people import Style, draw_people
+from pose.draw.sheets import contact_sheet
 from pose.engine.distributed import Processes
 from pose.engine.log import RunLog
 from pose.engine.validation_loss import mean_loss
 from pose.errors import UserError
-from pose.evaluate.draw import contact_sheet, draw_people
 from pose.evaluate.images import Orientation
 from pose.evaluate.validation import predict_set, score
 from pose.experiment import Experiment, ExperimentConfig, model_weights
@@ -202,7 +203,7 @@ def drawn(
             read_image(path, orientation=orientation),
             people[image_id],
             config.skeleton,
-            min_score=min_score,
+            Style(min_score=min_score),
         )
         for image_id, path in images
         if image_id in people
@@ -210,8 +211,10 @@ def drawn(
     return contact_sheet(pictures) if pictures else np.full((8, 8, 3), 255, np.uint8)
 
 
-def load_model(experiment: Experiment, weights: str, device: torch.device) -> tuple[PoseModel, Path]:
-    """A run's model with the weights of `best`, `last` or a file, and that file."""
+def load_model(
+    experiment: Experiment, weights: str | None, device: torch.device
+) -> tuple[PoseModel, Path]:
+    """A run's model with the weights of `best`, `last` or a file (None: best, else last), and that file."""
     config = experiment.config
     file = experiment.weights(weights)
     model = build_model(config.backbone, config.head, config.skeleton, config.input)

@@ -183,6 +183,15 @@ class Skeleton:
         return tuple(self.keypoints.index(self._mirror_of(name)) for name in self.keypoints)
 
     @cached_property
+    def sides(self) -> tuple[Literal["left", "right", "middle"], ...]:
+        """Of each keypoint: a name and its mirror image differ first in the l of left and the r of right."""
+        found: list[Literal["left", "right", "middle"]] = []
+        for name, other in zip(self.keypoints, (self.keypoints[k] for k in self.flip_index)):
+            letter = next((a for a, b in zip(name.lower(), other.lower()) if a != b), "")
+            found.append("left" if letter == "l" else "right" if letter == "r" else "middle")
+        return tuple(found)
+
+    @cached_property
     def limb_index(self) -> tuple[tuple[int, int], ...]:
         return tuple((self.keypoints.index(a), self.keypoints.index(b)) for a, b in self.limbs)
 

@@ -27,7 +27,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 
 from pose import config as cfg
@@ -41,6 +40,7 @@ from pose.evaluate.images import Orientation, Outcome, replicas
 from pose.evaluate.predict import TestSettings
 from pose.evaluate.validation import predict_set, records, score
 from pose.experiment import Experiment
+from pose.files import write_picture
 from pose.geometry import round_up
 from pose.model import resolve_precision
 from pose.sessions import draw_synthetic, drawn, load_model, test_workers, validation_set
@@ -120,8 +120,7 @@ def devices(options: argparse.Namespace, group: Processes) -> list[torch.device]
 def test(options: argparse.Namespace, group: Processes) -> int:
     experiment = Experiment.open(options.name, overrides=options.settings)
     config = experiment.config
-    choice = options.weights or ("best" if experiment.path("best.pt").is_file() else "last")
-    model, weights = load_model(experiment, choice, group.device)
+    model, weights = load_model(experiment, options.weights, group.device)
     if options.images:
         images = folder_images(Path(options.images))[: options.limit]
     else:
@@ -321,9 +320,7 @@ class Report:
 
     def _draw(self, people: dict[int, People], output: Path) -> None:
         chosen = [one for one in self.images if one[0] in people][: self.options.save_pictures]
-        sheet = drawn(self.experiment.config, chosen, people, orientation=self.orientation)
-        if not cv2.imwrite(str(output), sheet[..., ::-1]):
-            raise UserError(f"cannot write {output}; is the disk full?")
+        write_picture(output, drawn(self.experiment.config, chosen, people, orientation=self.orientation))
         print(f"pictures: {output}")
 
 

@@ -22,14 +22,14 @@ CONFIGS = ROOT / "configs"
 
 # A module imports only lower floors and its own folder.  The keys are the files and folders of pose/.
 FLOORS = {
-    0: ["registry", "skeleton", "geometry", "checkpoint", "errors"],
+    0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files"],
     1: ["config", "structures", "pairwise_statistics"],
-    2: ["data", "backbones", "targets", "losses", "decoders"],  # these never import each other
+    2: ["data", "backbones", "targets", "losses", "decoders", "draw"],  # these never import each other
     3: ["heads"],
     4: ["model"],
     5: ["evaluate"],
-    6: ["engine"],
-    7: ["experiment", "sessions"],
+    6: ["engine", "media", "report"],
+    7: ["experiment", "sessions", "predictor"],
     8: ["train", "test", "demo", "tools"],
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

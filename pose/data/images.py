@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from pose.errors import UserError
+
+JPEG = b"\xff\xd8"  # its first bytes
 
 
 class UnreadableImage(UserError):
@@ -16,8 +19,9 @@ class UnreadableImage(UserError):
 
 
 def read_image(path: Path, *, orientation: Literal["exif", "stored"] = "exif") -> np.ndarray:
-    """(height, width, 3) uint8 RGB.  "exif" turns a photo upright as viewers do; "stored" leaves the pixels
-    as they lie in the file, which is what COCO's annotations refer to.
+    """(height, width, 3) uint8 RGB of any kind of picture: grey, 16 bit, CMYK, with a palette.  "exif" shows
+    it as viewers do, photos upright and what is transparent white; "stored" leaves the pixels as they lie in
+    the file, which is what COCO's annotations refer to.
 
     Raises `UnreadableImage`."""
     try:
@@ -33,13 +37,57 @@ def read_image(path: Path, *, orientation: Literal["exif", "stored"] = "exif") -
         image = None
     if image is None:
         raise UnreadableImage(f"{path} is damaged or no picture ({raw.size} bytes)")
+    if orientation == "exif" and raw[:2].tobytes() != JPEG:
+        image = _without_alpha(raw, image)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def as_rgb(picture: Any) -> np.ndarray:
+    """(height, width, 3) uint8 RGB of a picture in memory: an array (H, W), (H, W, 1), (H, W, 3) RGB or
+    (H, W, 4) RGBA of uint8 or uint16, or a PIL picture, which is turned upright.
+
+    Raises `UnreadableImage` for anything else."""
+    if isinstance(picture, Image.Image):
+        upright = ImageOps.exif_transpose(picture)
+        deep = upright.mode.startswith("I;16")
+        clear = "transparency" in upright.info or upright.mode in ("RGBA", "LA", "PA", "La", "RGBa")
+        picture = np.asarray(upright if deep else upright.convert("RGBA" if clear else "RGB"))
+    array = np.asarray(picture)
+    channels = array.shape[2:] or (1,)
+    fits = array.ndim in (2, 3) and channels in ((1,), (3,), (4,)) and 0 not in array.shape
+    if not fits or array.dtype not in (np.uint8, np.uint16):
+        raise UnreadableImage(
+            f"a picture must be an array (H, W), (H, W, 3) RGB or (H, W, 4) of uint8 or uint16, not "
+            f"{array.dtype} of shape {array.shape}"
+        )
+    array = array.reshape(*array.shape[:2], -1)
+    if channels == (4,):
+        return _over_white(array[..., :3], array[..., 3])
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    return np.repeat(array, 3, axis=2) if channels == (1,) else array
+
+
+def _without_alpha(raw: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """image (H, W, 3) as it was decoded from the bytes `raw`, over white where it is transparent."""
+    whole = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED)
+    # sides that changed places: turned upright, which the whole one is not
+    if whole is None or whole.ndim != 3 or whole.shape[2] != 4 or whole.shape[:2] != image.shape[:2]:
+        return image
+    return _over_white(whole[..., :3], whole[..., 3])
+
+
+def _over_white(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """color (H, W, 3) and alpha (H, W), both uint8 or uint16 -> (H, W, 3) uint8."""
+    top = float(np.iinfo(color.dtype).max)
+    weight = alpha[..., None].astype(np.float32) / top
+    return (color * (weight * (255 / top)) + 255 * (1 - weight)).round().astype(np.uint8)
 
 
 def _cut_off(raw: np.ndarray) -> bool:
     """A JPEG without an end marker after its last scan: some versions of OpenCV decode it to a half-grey
     picture without a word."""
-    if raw[:2].tobytes() != b"\xff\xd8":
+    if raw[:2].tobytes() != JPEG:
         return False
     text = raw.tobytes()
     return text.rfind(b"\xff\xd9") < text.rfind(b"\xff\xda")

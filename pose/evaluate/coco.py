@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pose.evaluate.coco_files import (
     load_content,
     place_of,
 )
+from pose.files import write_text
 
 Backend = Literal["fast", "pycocotools"]
 
@@ -119,17 +119,8 @@ def write_results(path: Path | str, records: Sequence[Mapping[str, Any]]) -> Non
 def write_json(path: Path | str, data: Any, indent: int | None = None) -> None:
     """A reader of `path` sees the old file or the whole new one, never a part.  Folders are made.
     Raises UserError where the file cannot be written, ValueError for a number that is not finite."""
-    path = Path(path)
     text = json.dumps(data, indent=indent, separators=None if indent else (",", ":"), allow_nan=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    write_text(path, text)
 
 
 # the metric

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from pose.data.images import UnreadableImage, read_image
 from pose.data.loader import worker_death
 from pose.errors import UserError
-from pose.evaluate.predict import Mode, Predictor, Prepared, TestSettings, Timing, prepare
+from pose.evaluate.predict import BatchPredictor, Mode, Prepared, TestSettings, Timing, prepare
 from pose.model import PoseModel
 from pose.structures import InputSettings, People
 
@@ -111,7 +111,7 @@ def predict_images(
         leave=False,
         disable=None if progress and rank == 0 else True,
     )
-    predictors = [Predictor(model, settings, mode) for model in models]
+    predictors = [BatchPredictor(model, settings, mode) for model in models]
     model = models[0]
     dataset = PreparedImages(
         [paths[i] for i in positions],
@@ -119,7 +119,7 @@ def predict_images(
         settings,
         model.input,
         model.size_multiple,
-        max(model.backbone.strides),  # type: ignore[arg-type]
+        model.coarsest_stride,
         orientation,
     )
     loader = DataLoader(
@@ -159,7 +159,7 @@ def predict_images(
     return outcome
 
 
-def _run(predictors: Sequence[Predictor], items: Iterator[Prepared]) -> Iterator[tuple[int, People]]:
+def _run(predictors: Sequence[BatchPredictor], items: Iterator[Prepared]) -> Iterator[tuple[int, People]]:
     """One predictor in this thread, or one thread for each, all fed from the same iterator."""
     if len(predictors) == 1:
         yield from predictors[0].predict(items)
@@ -175,7 +175,7 @@ def _run(predictors: Sequence[Predictor], items: Iterator[Prepared]) -> Iterator
                 return
             yield item
 
-    def work(predictor: Predictor) -> None:
+    def work(predictor: BatchPredictor) -> None:
         try:
             for result in predictor.predict(shared()):
                 results.put(result)

@@ -23,7 +23,7 @@ from pose import geometry
 from pose.config import PresetSettings
 from pose.errors import UserError
 from pose.evaluate.squash import squash, whole_pixels
-from pose.model import PoseModel, autocast, resolve_precision
+from pose.model import PoseModel, resolve_precision
 from pose.structures import Fields, FieldSpec, InputSettings, People
 
 Mode = Literal["single", "multi"]
@@ -222,7 +222,7 @@ class Timing:
 
 
 @dataclass
-class Predictor:
+class BatchPredictor:
     """A model with its test settings, on one device.  Use `predictor(image)` for one picture, `predict` for
     many."""
 
@@ -329,9 +329,7 @@ class Predictor:
         specs = self.model.head.fields
         batch = len(images)
         stacked = torch.cat([images, images.flip(-1)]) if self.settings.flip else images
-        with autocast(self.device, self.precision):
-            stages = self.model(stacked)
-        fields = self.model.head.readout(stages)
+        fields = self.model.read(stacked, self.precision)
         passes = {}
         for name, spec in specs.items():
             maps = fields[name] * unit if spec.in_pixels else fields[name]

@@ -28,7 +28,7 @@ from pose.engine.distributed import Processes, pick_device
 from pose.errors import UserError, user_facing
 from pose.evaluate.coco import write_json
 from pose.evaluate.pair_models import Examples, examples, fit, told
-from pose.evaluate.predict import Predictor
+from pose.evaluate.predict import BatchPredictor
 from pose.experiment import STATISTICS, Experiment, ExperimentConfig, load_config
 from pose.heads.pairwise import PairwiseHead
 from pose.pairwise_statistics import PairwiseStatistics, to_json
@@ -82,7 +82,7 @@ def means(config: ExperimentConfig) -> PairwiseStatistics:
 
 
 def detections_of(
-    predictor: Predictor, head: PairwiseHead, config: ExperimentConfig, pictures: int
+    predictor: BatchPredictor, head: PairwiseHead, config: ExperimentConfig, pictures: int
 ) -> Iterator[Examples]:
     """The examples of training pictures, upright and as they are tested."""
     dataset, stream = opened(config).training
@@ -106,14 +106,13 @@ def detections_of(
 def with_models(options: argparse.Namespace) -> tuple[PairwiseStatistics, Path, str]:
     """The statistics of a run with models of its pairs, the file that they belong to, and a sentence."""
     experiment = Experiment.open(options.name, overrides=options.settings)
-    choice = options.weights or ("best" if experiment.path("best.pt").is_file() else "last")
-    model, _ = load_model(experiment, choice, pick_device(options.device, 0))
+    model, _ = load_model(experiment, options.weights, pick_device(options.device, 0))
     head = model.head
     if not isinstance(head, PairwiseHead):
         raise UserError(f"the run {options.name} has the head {experiment.config.head.name!r}, not pairwise")
     if experiment.config.head.statistics is None:  # converted without: nothing fits offsets of nothing
         head.use_statistics(means(experiment.config))
-    predictor = Predictor(model, experiment.config.test, "single")
+    predictor = BatchPredictor(model, experiment.config.test, "single")
     parts = detections_of(predictor, head, experiment.config, options.pictures)
     models, without = fit(parts, experiment.config.skeleton)
     sentence = told(without, len(experiment.config.skeleton.pair_index))

@@ -19,12 +19,13 @@ import torch
 
 from pose import geometry
 from pose.data.images import read_image
+from pose.draw.fields import draw_fields
+from pose.draw.people import Style, draw_people
 from pose.engine.distributed import pick_device
 from pose.errors import UserError, user_facing
-from pose.evaluate.draw import draw_people
-from pose.evaluate.draw_fields import draw_fields
-from pose.evaluate.predict import Predictor, map_back
+from pose.evaluate.predict import BatchPredictor, map_back
 from pose.experiment import Experiment
+from pose.files import write_picture
 from pose.sessions import load_model
 from pose.skeleton import Skeleton
 
@@ -50,7 +51,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def panels(predictor: Predictor, image: np.ndarray, skeleton: Skeleton, min_score: float) -> np.ndarray:
+def panels(predictor: BatchPredictor, image: np.ndarray, skeleton: Skeleton, min_score: float) -> np.ndarray:
     """image (H, W, 3) uint8 RGB -> the panels side by side, each the network's first canvas, a whole number
     of times as large."""
     prepared = predictor.prepare(image)
@@ -62,7 +63,7 @@ def panels(predictor: Predictor, image: np.ndarray, skeleton: Skeleton, min_scor
     people = map_back(people, geometry.resize((1 / zoom, 1 / zoom), predictor.model.input.pixel_center))
     canvas = cv2.resize(canvas, (width * zoom, height * zoom), interpolation=cv2.INTER_CUBIC)
     painted = draw_fields(canvas, {name: maps[0] for name, maps in fields.items()}, len(skeleton))
-    shown = [draw_people(canvas, people, skeleton, min_score=min_score), *painted.values()]
+    shown = [draw_people(canvas, people, skeleton, Style(min_score=min_score)), *painted.values()]
     gap = np.full((canvas.shape[0], GAP, 3), 255, np.uint8)
     return np.concatenate([part for panel in shown for part in (panel, gap)][:-1], axis=1)
 
@@ -92,9 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
     if folders := [file for file in files if file.is_dir()]:
         raise UserError(f"{folders[0]} is a folder; name its pictures ({folders[0]}/*)")
     experiment = Experiment.open(options.name, overrides=settings)
-    choice = options.weights or ("best" if experiment.path("best.pt").is_file() else "last")
-    model, _ = load_model(experiment, choice, pick_device(options.device, 0))
-    predictor = Predictor(model, experiment.config.test, options.mode)
+    model, _ = load_model(experiment, options.weights, pick_device(options.device, 0))
+    predictor = BatchPredictor(model, experiment.config.test, options.mode)
     folder = options.output or experiment.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,8 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from None
     for output, file in sheets(files, folder).items():
         sheet = panels(predictor, read_image(file), experiment.config.skeleton, options.min_score)
-        if not cv2.imwrite(str(output), sheet[..., ::-1]):
-            raise UserError(f"cannot write {output}; is the disk full?")
+        write_picture(output, sheet)
         print(output)
     return 0
 

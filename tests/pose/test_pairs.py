@@ -12,7 +12,7 @@ from small_networks import SMALL
 from torch import nn
 
 from pose.decoders.multicut import MulticutSettings
-from pose.evaluate.predict import Predictor, TestSettings
+from pose.evaluate.predict import BatchPredictor, TestSettings
 from pose.heads.pairwise import PairwiseHead
 from pose.model import PoseModel, TrainStep, build_model
 from pose.pairwise_statistics import gather
@@ -74,7 +74,7 @@ def test_every_backbone_learns_with_every_head(backbone: str, head: str) -> None
         optimizer.step()
         losses.append(terms["loss"].item())
     assert losses[-1] < 0.5 * losses[10]
-    predictor = Predictor(model, TestSettings(flip=False))
+    predictor = BatchPredictor(model, TestSettings(flip=False))
     found = [
         np.linalg.norm(people.keypoints[..., :2] - person[:, :2], axis=2) < 8
         for people, expected in zip(map(predictor, images), truth, strict=True)

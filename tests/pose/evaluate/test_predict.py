@@ -18,7 +18,7 @@ from torch.testing import assert_close
 from benchmarks.literal import pose_ae_testing as literal
 from pose import geometry
 from pose.errors import UserError
-from pose.evaluate.predict import WAITING, Predictor, Prepared, TestSettings, lay_out, map_back, prepare
+from pose.evaluate.predict import WAITING, BatchPredictor, Prepared, TestSettings, lay_out, map_back, prepare
 from pose.heads.base import Head
 from pose.model import PoseModel
 from pose.structures import Fields, FieldSpec, InputSettings, People
@@ -138,7 +138,7 @@ def test_scales_and_sizes_must_be_positive(key):
 @pytest.mark.parametrize("resize", RESIZES)
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (1, 2000), (2000, 1), (2, 33000)])
 def test_odd_pictures_are_prepared_and_predicted(size, resize):
-    predictor = Predictor(dot_model(size=64), TestSettings(resize=resize, flip=False))
+    predictor = BatchPredictor(dot_model(size=64), TestSettings(resize=resize, flip=False))
     image = np.full((*size, 3), 200, np.uint8)
     item = predictor.prepare(image, 7)
     assert item.position == 7
@@ -184,7 +184,7 @@ CASES = [
 @pytest.mark.parametrize(("mode", "settings"), CASES)
 @pytest.mark.parametrize("size", [(300, 400), (331, 203), (257, 255)])
 def test_people_come_back_at_their_dots(size, mode, settings):
-    predictor = Predictor(dot_model(size=512), TestSettings(**settings), mode)
+    predictor = BatchPredictor(dot_model(size=512), TestSettings(**settings), mode)
     # maps that are enlarged for fusing have bent peaks, hence less exact ones
     tolerance = 0.05 if mode == "single" else 0.5
     for number in (1, 3):
@@ -195,7 +195,7 @@ def test_people_come_back_at_their_dots(size, mode, settings):
 def test_there_is_no_bias_to_any_side():
     """A shift of half a pixel or cell anywhere would move everybody the same way."""
     for mode in ("single", "multi"):
-        predictor = Predictor(dot_model(size=512), TestSettings(), mode)
+        predictor = BatchPredictor(dot_model(size=512), TestSettings(), mode)
         errors = []
         for seed in range(12):
             image, expected = dots((231, 320), 1, seed)
@@ -204,7 +204,7 @@ def test_there_is_no_bias_to_any_side():
 
 
 def test_nobody_is_found_in_an_empty_picture():
-    people = Predictor(dot_model(), TestSettings())(np.zeros((50, 70, 3), np.uint8))
+    people = BatchPredictor(dot_model(), TestSettings())(np.zeros((50, 70, 3), np.uint8))
     assert len(people) == 0
     assert people.keypoints.shape == (0, 3, 3)
 
@@ -225,7 +225,7 @@ def test_published_settings_give_the_published_people(mode):
         image, forward, mode, order=SKELETON.grouping_index, flip_index=SKELETON.flip_index, matcher="scipy"
     )
     model.backbone.size_multiple = 64  # type: ignore[assignment]
-    people = Predictor(model, TestSettings(outlier_heat=10.0), mode)(image)
+    people = BatchPredictor(model, TestSettings(outlier_heat=10.0), mode)(image)
     assert len(people) == len(published) == 3
     expected = sorted(published, key=lambda person: -person["score"])
     np.testing.assert_allclose(people.keypoints, [p["keypoints"] for p in expected], atol=1e-3)
@@ -261,7 +261,7 @@ def scripted(heat: Any, tag: Any = 0.0) -> PoseModel:
 
 
 def fused(model: PoseModel, settings: TestSettings, mode: Any = "multi", pictures: Any = None) -> Fields:
-    predictor = Predictor(model, settings, mode)
+    predictor = BatchPredictor(model, settings, mode)
     pictures = [np.zeros((256, 256, 3), np.uint8)] if pictures is None else pictures
     fields, stride = predictor.fields([predictor.prepare(picture).canvases for picture in pictures])
     assert stride == STRIDE
@@ -289,7 +289,7 @@ def test_left_and_right_change_places_in_the_mirrored_pass():
 def test_maps_are_fused_on_the_grid_that_is_asked_for(grid_stride: int) -> None:
     ramp = torch.arange(64.0).expand(1, 3, 64, 64)
     settings = TestSettings(flip=False, grid_stride=grid_stride)
-    predictor = Predictor(scripted(lambda x: ramp), settings)
+    predictor = BatchPredictor(scripted(lambda x: ramp), settings)
     canvas = torch.zeros(3, 256, 256, dtype=torch.uint8)
     fields, stride = predictor.fields([[canvas]])
     assert stride == grid_stride and fields["heatmap"].shape == (1, 3, 256 // stride, 256 // stride)
@@ -301,7 +301,7 @@ def test_maps_are_fused_on_the_grid_that_is_asked_for(grid_stride: int) -> None:
 
 def test_a_grid_that_does_not_divide_the_canvases_is_told():
     with pytest.raises(UserError, match="test.grid_stride=5 does not divide the canvases"):
-        Predictor(dot_model(), TestSettings(grid_stride=5))
+        BatchPredictor(dot_model(), TestSettings(grid_stride=5))
 
 
 def test_heat_is_the_mean_of_all_passes_and_tags_come_from_scales_near_1():
@@ -346,7 +346,7 @@ def test_nobody_is_found_where_the_scale_of_the_tags_is_an_outlier():
     def heat(x: Tensor) -> float:
         return 6.0 if x.shape[3] == 256 else 0.9
 
-    predictor = Predictor(scripted(heat), TestSettings(outlier_heat=10.0), "multi")
+    predictor = BatchPredictor(scripted(heat), TestSettings(outlier_heat=10.0), "multi")
     assert len(predictor(np.zeros((256, 256, 3), np.uint8))) == 0
 
 
@@ -405,7 +405,7 @@ def test_lengths_fit_the_grid_whatever_the_scales(multi, flip):
     """Fields in pixels are brought to one scale before they are averaged: the hands are found."""
     model = PoseModel(Scripted(dense_offsets), OffsetHead(), InputSettings(size=(256, 256)))
     image, expected = dots((300, 400), 1)
-    people = Predictor(model, TestSettings(multi=multi, flip=flip), "multi")(image)
+    people = BatchPredictor(model, TestSettings(multi=multi, flip=flip), "multi")(image)
     apart = np.linalg.norm(people.keypoints[0, 1:, :2] - expected[0, 1:, :2], axis=1)
     assert apart.max() < 0.5
 
@@ -420,7 +420,7 @@ def test_map_back_keeps_what_was_not_found_at_zero():
 # ---- batches and threads ----
 
 
-def prepared(predictor: Predictor, pictures: list[np.ndarray]) -> Iterator[Prepared]:
+def prepared(predictor: BatchPredictor, pictures: list[np.ndarray]) -> Iterator[Prepared]:
     return (predictor.prepare(picture, i) for i, picture in enumerate(pictures))
 
 
@@ -429,7 +429,7 @@ def prepared(predictor: Predictor, pictures: list[np.ndarray]) -> Iterator[Prepa
 def test_people_do_not_depend_on_the_batch(batch_size, resize):
     sizes = [(256, 256), (200, 300), (300, 200), (256, 256), (203, 301), (120, 90), (256, 257)]
     pictures = [dots(size, i % 4, seed=i)[0] for i, size in enumerate(sizes)]
-    predictor = Predictor(dot_model(), TestSettings(batch_size=batch_size, resize=resize), "multi")
+    predictor = BatchPredictor(dot_model(), TestSettings(batch_size=batch_size, resize=resize), "multi")
     alone = [predictor(picture) for picture in pictures]
     results = list(predictor.predict(prepared(predictor, pictures)))
     assert sorted(index for index, _ in results) == list(range(len(pictures)))  # none lost, none doubled
@@ -440,7 +440,7 @@ def test_people_do_not_depend_on_the_batch(batch_size, resize):
 
 def test_few_pictures_wait_however_many_sizes_there_are():
     settings = TestSettings(resize="long_side", flip=False, batch_size=2)
-    predictor = Predictor(dot_model(size=64), settings)
+    predictor = BatchPredictor(dot_model(size=64), settings)
     limit = WAITING * 2 + 3 * 2  # waiting, and in the pipe
     taken = done = worst = 0
 
@@ -467,14 +467,14 @@ def test_an_error_of_the_decoder_reaches_the_caller_and_leaves_no_thread():
         raise ZeroDivisionError("decoder")
 
     model.head.decode = broken  # type: ignore[method-assign]
-    predictor = Predictor(model, TestSettings(batch_size=1))
+    predictor = BatchPredictor(model, TestSettings(batch_size=1))
     with pytest.raises(ZeroDivisionError, match="decoder"):
         list(predictor.predict(prepared(predictor, [np.zeros((64, 64, 3), np.uint8)] * 5)))
     assert threading.active_count() == threads
 
 
 def test_pictures_are_counted_and_timed():
-    predictor = Predictor(dot_model(), TestSettings(batch_size=2))
+    predictor = BatchPredictor(dot_model(), TestSettings(batch_size=2))
     list(predictor.predict(prepared(predictor, [np.zeros((64, 64, 3), np.uint8)] * 5)))
     assert predictor.timing.images == 5
     assert min(predictor.timing.forward, predictor.timing.decode, predictor.timing.wait) > 0

@@ -17,7 +17,7 @@ from pose import geometry
 from pose.backbones.hourglass_swish import HourglassSwish, HourglassSwishSettings
 from pose.decoders.seed_tags import SeedTagsSettings
 from pose.errors import UserError
-from pose.evaluate.predict import Predictor, TestSettings, prepare
+from pose.evaluate.predict import BatchPredictor, TestSettings, prepare
 from pose.evaluate.squash import squash, whole_pixels
 from pose.experiment import load_config
 from pose.heads.tags import TagsHead, TagsSettings
@@ -111,7 +111,7 @@ def test_rounded_people_lie_near_their_dots(size):
     settings = TestSettings(preset="ae_aic")
     for seed in range(3):
         image, expected = dots(size, 1, seed)
-        people = Predictor(model, settings, "single")(image)
+        people = BatchPredictor(model, settings, "single")(image)
         found = people.keypoints[0]
         assert (found == found.round()).all(1)[found[:, 2] == 1].all() and (found[:, :2] % 1 == 0).all()
         assert np.abs(found[:, :2] - expected[0, :, :2]).max() < 1 + max(size) / 128
@@ -147,7 +147,7 @@ def test_tags_of_left_and_right_change_places_in_the_mirrored_passes(mode: Any):
     skeleton = AE_AIC.skeleton
     head = TagsHead(TagsSettings(tag_dim=2, decoder=SeedTagsSettings()), skeleton, 0.0)
     settings = AE_AIC.test.model_copy(update={"input_size": (64, 96)})
-    predictor = Predictor(PoseModel(Symmetric(head), head, AE_AIC.input), settings, mode)
+    predictor = BatchPredictor(PoseModel(Symmetric(head), head, AE_AIC.input), settings, mode)
     image = np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)
     fields, stride = predictor.fields([predictor.prepare(image).canvases])
     tags = fields["tag"][0]  # (T, K * D, h, w)

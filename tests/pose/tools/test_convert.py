@@ -23,7 +23,7 @@ from pose import checkpoint
 from pose.backbones.hourglass_swish import HourglassSwishSettings
 from pose.backbones.vgg19_cpm import Vgg19Cpm, Vgg19CpmSettings
 from pose.errors import UserError
-from pose.evaluate.predict import Predictor
+from pose.evaluate.predict import BatchPredictor
 from pose.experiment import Experiment
 from pose.registry import BACKBONES
 from pose.sessions import load_model
@@ -69,7 +69,7 @@ def test_keypoints_of_pose_ae_train(published, tmp_path: Path, monkeypatch, mode
     experiment = Experiment.open("published")
     assert experiment.config.input.pixel_center == 0.0
     model, _ = load_model(experiment, "best", torch.device("cpu"))
-    predictor = Predictor(model, experiment.config.test, mode)
+    predictor = BatchPredictor(model, experiment.config.test, mode)
     forward = pose_ae_network.last_stack(net)
     found = same = 0
     for seed, size in enumerate([(425, 640), (333, 250)]):
@@ -309,7 +309,7 @@ def test_a_converted_network_finds_people_on_pictures_of_any_shape(folder: Path,
     convert.main(["rtpose", "weights.pth", "-e", "run", "--weights-from", who])
     experiment = Experiment.open("run")
     model, _ = load_model(experiment, "best", torch.device("cpu"))
-    predictor = Predictor(model, experiment.config.test)
+    predictor = BatchPredictor(model, experiment.config.test)
     image = picture(0, (240, 313))
     prepared = predictor.prepare(image)
     assert [tuple(canvas.shape) for canvas in prepared.canvases] == [(3, 368, 480)]
@@ -430,7 +430,7 @@ def test_people_of_the_ai_challenger_entry(ae_aic: ae_aic_network.HG, mode: str)
     assert convert.main(["ae-aic", "weights.pth", "-e", "published"]) == 0
     experiment = Experiment.open("published")
     model, _ = load_model(experiment, "best", torch.device("cpu"))
-    predictor = Predictor(model, experiment.config.test, mode)
+    predictor = BatchPredictor(model, experiment.config.test, mode)
     forward = ae_aic_forward(ae_aic)
     for seed, size in enumerate([(425, 640), (333, 250), (300, 1100)]):
         image = picture(seed, size)

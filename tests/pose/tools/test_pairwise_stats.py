@@ -14,7 +14,7 @@ import torch
 
 from pose import pairwise_statistics
 from pose.errors import user_facing
-from pose.evaluate.predict import Predictor
+from pose.evaluate.predict import BatchPredictor
 from pose.experiment import Experiment, load_config
 from pose.sessions import load_model
 from pose.test import main as pose_test
@@ -99,7 +99,7 @@ def test_models_are_fitted_in_pixels_of_the_canvas(trained: Path, monkeypatch: p
     monkeypatch.setattr(pairwise_stats, "examples", lambda _, keypoints, *__: seen.append(keypoints))
     experiment = Experiment.open("one")
     model, _ = load_model(experiment, "last", torch.device("cpu"))
-    predictor = Predictor(model, experiment.config.test, "single")
+    predictor = BatchPredictor(model, experiment.config.test, "single")
     assert list(pairwise_stats.detections_of(predictor, model.head, experiment.config, 8)) == [None] * 8
     labelled = np.concatenate([one[one[..., 2] > 0] for one in seen])
     assert 40 < labelled[:, :2].max() < 64  # of 128-pixel pictures in a canvas of 64

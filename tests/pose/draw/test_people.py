@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pose.evaluate.draw import contact_sheet, draw_people, person_color
+from pose.draw.people import Style, draw_people, person_color
+from pose.draw.sheets import contact_sheet
 from pose.skeleton import Skeleton
 from pose.structures import People
 
@@ -63,7 +64,7 @@ def test_the_picture_handed_in_is_not_altered():
 )
 def test_nobody_means_an_unchanged_copy(people):
     image = np.full((20, 30, 3), 7, np.uint8)
-    drawn = draw_people(image, people, SKELETON, min_score=0.2)
+    drawn = draw_people(image, people, SKELETON, Style(min_score=0.2))
     np.testing.assert_array_equal(drawn, image)
     assert drawn is not image
 

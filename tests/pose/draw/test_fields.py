@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pose.evaluate.draw_fields import DIM, draw_fields
+from pose.draw.fields import DIM, draw_fields
 
 IMAGE = np.full((64, 96, 3), 100, np.uint8)
 FAR = (slice(40, 64), slice(60, 96))  # where nothing is

@@ -1,0 +1,1 @@
+"""Pictures of people, fields and samples, and pages that hold them."""

@@ -1,0 +1,176 @@
+"""Skeletons on pictures."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from pose.skeleton import Skeleton
+from pose.structures import People
+
+FRACTION_BITS = 4  # cv2 draws at 1/16 pixel
+SMALL = 48  # pixels; outlines and rings would cover a person of less
+FAINTEST = 0.3  # opacity of a keypoint whose score is the least that is drawn
+SIDES = {"left": (255, 140, 30), "right": (40, 170, 255), "middle": (120, 235, 90)}
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+LETTER = 22.0  # pixels: height of a line of FONT at size 1
+
+Color = tuple[int, int, int]
+Fixed = tuple[int, int]  # x, y in 1 / 16 pixels
+
+
+@dataclass(frozen=True)
+class Style:
+    """How people are drawn."""
+
+    color: Literal["person", "side"] = "person"  # a colour for each person, or for left, right and middle
+    width: float = 1.0  # times the width of lines that suits the person's size
+    fade: bool = True  # keypoints and limbs are as opaque as they are certain
+    names: bool = False  # of keypoints
+    labels: bool = False  # a person's number and score
+    min_score: float = 0.0  # people below are left out
+    min_keypoint: float = 0.05  # keypoints below are left out
+
+
+def person_color(index: int) -> Color:
+    """Neighbouring indices get far hues (the golden angle); bright enough for photos."""
+    red, green, blue = colorsys.hsv_to_rgb((0.02 + index * 0.618034) % 1, 0.85, 1.0)
+    return int(255 * red), int(255 * green), int(255 * blue)
+
+
+def draw_people(
+    image: np.ndarray,
+    people: People,
+    skeleton: Skeleton,
+    style: Style | None = None,
+    numbers: Sequence[int] | None = None,
+) -> np.ndarray:
+    """A copy of image (H, W, 3) uint8 RGB with the people on it, the best one on top.
+
+    Lines grow with the person.  numbers: of each person, for its colour and its label (default: its place);
+    a person that is followed through a video keeps its own."""
+    style = style or Style()
+    canvas = np.ascontiguousarray(image).copy()
+    chosen = [i for i in range(len(people)) if people.scores[i] >= style.min_score]
+    for place, i in reversed(list(enumerate(chosen))):
+        number = place if numbers is None else numbers[i]
+        _draw_person(canvas, people.keypoints[i], skeleton, style, number, float(people.scores[i]))
+    return canvas
+
+
+def _draw_person(
+    canvas: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, style: Style, number: int, score: float
+) -> None:
+    shown = keypoints[:, 2] > style.min_keypoint
+    if not shown.any():
+        return
+    spots = keypoints[shown, :2]
+    extent = float(np.linalg.norm(spots.max(0) - spots.min(0)))
+    thickest = max(2, min(canvas.shape[:2]) // 100)
+    width = int(np.clip(round(style.width * np.clip(extent / 60, 1, thickest)), 1, 200))
+    brush = _Brush(canvas, width, small=extent < SMALL)
+    colors = _colors(skeleton, style, number)
+    opacity = _opacity(keypoints[:, 2], style)
+    points = [_fixed(point) for point in keypoints[:, :2]]
+    for a, b in skeleton.limb_index:
+        if shown[a] and shown[b]:
+            brush.limb(points[a], points[b], _limb_color(colors[a], colors[b]), min(opacity[a], opacity[b]))
+    for k in np.flatnonzero(shown):
+        brush.dot(points[k], colors[k], opacity[k])
+    size = float(np.clip(extent / 600, 0.35, max(0.35, min(canvas.shape[:2]) / 900)))
+    if style.names:
+        for k in np.flatnonzero(shown):
+            place = keypoints[k, :2] + (1.5 * width + 2, 0.3 * LETTER * size)
+            _write(canvas, skeleton.keypoints[k].replace("_", " "), place, size, colors[k])
+    if style.labels:
+        above = np.array([spots[:, 0].min(), spots[:, 1].min() - 2 * width - 4])
+        _write(canvas, f"{number + 1}: {score:.2f}", above, 1.4 * size, person_color(number))
+
+
+@dataclass(frozen=True)
+class _Brush:
+    """Draws on the canvas (H, W, 3); small: without outlines."""
+
+    canvas: np.ndarray
+    width: int
+    small: bool
+
+    def limb(self, start: Fixed, end: Fixed, color: Color, opacity: float) -> None:
+        dark = (color[0] // 3, color[1] // 3, color[2] // 3)
+        strokes = [(color, 1)] if self.small else [(dark, self.width + 2), (color, self.width)]
+
+        def paint(canvas: np.ndarray, x: int, y: int) -> None:
+            one, other = (start[0] - x, start[1] - y), (end[0] - x, end[1] - y)
+            for stroke, width in strokes:
+                cv2.line(canvas, one, other, stroke, width, cv2.LINE_AA, FRACTION_BITS)
+
+        self._blend([start, end], opacity, paint)
+
+    def dot(self, center: Fixed, color: Color, opacity: float) -> None:
+        radius = (self.width + 1) << FRACTION_BITS
+        rings = (
+            [(color, radius // 2)] if self.small else [((255, 255, 255), radius), (color, radius * 2 // 3)]
+        )
+
+        def paint(canvas: np.ndarray, x: int, y: int) -> None:
+            for ring, size in rings:
+                cv2.circle(canvas, (center[0] - x, center[1] - y), size, ring, -1, cv2.LINE_AA, FRACTION_BITS)
+
+        self._blend([center], opacity, paint)
+
+    def _blend(
+        self, corners: Sequence[Fixed], opacity: float, paint: Callable[[np.ndarray, int, int], None]
+    ) -> None:
+        """Lets `paint` draw on a copy of the part of the canvas that holds the corners, whose own corner it
+        is given, and lays the copy over the canvas."""
+        if opacity > 0.99:
+            paint(self.canvas, 0, 0)
+            return
+        pixels = np.array(corners) >> FRACTION_BITS
+        reach, sides = self.width + 4, np.array(self.canvas.shape[1::-1])
+        x0, y0 = (int(value) for value in np.clip(pixels.min(0) - reach, 0, sides))
+        x1, y1 = (int(value) for value in np.clip(pixels.max(0) + reach, 0, sides))
+        part = self.canvas[y0:y1, x0:x1]
+        if part.size:
+            painted = part.copy()
+            paint(painted, x0 << FRACTION_BITS, y0 << FRACTION_BITS)
+            part[:] = cv2.addWeighted(painted, opacity, part, 1 - opacity, 0)
+
+
+def _colors(skeleton: Skeleton, style: Style, number: int) -> list[Color]:
+    """Of each keypoint."""
+    if style.color == "person":
+        return [person_color(number)] * len(skeleton)
+    return [SIDES[side] for side in skeleton.sides]
+
+
+def _limb_color(one: Color, other: Color) -> Color:
+    """A limb from the middle to a side has the colour of the side."""
+    return other if one == SIDES["middle"] else one
+
+
+def _opacity(scores: np.ndarray, style: Style) -> list[float]:
+    if not style.fade:
+        return [1.0] * len(scores)
+    certain = (scores.clip(0, 1) - style.min_keypoint) / max(1 - style.min_keypoint, 1e-6)
+    return (FAINTEST + (1 - FAINTEST) * certain.clip(0, 1) ** 0.5).tolist()
+
+
+def _write(canvas: np.ndarray, text: str, place: np.ndarray, size: float, color: Color) -> None:
+    """A line of text with a dark rim; its lower left corner is at `place` (x, y), moved inside the canvas."""
+    thickness = max(1, round(1.6 * size))
+    (width, height), below = cv2.getTextSize(text, FONT, size, thickness)
+    room = np.array(canvas.shape[1::-1]) - (width + 1, below + 1)
+    x, y = (int(value) for value in np.clip(place, (1, height + 1), np.maximum(room, (1, height + 1))))
+    for ink, rim in (((15, 15, 15), 2), (color, 0)):
+        cv2.putText(canvas, text, (x, y), FONT, size, ink, thickness + rim, cv2.LINE_AA)
+
+
+def _fixed(point: np.ndarray) -> Fixed:
+    x, y = np.clip(point * (1 << FRACTION_BITS), -(2**20), 2**20).round().astype(int)
+    return int(x), int(y)

@@ -1,0 +1,57 @@
+"""Files that are whole at any moment: written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pose.errors import UserError
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """A reader of `path` sees the old file or the whole new one, never a part.  Folders are made.  Raises
+    `UserError` where the file cannot be written."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        finally:  # also where the user interrupts
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """`write_bytes` of the text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def encode_picture(picture: np.ndarray, kind: str, quality: int = 90) -> bytes:
+    """picture (H, W, 3) uint8 RGB -> the content of a file; kind: "png", "jpg" or another suffix that OpenCV
+    writes.  quality: of JPEG and WebP, 1 to 100."""
+    flags = {"jpg": cv2.IMWRITE_JPEG_QUALITY, "jpeg": cv2.IMWRITE_JPEG_QUALITY}
+    flags["webp"] = cv2.IMWRITE_WEBP_QUALITY
+    kind = kind.lower().removeprefix(".")
+    options = [flags[kind], quality] if kind in flags else []
+    try:
+        done, content = cv2.imencode(f".{kind}", np.ascontiguousarray(picture[..., ::-1]), options)
+    except cv2.error:  # no such kind, or sides that the kind does not have (JPEG: 65500 pixels)
+        done = False
+    if not done:
+        height, width = picture.shape[:2]
+        raise UserError(f"a picture of {width} x {height} pixels cannot be written as {kind!r}; try png")
+    return content.tobytes()
+
+
+def write_picture(path: Path | str, picture: np.ndarray, quality: int = 90) -> None:
+    """picture (H, W, 3) uint8 RGB to a file whose suffix says what kind it is; as `write_bytes`."""
+    path = Path(path)
+    if not path.suffix:
+        raise UserError(f"{path} has no suffix that says what kind of picture to write; name it {path}.png")
+    write_bytes(path, encode_picture(picture, path.suffix, quality))
