@@ -10,15 +10,14 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from pose.draw.texts import Texts
 from pose.skeleton import Skeleton
 from pose.structures import People
 
 FRACTION_BITS = 4  # cv2 draws at 1/16 pixel
-SMALL = 48  # pixels; outlines and rings would cover a person of less
+SMALL = 80  # pixels; outlines and rings would cover a person of less
 FAINTEST = 0.3  # opacity of a keypoint whose score is the least that is drawn
 SIDES = {"left": (255, 140, 30), "right": (40, 170, 255), "middle": (120, 235, 90)}
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-LETTER = 22.0  # pixels: height of a line of FONT at size 1
 
 Color = tuple[int, int, int]
 Fixed = tuple[int, int]  # x, y in 1 / 16 pixels
@@ -57,20 +56,23 @@ def draw_people(
     style = style or Style()
     canvas = np.ascontiguousarray(image).copy()
     chosen = [i for i in range(len(people)) if people.scores[i] >= style.min_score]
-    for place, i in reversed(list(enumerate(chosen))):
-        number = place if numbers is None else numbers[i]
-        _draw_person(canvas, people.keypoints[i], skeleton, style, number, float(people.scores[i]))
+    named = [(place if numbers is None else numbers[i], i) for place, i in enumerate(chosen)]
+    for number, i in reversed(named):
+        _draw_person(canvas, people.keypoints[i], skeleton, style, number)
+    if style.names or style.labels:
+        texts = Texts(canvas)
+        for number, i in named:
+            _write_person(texts, people.keypoints[i], float(people.scores[i]), skeleton, style, number)
     return canvas
 
 
 def _draw_person(
-    canvas: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, style: Style, number: int, score: float
+    canvas: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, style: Style, number: int
 ) -> None:
     shown = keypoints[:, 2] > style.min_keypoint
     if not shown.any():
         return
-    spots = keypoints[shown, :2]
-    extent = float(np.linalg.norm(spots.max(0) - spots.min(0)))
+    extent = _extent(keypoints[shown])
     thickest = max(2, min(canvas.shape[:2]) // 100)
     width = int(np.clip(round(style.width * np.clip(extent / 60, 1, thickest)), 1, 200))
     brush = _Brush(canvas, width, small=extent < SMALL)
@@ -82,14 +84,32 @@ def _draw_person(
             brush.limb(points[a], points[b], _limb_color(colors[a], colors[b]), min(opacity[a], opacity[b]))
     for k in np.flatnonzero(shown):
         brush.dot(points[k], colors[k], opacity[k])
-    size = float(np.clip(extent / 600, 0.35, max(0.35, min(canvas.shape[:2]) / 900)))
-    if style.names:
-        for k in np.flatnonzero(shown):
-            place = keypoints[k, :2] + (1.5 * width + 2, 0.3 * LETTER * size)
-            _write(canvas, skeleton.keypoints[k].replace("_", " "), place, size, colors[k])
+
+
+def _write_person(
+    texts: Texts, keypoints: np.ndarray, score: float, skeleton: Skeleton, style: Style, number: int
+) -> None:
+    """What the style asks for, where there is room."""
+    shown = keypoints[:, 2] > style.min_keypoint
+    if not shown.any():
+        return
+    spots = keypoints[shown, :2]
+    extent = _extent(keypoints[shown])
+    largest = max(12.0, min(texts.canvas.shape[:2]) / 30)
+    size = float(np.clip(extent / 28, 12, largest))
     if style.labels:
-        above = np.array([spots[:, 0].min(), spots[:, 1].min() - 2 * width - 4])
-        _write(canvas, f"{number + 1}: {score:.2f}", above, 1.4 * size, person_color(number))
+        crown = (float(spots[:, 0].mean()), float(spots[:, 1].min()) - extent / 12)
+        texts.write(f"{number + 1}: {score:.2f}", crown, 1.25 * size, person_color(number), above=True)
+    if style.names:
+        colors = _colors(skeleton, style, number)
+        for k in np.flatnonzero(shown):
+            x, y = keypoints[k, :2].tolist()
+            texts.write(skeleton.keypoints[k].replace("_", " "), (x, y), size, colors[k])
+
+
+def _extent(spots: np.ndarray) -> float:
+    """Pixels from corner to corner of the box around spots (M, 2 or 3)."""
+    return float(np.linalg.norm(np.ptp(spots[:, :2], axis=0)))
 
 
 @dataclass(frozen=True)
@@ -102,7 +122,8 @@ class _Brush:
 
     def limb(self, start: Fixed, end: Fixed, color: Color, opacity: float) -> None:
         dark = (color[0] // 3, color[1] // 3, color[2] // 3)
-        strokes = [(color, 1)] if self.small else [(dark, self.width + 2), (color, self.width)]
+        rim = 2 * max(1, self.width // 5)
+        strokes = [(color, 1)] if self.small else [(dark, self.width + rim), (color, self.width)]
 
         def paint(canvas: np.ndarray, x: int, y: int) -> None:
             one, other = (start[0] - x, start[1] - y), (end[0] - x, end[1] - y)
@@ -132,7 +153,7 @@ class _Brush:
             paint(self.canvas, 0, 0)
             return
         pixels = np.array(corners) >> FRACTION_BITS
-        reach, sides = self.width + 4, np.array(self.canvas.shape[1::-1])
+        reach, sides = 2 * self.width + 4, np.array(self.canvas.shape[1::-1])
         x0, y0 = (int(value) for value in np.clip(pixels.min(0) - reach, 0, sides))
         x1, y1 = (int(value) for value in np.clip(pixels.max(0) + reach, 0, sides))
         part = self.canvas[y0:y1, x0:x1]
@@ -159,16 +180,6 @@ def _opacity(scores: np.ndarray, style: Style) -> list[float]:
         return [1.0] * len(scores)
     certain = (scores.clip(0, 1) - style.min_keypoint) / max(1 - style.min_keypoint, 1e-6)
     return (FAINTEST + (1 - FAINTEST) * certain.clip(0, 1) ** 0.5).tolist()
-
-
-def _write(canvas: np.ndarray, text: str, place: np.ndarray, size: float, color: Color) -> None:
-    """A line of text with a dark rim; its lower left corner is at `place` (x, y), moved inside the canvas."""
-    thickness = max(1, round(1.6 * size))
-    (width, height), below = cv2.getTextSize(text, FONT, size, thickness)
-    room = np.array(canvas.shape[1::-1]) - (width + 1, below + 1)
-    x, y = (int(value) for value in np.clip(place, (1, height + 1), np.maximum(room, (1, height + 1))))
-    for ink, rim in (((15, 15, 15), 2), (color, 0)):
-        cv2.putText(canvas, text, (x, y), FONT, size, ink, thickness + rim, cv2.LINE_AA)
 
 
 def _fixed(point: np.ndarray) -> Fixed:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pose.draw.people import Style, draw_people, person_color
-from pose.draw.sheets import contact_sheet
+from pose.draw.people import SIDES, Style, draw_people, person_color
 from pose.skeleton import Skeleton
 from pose.structures import People
 
@@ -103,15 +102,52 @@ def test_neighbouring_people_have_different_colours():
     assert colors.max() <= 255 and colors.min() >= 0
 
 
-@pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
-def test_a_sheet_shows_every_picture_whole(count):
-    shapes = [(30, 40), (400, 200), (1, 2000), (2000, 1), (320, 320)] * 2
-    pictures = [np.full((*shape, 3), 10 * (i + 1), np.uint8) for i, shape in enumerate(shapes[:count])]
-    sheet = contact_sheet(pictures, columns=4, cell=100)
-    assert sheet.dtype == np.uint8
-    assert sheet.shape[1] <= 4 * 110
-    for i, picture in enumerate(pictures):
-        spots = np.argwhere((sheet == 10 * (i + 1)).all(2))
-        extent = np.ptp(spots, axis=0) + 1
-        ratio = 100 / max(picture.shape[:2])
-        np.testing.assert_allclose(extent, np.maximum(np.array(picture.shape[:2]) * ratio, 1), atol=1)
+def test_left_and_right_have_their_colours() -> None:
+    image = np.zeros((200, 200, 3), np.uint8)
+    people = stick([(100, 40), (40, 160), (160, 160)])
+    drawn = draw_people(image, people, SKELETON, Style(color="side", fade=False))
+    for spot, side in [((70, 100), "left"), ((130, 100), "right")]:  # in the middle of each leg
+        np.testing.assert_allclose(drawn[spot[1], spot[0]], SIDES[side], atol=12)
+    np.testing.assert_allclose(drawn[40, 100], SIDES["middle"], atol=12)
+
+
+def test_an_uncertain_keypoint_is_pale_and_never_gone() -> None:
+    image = np.zeros((200, 200, 3), np.uint8)
+    seen = []
+    for heat in (0.06, 0.3, 1.0):
+        people = stick([(100, 40), (40, 160), (160, 160)], heat=heat)
+        seen.append(int(draw_people(image, people, SKELETON)[160, 40].max()))
+    assert 40 < seen[0] < seen[1] - 20 < seen[2] - 40
+    full = draw_people(
+        image, stick([(100, 40), (40, 160), (160, 160)], heat=0.06), SKELETON, Style(fade=False)
+    )
+    assert full[160, 40].max() == seen[2]
+
+
+def test_names_and_labels_stand_beside_the_person_and_not_on_each_other() -> None:
+    image = np.zeros((400, 600, 3), np.uint8)
+    people = stick([(300, 100), (200, 300), (400, 300)])
+    plain = draw_people(image, people, SKELETON)
+    area = {"plain": 0}
+    for name, style in {"names": Style(names=True), "labels": Style(labels=True)}.items():
+        written = draw_people(image, people, SKELETON, style)
+        spots = changed(plain, written)
+        area[name] = len(spots)
+        assert np.linalg.norm(spots[:, None] - people.keypoints[0, None, :, :2], axis=2).min(1).max() < 130
+    both = draw_people(image, people, SKELETON, Style(names=True, labels=True))
+    assert area["names"] > 300 and area["labels"] > 100
+    assert len(changed(plain, both)) > 0.9 * sum(area.values())  # nothing covers another
+
+
+def test_a_number_keeps_its_colour_whatever_the_order() -> None:
+    image = np.zeros((100, 300, 3), np.uint8)
+    place = [(50.0, 20.0), (20.0, 80.0), (80.0, 80.0)]
+    moved = [(x + 150, y) for x, y in place]
+    both = [People(np.concatenate([stick(a).keypoints, stick(b).keypoints]), np.array([0.9, 0.8], np.float32))
+            for a, b in ((place, moved), (moved, place))]  # fmt: skip
+    first, second = (
+        draw_people(image, people, SKELETON, numbers=numbers)
+        for people, numbers in zip(both, ([4, 7], [7, 4]), strict=True)
+    )
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, draw_people(image, both[0], SKELETON))
