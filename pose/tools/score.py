@@ -1,9 +1,11 @@
 """Score a results file: the numbers of a data set's metric, as a table and, with -o, as JSON.
 
-python -m pose.tools.score coco --annotations person_keypoints_val2017.json --results results.json
-python -m pose.tools.score coco --annotations my.json --results results.json --sigmas my.yaml -o out.json
-python -m pose.tools.score aic --annotations keypoint_validation.json --results submission.json
-python -m pose.tools.score pck --annotations one_person_each.json --results results.json
+    python -m pose.tools.score coco --annotations person_keypoints_val2017.json --results results.json
+    python -m pose.tools.score coco --annotations my.json --results results.json --sigmas my.yaml -o out.json
+    python -m pose.tools.score aic --annotations keypoint_validation.json --results submission.json
+    python -m pose.tools.score pck --annotations one_person_each.json --results results.json
+
+Each metric explains its options: python -m pose.tools.score coco --help
 """
 
 from __future__ import annotations
@@ -35,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pose.tools.score", description="Score a results file.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pose.tools.score",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     metrics = parser.add_subparsers(title="metrics", metavar="METRIC", required=True)
     _add_coco(metrics)
     _add_aic(metrics)

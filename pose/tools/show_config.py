@@ -1,8 +1,10 @@
 """Show what a config comes to: every key after `base:` files, defaults and overrides, with its meaning.
 
-python -m pose.tools.show_config configs/coco/ae_hourglass.yaml
-python -m pose.tools.show_config configs/coco/ae_hourglass.yaml --plain train.lr=1e-4
-python -m pose.tools.show_config --schema
+    python -m pose.tools.show_config configs/coco/ae_hourglass.yaml
+    python -m pose.tools.show_config configs/coco/ae_hourglass.yaml --plain train.lr=1e-4
+    python -m pose.tools.show_config --schema
+
+What is printed is a config itself.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ SCHEMA = Path("configs/schema.json")
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pose.tools.show_config",
-        description="Print a config with everything that its bases and the defaults add, and what each key "
-        "means. What is printed is a config itself.",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", nargs="?", type=Path, help="a YAML file, also a run's exp/NAME/config.yaml")
     parser.add_argument("settings", nargs="*", metavar="key.sub=value", help="change single settings")

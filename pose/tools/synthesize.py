@@ -1,6 +1,11 @@
-"""Draw the embedded data set: python -m pose.tools.synthesize [--root data/synthetic] [--train 2000] ...
+"""Draw the embedded data set: little articulated people with COCO keypoint annotations.
 
-Little articulated people in COCO format, enough to train and score a small network without a download."""
+    python -m pose.tools.synthesize --root data/synthetic --train 2000 --val 200
+
+Enough to train and score a small network without a download.  The same settings give the same files, byte
+for byte, whatever the number of processes.  A folder that already holds exactly this data set is left as it
+is.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +22,48 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     default = SyntheticConfig()
     parser = argparse.ArgumentParser(
         prog="python -m pose.tools.synthesize",
-        description="Draw pictures of articulated people with COCO keypoint annotations. The same settings "
-        "give the same files, byte for byte, whatever the number of processes. A folder that already holds "
-        "exactly this data set is left as it is.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--root", type=Path, default=Path("data/synthetic"), help="folder to write")
-    parser.add_argument("--train", type=int, default=default.train, metavar="N", help="pictures to train on")
-    parser.add_argument("--val", type=int, default=default.val, metavar="N", help="pictures to validate on")
     parser.add_argument(
-        "--seed", type=int, default=default.seed, metavar="S", help="another seed: other pictures"
+        "--root", type=Path, default=Path("data/synthetic"), help="folder to write (default data/synthetic)"
     )
-    parser.add_argument("--size", type=int, default=default.size, metavar="PX", help="long side of a picture")
     parser.add_argument(
-        "--max-people", type=int, default=default.max_people, metavar="N", help="most people in one picture"
+        "--train",
+        type=int,
+        default=default.train,
+        metavar="N",
+        help=f"pictures to train on (default {default.train})",
     )
-    parser.add_argument("--processes", type=int, default=None, metavar="N", help="None: one per core")
+    parser.add_argument(
+        "--val",
+        type=int,
+        default=default.val,
+        metavar="N",
+        help=f"pictures to validate on (default {default.val})",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=default.seed,
+        metavar="S",
+        help=f"another seed: other pictures (default {default.seed})",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=default.size,
+        metavar="PX",
+        help=f"long side of a picture (default {default.size})",
+    )
+    parser.add_argument(
+        "--max-people",
+        type=int,
+        default=default.max_people,
+        metavar="N",
+        help=f"most people in one picture (default {default.max_people})",
+    )
+    parser.add_argument("--processes", type=int, default=None, metavar="N", help="default: one per core")
     return parser.parse_args(argv)
 
 
