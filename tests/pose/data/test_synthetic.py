@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from pose.data.drawn.figures import KEYPOINTS, LIMBS
+from pose.data.drawn.scenes import describe, mirror
 from pose.data.synthetic import (
-    KEYPOINTS,
-    LIMBS,
     SyntheticConfig,
-    describe,
     draw_picture,
     ensure,
-    mirror,
     render,
     synthesize,
 )

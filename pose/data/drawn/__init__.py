@@ -1,0 +1,1 @@
+"""The people of the embedded data set: described, painted and annotated."""
