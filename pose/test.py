@@ -2,16 +2,18 @@
 
     python -m pose.test -c NAME -m single            one scale
     python -m pose.test -c NAME -m multi             several scales
+    python -m pose.test -c NAME --report             and a page about its errors
     python -m pose.test -c NAME --images DIR         people of a folder's pictures, without a score
     python -m pose.test -c NAME --tune               AI Challenger: which people to leave out of its list
     python -m pose.test -c NAME --submission FILE    AI Challenger's list, of the set or of --images DIR
 
 Reads exp/NAME/config.yaml; `test.*`, `head.decoder.*` and where the data lie (`data.root`, `data.val.*`,
-`data.year` and a few more) may be set on the command line.  Writes
-results-MODE.json (COCO results) and metrics-MODE.json to the run folder.  Results have the keypoints in the
-order of the annotation file, for a folder of pictures in that of data.skeleton; derived ones such as a neck
-are left out.  Where the annotations have AI Challenger's 14 keypoints, its official score is told beside
-COCO's AP; it is that of the list which --submission writes, without people below test.person_threshold.
+`data.year` and a few more) may be set on the command line.  Writes results-MODE.json (COCO results) and
+metrics-MODE.json to the run folder; --report adds report-MODE.html, which opens offline: curves, groups of
+people, errors by kind and what AP they cost, the worst pictures.  Results have the keypoints in the order of
+the annotation file, for a folder of pictures in that of data.skeleton; derived ones such as a neck are left
+out.  Where the annotations have AI Challenger's 14 keypoints, its official score is told beside COCO's AP;
+it is that of the list which --submission writes, without people below test.person_threshold.
 All visible GPUs work; under torchrun, all processes.
 """
 
@@ -38,11 +40,13 @@ from pose.evaluate import aic, aic_lists, coco
 from pose.evaluate.aic_lists import AicTest
 from pose.evaluate.images import Orientation, Outcome, replicas
 from pose.evaluate.predict import TestSettings
-from pose.evaluate.validation import predict_set, records, score
+from pose.evaluate.validation import file_sigmas, predict_set, records, score
 from pose.experiment import Experiment
-from pose.files import write_picture
+from pose.files import write_picture, write_text
 from pose.geometry import round_up
 from pose.model import resolve_precision
+from pose.report.analysis import analyse, file_skeleton
+from pose.report.page import picture_reader, render
 from pose.sessions import draw_synthetic, drawn, load_model, test_workers, validation_set
 from pose.structures import InputSettings, People
 
@@ -79,6 +83,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--save-pictures", type=int, default=0, metavar="N", help="draw the people of N pictures"
     )
+    parser.add_argument(
+        "--report", action="store_true", help="write a page about errors, their cost and the worst pictures"
+    )
     parser.add_argument("--tag", help="goes into the names of the files, to keep what other settings gave")
     parser.add_argument("--backend", choices=["fast", "pycocotools"], default="fast", help="who computes AP")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
@@ -96,6 +103,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise UserError(f"--tag {options.tag!r}: use letters, digits, '.', '_', '+' and '-'")
     if options.tune and options.images:
         raise UserError("--tune needs annotated pictures, and --images has none; leave one of the two out")
+    if options.report and options.images:
+        raise UserError("--report needs annotated pictures, and --images has none; leave one of the two out")
     if options.save_pictures < 0:
         raise UserError(f"--save-pictures {options.save_pictures}: expected 0 or more")
     return options
@@ -203,6 +212,8 @@ class Report:
         else:
             self._score(people, outcome)
             print(f"results: {results}")
+        if options.report:
+            self._analyse(people, entries)
         if options.tune:
             self._tune(people)
         if options.submission:
@@ -276,12 +287,18 @@ class Report:
         skeleton = self.experiment.config.skeleton
         return f"{skeleton.sigmas[0]:g} for all" if skeleton.has_default_sigmas else skeleton.name
 
+    @property
+    def scored_content(self) -> Mapping[str, Any]:
+        """The annotations with the sigmas to score them by."""
+        assert self.content is not None
+        skeleton = self.experiment.config.skeleton
+        return aic_lists.with_sigmas(self.content, skeleton) if self.is_aic else self.content
+
     def _score(self, people: dict[int, People], outcome: Outcome) -> None:
         config = self.experiment.config
-        assert self.content is not None
         scores = score(
             people,
-            aic_lists.with_sigmas(self.content, config.skeleton) if self.is_aic else self.content,
+            self.scored_content,
             config.skeleton,
             [image_id for image_id, _ in self.images],
             self.options.backend,
@@ -292,6 +309,8 @@ class Report:
             "header": self.header(),
             **dataclasses.asdict(scores),
             **official,
+            "annotations": str(self.annotations),
+            "image_ids": [image_id for image_id, _ in self.images],
             "unreadable": [outcome.unreadable[i] for i in sorted(outcome.unreadable)],
             "settings": {"test": cfg.to_plain(config.test), "head": cfg.to_plain(config.head)},
         }
@@ -317,6 +336,24 @@ class Report:
         coco.write_json(file, content, indent=2)
         aic_lists.draw_curve(choices, current, curve)
         print(f"curve: {file}, {curve}")
+
+    def _analyse(self, people: dict[int, People], entries: Sequence[Mapping[str, Any]]) -> None:
+        """entries: the people as COCO results."""
+        skeleton, content = self.experiment.config.skeleton, self.scored_content
+        analysis = analyse(
+            content,
+            entries,
+            file_skeleton(content, skeleton),
+            sigmas=file_sigmas(skeleton, content),
+            image_ids=[image_id for image_id, _ in self.images],
+        )
+        header = {key: value for key, value in self.header().items() if key != "metric"}
+        if self.is_aic:
+            official = self.aic_test.scores(people).score
+            header["AI Challenger's score"] = f"{official:.6f} (all that follows is by COCO's rules)"
+        page = self.experiment.path(f"report-{self.stem}.html")
+        write_text(page, render(analysis, header, picture_reader(dict(self.images))))
+        print(f"report: {page}")
 
     def _draw(self, people: dict[int, People], output: Path) -> None:
         chosen = [one for one in self.images if one[0] in people][: self.options.save_pictures]

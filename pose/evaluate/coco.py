@@ -131,6 +131,11 @@ def read_annotations(path: Path | str) -> Any:
     return load_content(path, "annotations")
 
 
+def read_results(path: Path | str) -> Any:
+    """The content of a results file, for functions that take either."""
+    return load_content(path, "results")
+
+
 def keypoint_category(annotations: Path | str | Mapping[str, Any]) -> int:
     """The category of a COCO file that lists keypoints, which results must name (1 where none does)."""
     data = load_content(annotations, "annotations")
@@ -165,6 +170,46 @@ def evaluate(
     """
     if backend not in _BACKENDS:
         raise UserError(f"unknown backend {backend!r} (known: {', '.join(_BACKENDS)})")
+    task = prepare(annotations, results, sigmas=sigmas, image_ids=image_ids, category_id=category_id)
+    kinds = Counter(kind for person in task.targets for kind in _kinds(person))
+    ignored = {key: kinds[key] for key in IGNORED}
+    places = list(range(1, len(task.image_ids) + 1))
+    numbers = _BACKENDS[backend](task.targets, task.found, task.sigmas, places, task.category_ids)
+    return CocoScores(
+        stats=dict(zip(STATS, map(float, numbers), strict=True)),
+        ignored={**ignored, "unlisted_image": task.num_unlisted},
+        doubtful={key: kinds[key] for key in DOUBTFUL},
+        repaired=task.repaired,
+        num_images=len(places),
+        num_ground_truth=len(task.targets) + task.num_unlisted,
+        num_used=len(task.targets) - sum(ignored.values()),
+        num_results=len(task.found),
+        backend=backend,
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is scored: checked copies, in which `image_id` is 1 + the image's position in `image_ids`."""
+
+    targets: list[Record]
+    found: list[Record]
+    sigmas: np.ndarray  # (K,)
+    image_ids: list[int]  # chosen ones, in order
+    category_ids: list[int]
+    num_unlisted: int
+    repaired: dict[str, int]  # keys REPAIRED
+
+
+def prepare(
+    annotations: Path | str | Mapping[str, Any],
+    results: Path | str | Sequence[Mapping[str, Any]],
+    *,
+    sigmas: Sequence[float] | None = None,
+    image_ids: Sequence[int] | None = None,
+    category_id: int | None = None,
+) -> Task:
+    """Reads, checks and copies what `evaluate` is to score, whose arguments these are."""
     ground_truth, where = load_content(annotations, "annotations"), place_of(annotations, "annotations")
     truth = clean_ground_truth(ground_truth, where, category_id)
     sigmas_array = _check_sigmas(sigmas, truth.num_keypoints)
@@ -174,22 +219,17 @@ def evaluate(
     rank = {image_id: number for number, image_id in enumerate(images, start=1)}
     pairs = list(zip(truth.people, truth.repairs, strict=True))
     repaired = Counter(key for person, keys in pairs if person["image_id"] in rank for key in keys)
-    targets, found = _within(rank, truth.people), _within(rank, people)
+    found = _within(rank, people)
     if category_id is not None:
         found = [person for person in found if person["category_id"] == category_id]
-    kinds = Counter(kind for person in targets for kind in _kinds(person))
-    ignored = {key: kinds[key] for key in IGNORED}
-    numbers = _BACKENDS[backend](targets, found, sigmas_array, sorted(rank.values()), truth.category_ids)
-    return CocoScores(
-        stats=dict(zip(STATS, map(float, numbers), strict=True)),
-        ignored={**ignored, "unlisted_image": truth.num_unlisted},
-        doubtful={key: kinds[key] for key in DOUBTFUL},
+    return Task(
+        targets=_within(rank, truth.people),
+        found=found,
+        sigmas=sigmas_array,
+        image_ids=images,
+        category_ids=truth.category_ids,
+        num_unlisted=truth.num_unlisted,
         repaired={key: repaired[key] for key in REPAIRED},
-        num_images=len(images),
-        num_ground_truth=len(targets) + truth.num_unlisted,
-        num_used=len(targets) - sum(ignored.values()),
-        num_results=len(found),
-        backend=backend,
     )
 
 

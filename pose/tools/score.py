@@ -2,9 +2,11 @@
 
     python -m pose.tools.score coco --annotations person_keypoints_val2017.json --results results.json
     python -m pose.tools.score coco --annotations my.json --results results.json --sigmas my.yaml -o out.json
+    python -m pose.tools.score coco --annotations my.json --results results.json --report page.html
     python -m pose.tools.score aic --annotations keypoint_validation.json --results submission.json
     python -m pose.tools.score pck --annotations one_person_each.json --results results.json
 
+--report writes a page about errors and what AP they cost, with the worst pictures where --images is given.
 Each metric explains its options: python -m pose.tools.score coco --help
 """
 
@@ -28,6 +30,9 @@ from pose.errors import UserError, user_facing
 from pose.evaluate import aic, coco, pck
 from pose.evaluate.validation import file_order, listed_sigmas
 from pose.experiment import config_folder
+from pose.files import write_text
+from pose.report.analysis import analyse, file_skeleton
+from pose.report.page import picture_reader, render
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
@@ -60,17 +65,26 @@ def _add_coco(metrics: Any) -> None:
     )
     parser.add_argument("--image-ids", type=Path, help="score only these: JSON list, or one id per line")
     parser.add_argument("-o", "--output", type=Path, help="write the numbers here, as JSON")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page (HTML) about errors here")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="of the annotations' pictures: draws the worst on the page"
+    )
     parser.set_defaults(run=_score_coco)
 
 
 def _score_coco(args: argparse.Namespace) -> None:
+    if args.images is not None and args.report is None:
+        raise UserError("--images is for the page that --report FILE writes; give both")
+    if args.images is not None and not args.images.is_dir():
+        raise UserError(f"--images: no folder {args.images}")
     image_ids = None if args.image_ids is None else read_image_ids(args.image_ids)
+    sigmas = (
+        own_sigmas(args.annotations) if args.sigmas is None else read_sigmas(args.sigmas, args.annotations)
+    )
     scores = coco.evaluate(
         args.annotations,
         args.results,
-        sigmas=own_sigmas(args.annotations)
-        if args.sigmas is None
-        else read_sigmas(args.sigmas, args.annotations),
+        sigmas=sigmas,
         image_ids=image_ids,
         backend=args.backend,
     )
@@ -86,6 +100,27 @@ def _score_coco(args: argparse.Namespace) -> None:
     print(coco.table(scores, header))
     if args.output is not None:
         coco.write_json(args.output, {"metric": "coco", **header, **asdict(scores)}, indent=1)
+    if args.report is not None:
+        _write_report(args, header, sigmas, image_ids)
+
+
+def _write_report(
+    args: argparse.Namespace, header: dict[str, str], sigmas: list[float] | None, image_ids: list[int] | None
+) -> None:
+    content, results = coco.read_annotations(args.annotations), coco.read_results(args.results)
+    analysis = analyse(content, results, file_skeleton(content), sigmas=sigmas, image_ids=image_ids)
+    reader = None if args.images is None else picture_reader(image_files(content, args.images))
+    write_text(args.report, render(analysis, header, reader))
+    print(f"report: {args.report}")
+
+
+def image_files(annotations: dict[str, Any], folder: Path) -> dict[int, Path]:
+    """By image id, of those whose file the annotations name."""
+    return {
+        image["id"]: folder / image["file_name"]
+        for image in annotations["images"]
+        if isinstance(image.get("file_name"), str)
+    }
 
 
 def _add_aic(metrics: Any) -> None:
