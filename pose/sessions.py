@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
 
-from pose import checkpoint
+from pose import checkpoint, geometry
 from pose.data import synthetic
-from pose.data.augment import no_augmentation
+from pose.data.augment import color_jitter, no_augmentation
 from pose.data.dataset import KeypointDataset
 from pose.data.images import read_image
-from pose.data.loader import Loaded, default_workers, train_loader
+from pose.data.loader import Loaded, collate, default_workers, train_loader
 from pose.data.mixture import MixedStream, Training, training_data
 from pose.data.selection import open_annotations, validation_images
 from pose.data.settings import set_files
+from pose.draw.fields import field_sheet
 from pose.draw.people import Style, draw_people
 from pose.draw.sheets import contact_sheet
 from pose.engine.distributed import Processes
@@ -26,13 +28,17 @@ from pose.engine.log import RunLog
 from pose.engine.validation_loss import mean_loss
 from pose.errors import UserError
 from pose.evaluate.images import Orientation
+from pose.evaluate.predict import map_back
 from pose.evaluate.validation import predict_set, score
 from pose.experiment import Experiment, ExperimentConfig, model_weights
-from pose.model import PoseModel, build_model, resolve_precision
+from pose.model import PoseModel, autocast, build_model, resolve_precision
 from pose.pairwise_statistics import PairwiseStatistics, gather
-from pose.structures import People
+from pose.structures import Batch, Fields, People
 
 SHEET = 8  # pictures drawn at every validation
+PANELS = 4  # training samples whose fields are drawn in the course of the training
+PANEL_CHOICE = 64  # samples from which these are chosen
+PANEL_SIDE = 224  # pixels
 STATISTICS = 20_000  # training samples whose people are looked at
 
 
@@ -211,9 +217,99 @@ def drawn(
     return contact_sheet(pictures) if pictures else np.full((8, 8, 3), 255, np.uint8)
 
 
-def load_model(
-    experiment: Experiment, weights: str | None, device: torch.device
-) -> tuple[PoseModel, Path]:
+def true_people(keypoints: np.ndarray) -> People:
+    """keypoints (P, K, 3) with v = 0, 1, 2 -> the labelled people, what is hidden half as certain."""
+    labelled = keypoints[(keypoints[..., 2] > 0).any(1)].astype(np.float32)
+    labelled[..., 2] /= 2
+    return People(labelled, np.ones(len(labelled), np.float32))
+
+
+def of_first(fields: Fields) -> Fields:
+    """Of the first picture of a batch."""
+    return {name: maps[0] for name, maps in fields.items()}
+
+
+class PanelDrawer:
+    """The same few training samples at any time of the training, as sheets of targets and predictions.
+
+    The samples are those of the stream's first positions, preferably with several people, as they come at
+    the training's start: nothing random is drawn, and they are read when they are first needed."""
+
+    def __init__(self, config: ExperimentConfig, training: Training, precision: str) -> None:
+        self.config = config
+        self.training = training
+        self.precision = precision
+        self.batches: list[Batch] | None = None
+
+    def __call__(self, model: nn.Module, step: int, log: RunLog) -> None:
+        """Leaves weights and buffers alone, but the model in eval mode."""
+        assert isinstance(model, PoseModel)
+        if self.batches is None:
+            self.batches = [self._read(position) for position in self._positions()]
+        model.eval()
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            for i, batch in enumerate(self.batches):
+                on_device = Batch(*(value.to(device) for value in batch))
+                log.image(f"panels/{i}", step, self._draw(model, on_device))
+
+    def _positions(self) -> list[int]:
+        dataset, stream = self.training
+        first = range(min(len(stream), PANEL_CHOICE))
+        people = [len(true_people(dataset.people(stream[p], p))) for p in first]
+        return sorted(sorted(first, key=lambda p: (people[p] < 2, people[p] < 1, p))[:PANELS])
+
+    def _read(self, position: int) -> Batch:
+        dataset, stream = self.training
+        index = stream[position]
+        canvas = self.config.input.size
+        if dataset.whole:
+            multiple = dataset.augment.whole_multiple
+            height, width = dataset.drawn_size(index, position)
+            canvas = (geometry.round_up(max(1, height), multiple), geometry.round_up(max(1, width), multiple))
+        return collate([dataset[index, position, canvas]]).batch
+
+    def _draw(self, model: PoseModel, batch: Batch) -> np.ndarray:
+        """Of a batch of one picture."""
+        images = batch.image.float() / 255
+        if self.config.data.augment.needs_color:
+            images = color_jitter(images, batch.color, hsv=self.config.data.augment.needs_hsv)
+        with autocast(images.device, self.precision):
+            stages = model(images)
+        head, fields = model.head, model.head.readout(stages)
+        stride = images.shape[-2] // next(iter(fields.values())).shape[-2]
+        target = of_first(head.target_fields(head.targets(batch, stride)))
+        fused = {
+            name: fields[name][:, None] if spec.fuse == "stack" else fields[name]
+            for name, spec in head.fields.items()
+        }
+        people = head.decode(fused, stride)[0]
+        shown = (255 * images[0]).round().byte().permute(1, 2, 0).cpu().numpy()
+        zoom = PANEL_SIDE / max(shown.shape[:2])
+        shown = cv2.resize(
+            shown,
+            (max(1, round(shown.shape[1] * zoom)), max(1, round(shown.shape[0] * zoom))),
+            interpolation=cv2.INTER_LINEAR if zoom > 1 else cv2.INTER_AREA,
+        )
+        enlarge = geometry.resize((1 / zoom, 1 / zoom), model.input.pixel_center)
+        truth = true_people(batch.keypoints[0].cpu().numpy())
+        return field_sheet(
+            shown,
+            self.config.skeleton,
+            (of_first(fields), map_back(people, enlarge)),
+            (target, map_back(truth, enlarge)),
+            zoom=zoom,
+        )
+
+
+def panel_drawer(config: ExperimentConfig, data: TrainingData, group: Processes) -> PanelDrawer | None:
+    """What draws `train.panels_every` steps, in the process that writes the log."""
+    if not (config.train.panels_every and group.main):
+        return None
+    return PanelDrawer(config, data.training, resolve_precision(config.train.precision, group.device))
+
+
+def load_model(experiment: Experiment, weights: str | None, device: torch.device) -> tuple[PoseModel, Path]:
     """A run's model with the weights of `best`, `last` or a file (None: best, else last), and that file."""
     config = experiment.config
     file = experiment.weights(weights)

@@ -36,7 +36,7 @@ from pose.experiment import (
     run_folder,
 )
 from pose.model import PoseModel, TrainStep, build_model, resolve_precision
-from pose.sessions import TrainingData, prepare_data, training_statistics, validator
+from pose.sessions import TrainingData, panel_drawer, prepare_data, training_statistics, validator
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -172,6 +172,7 @@ def make_trainer(
         steps_per_epoch=steps_per_epoch,
         folder=experiment.folder,
         validate=validator(config, data, group) if settings.validate_every else None,
+        panels=panel_drawer(config, data, group),
         frozen=held,
     )
 

@@ -80,6 +80,9 @@ class TrainSettings(OptimSettings):
     """`last.pt` is also saved every so many steps."""
     keep: int = Field(0, ge=0)
     """Epoch checkpoints kept beside last.pt and best.pt."""
+    panels_every: int = Field(5000, ge=0)
+    """Steps between pictures of targets and predictions, of the same few training samples each time, in
+    TensorBoard (`panels/0` and so on); 0 = never."""
     log_every: int = Field(50, ge=1)
     """Steps between lines of the log (the only moments at which the loop waits for a GPU)."""
     max_nonfinite: int = Field(10, ge=1)
@@ -155,8 +158,8 @@ class Pending:
 
 class Trainer:
     """`loader(start_step)` gives this process's share of every global batch, endlessly; `validate(model)`
-    gives the numbers of a validation, of which `AP` chooses the best checkpoint; `frozen` layers stand still
-    at first."""
+    gives the numbers of a validation, of which `AP` chooses the best checkpoint; `panels(model, step, log)`
+    draws, in the process that writes the log; `frozen` layers stand still at first."""
 
     def __init__(
         self,
@@ -169,6 +172,7 @@ class Trainer:
         steps_per_epoch: int,
         folder: Path,
         validate: Callable[[nn.Module, int, RunLog], dict[str, float]] | None = None,
+        panels: Callable[[nn.Module, int, RunLog], None] | None = None,
         frozen: FrozenStart | None = None,
     ) -> None:
         self.settings = settings
@@ -180,6 +184,7 @@ class Trainer:
         self.total_steps = settings.epochs * steps_per_epoch
         self.folder = folder
         self.validate = validate
+        self.panels = panels
         self.progress = Progress()
         self.frozen = frozen
         self.plateau = Plateau(settings) if settings.schedule == "plateau" else None
@@ -305,6 +310,9 @@ class Trainer:
                 self._drain()
                 self._log(meter)
                 meter = Meter()
+            every = self.settings.panels_every
+            if every and step % every == 0:
+                meter.start += self._draw_panels()
             number, late = self._agree(stop)
             if epoch_ends:
                 self._keep_epoch()
@@ -317,6 +325,17 @@ class Trainer:
                 meter = Meter()
             if self.finished:
                 break
+
+    def _draw_panels(self) -> float:
+        """The seconds that it took."""
+        if not (self.panels and self.log):
+            return 0.0
+        if self.group.device.type == "cuda":  # the steps before are the training's seconds
+            torch.cuda.synchronize(self.group.device)
+        start = time.perf_counter()
+        self.panels(self.average.module if self.average else self.model, self.progress.step, self.log)
+        self.model.train()
+        return time.perf_counter() - start
 
     def _release(self, frozen: FrozenStart) -> None:
         """All layers move from this step on; the schedule goes on where it is."""

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pose.errors import UserError
@@ -40,6 +41,30 @@ class Head(nn.Module, ABC):
         """Fused fields -> the people of every image, keypoints in pixels of the grid's input.
 
         A field with `fuse="mean"` is (B, C, h, w); one with `fuse="stack"` is (B, T, C, h, w)."""
+
+    def target_fields(self, targets: Any) -> Fields:
+        """The targets of one stride as maps that can be looked at beside the `readout`, in its units.
+
+        Each of `fields` by its name, without nan and 0 where nothing is asked for; `mask` (B, 1, h, w), 0
+        where nothing counts; and for a field that is asked for at some cells only NAME_known (B, C, h, w)
+        bool, with as many maps as the field has or a divisor of them.  For pictures, not for training."""
+        maps = {name: getattr(targets, name).float() for name in self.fields if hasattr(targets, name)}
+        return {**maps, "mask": targets.mask.float()}
+
+    @torch.no_grad()
+    def readout_each(self, stages: Sequence[Fields]) -> list[Fields]:
+        """What `readout` would give for each stage if it were the only one; a stage may lack fields."""
+        return [self._readout_one(stage) for stage in stages]
+
+    def _readout_one(self, stage: Fields) -> Fields:
+        some = next(iter(stage.values()))
+        absent = {
+            name: some.new_zeros(some.shape[0], spec.channels, *some.shape[-2:])
+            for name, spec in self.fields.items()
+            if name not in stage
+        }
+        read = self.readout([{**absent, **stage}])
+        return {name: read[name] for name in self.fields if name in stage}
 
     @property
     def channels(self) -> dict[str, int]:

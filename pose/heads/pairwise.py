@@ -166,6 +166,32 @@ class PairwiseHead(Head):
             "pairwise": scaled.flatten(1, 3),
         }
 
+    def target_fields(self, targets: PairwiseTargets) -> Fields:
+        """Offsets in pixels at the discs' cells; those to keypoints that are not labelled are not known."""
+        batch, kinds, height, width = targets.heatmap.shape
+        size, partners = (height, width), kinds - 1
+        locref = targets.heatmap.new_zeros(batch, kinds, height * width, 2)
+        pairwise = locref.new_zeros(batch, kinds, height * width, partners, 2)
+        found = torch.zeros(batch, kinds, height * width, dtype=torch.bool, device=locref.device)
+        known = torch.zeros(batch, kinds, height * width, partners, dtype=torch.bool, device=locref.device)
+        b, p, k, r = targets.discs.owned.nonzero(as_tuple=True)
+        cell, center = targets.discs.cell[b, p, k, r], targets.discs.center[b, p, k, r]
+        locref[b, k, cell] = targets.position[b, p, k] - center
+        found[b, k, cell] = True
+        there = (b[:, None], p[:, None], self.others[k])
+        seen = targets.visible[there]
+        # not a product: an unlabelled keypoint may hold any number
+        pairwise[b, k, cell] = (targets.position[there] - center[:, None]).where(seen[..., None], 0)
+        known[b, k, cell] = seen
+        return {
+            "heatmap": targets.heatmap,
+            "locref": locref.transpose(2, 3).flatten(1, 2).unflatten(2, size),
+            "locref_known": found.unflatten(2, size),
+            "pairwise": pairwise.permute(0, 1, 3, 4, 2).flatten(1, 3).unflatten(2, size),
+            "pairwise_known": known.transpose(2, 3).flatten(1, 2).unflatten(2, size),
+            "mask": targets.mask,
+        }
+
     def decode(self, fields: Fields, stride: int) -> list[People]:
         """heatmap (B, K, h, w), locref (B, 2 K, h, w), pairwise (B, 2 K (K - 1), h, w)."""
         return self.decoder(**{name: fields[name] for name in self.fields}, stride=stride)

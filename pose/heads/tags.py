@@ -117,6 +117,22 @@ class TagsHead(Head):
     def readout(self, stages: Sequence[Fields]) -> Fields:
         return {name: stages[-1][name].float() for name in self.fields}
 
+    def target_fields(self, targets: TagTargets) -> Fields:
+        """A keypoint's tag is the number of its person, from 0, at its cell alone."""
+        batch, kinds, height, width = targets.heatmap.shape
+        tag = targets.heatmap.new_zeros(batch, kinds, self.cfg.tag_dim, height * width)
+        known = torch.zeros(batch, kinds, height * width, dtype=torch.bool, device=tag.device)
+        b, p, k = targets.visible.nonzero(as_tuple=True)
+        cell = targets.cell_index[b, p, k]
+        tag[b, k, :, cell] = p.to(tag.dtype)[:, None]
+        known[b, k, cell] = True
+        return {
+            "heatmap": targets.heatmap,
+            "tag": tag.flatten(1, 2).unflatten(2, (height, width)),
+            "tag_known": known.unflatten(2, (height, width)),
+            "mask": targets.mask,
+        }
+
     def decode(self, fields: Fields, stride: int) -> list[People]:
         """heatmap (B, K, h, w), tag (B, T, K * D, h, w)."""
         tag = fields["tag"].unflatten(2, (-1, self.cfg.tag_dim))  # (B, T, K, D, h, w)

@@ -1,35 +1,47 @@
-"""What a network sees in pictures: the people it finds, its heatmaps, part affinity fields or tags.
+"""What a network sees in pictures: the people it finds, its heatmaps, part affinity fields, tags or offsets.
 
-    python -m pose.tools.visualize -c NAME PICTURE... [-m single|multi] [-o FOLDER]
+    python -m pose.tools.visualize -c quickstart -n 4                    pictures of the validation set
+    python -m pose.tools.visualize -c NAME PICTURE... [-m single|multi] [--keypoints] [--stages]
 
 Writes FOLDER/STEM-fields.png for each picture (by default to exp/NAME/): the picture with its people, and one
-panel for each field.  `test.*` and `head.decoder.*` may be set as for pose.test.
+panel for each field.  A picture of the run's validation or training set, or of --annotations, gets two rows:
+what its annotations ask for, with what does not count hatched, and below it what the network answers.
+--keypoints adds a panel for every keypoint and limb, --stages the maps of every stage of the network, at one
+scale and unmirrored.  `test.*` and `head.decoder.*` may be set as for pose.test.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from pose import geometry
+from pose.data.annotations import Annotations
+from pose.data.dataset import Item
 from pose.data.images import read_image
-from pose.draw.fields import draw_fields
-from pose.draw.people import Style, draw_people
+from pose.data.loader import collate
+from pose.data.selection import open_annotations, validation_images
+from pose.data.settings import SetFiles, set_files, training_files
+from pose.draw.fields import field_sheet
+from pose.draw.people import Style
 from pose.engine.distributed import pick_device
 from pose.errors import UserError, user_facing
-from pose.evaluate.predict import BatchPredictor, map_back
-from pose.experiment import Experiment
+from pose.evaluate.predict import BatchPredictor, Prepared, map_back
+from pose.experiment import Experiment, ExperimentConfig
 from pose.files import write_picture
-from pose.sessions import load_model
-from pose.skeleton import Skeleton
+from pose.model import PoseModel, autocast
+from pose.predictor import run_settings
+from pose.sessions import load_model, of_first, true_people
+from pose.structures import Fields, People, Sample
 
-GAP = 6  # pixels between panels
 SMALLEST = 384  # pixels of a panel's long side: smaller canvases are enlarged
 
 
@@ -41,31 +53,187 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("-c", "--continue", dest="name", metavar="NAME", required=True, help="run exp/NAME/")
     parser.add_argument("-m", "--mode", choices=["single", "multi"], default="single", help="scales")
+    parser.add_argument("-n", type=int, metavar="N", help="N pictures of the validation set, always the same")
+    parser.add_argument(
+        "--ids", nargs="+", default=[], metavar="ID", help="of pictures of the validation set"
+    )
+    parser.add_argument(
+        "--annotations", type=Path, metavar="FILE", help="COCO annotations of the pictures, by file name"
+    )
+    parser.add_argument("--keypoints", action="store_true", help="also a panel for every keypoint and limb")
+    parser.add_argument("--stages", action="store_true", help="also the maps of every stage of the network")
+    parser.add_argument(
+        "--max-side", type=int, default=1600, metavar="PIXELS", help="of a panel (default 1600)"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: the run folder")
     parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
     parser.add_argument("--min-score", type=float, default=0.0, help="people below this are not drawn")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default cpu)")
     parser.add_argument(
-        "pictures", nargs="+", metavar="PICTURE", help="picture files, and settings as key.sub=value"
+        "pictures", nargs="*", metavar="PICTURE", help="picture files, and settings as key.sub=value"
     )
-    return parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
+    given = [*options.pictures, *options.ids]
+    options.settings = [text for text in given if "=" in text and not Path(text).exists()]
+    options.files = [Path(text) for text in options.pictures if text not in options.settings]
+    options.ids = [text for text in options.ids if text not in options.settings]
+    return options
 
 
-def panels(predictor: BatchPredictor, image: np.ndarray, skeleton: Skeleton, min_score: float) -> np.ndarray:
-    """image (H, W, 3) uint8 RGB -> the panels side by side, each the network's first canvas, a whole number
-    of times as large."""
-    prepared = predictor.prepare(image)
-    fields, stride = predictor.fields([prepared.canvases])
-    canvas = prepared.canvases[0].permute(1, 2, 0).numpy()
-    height, width = canvas.shape[:2]
-    zoom = max(1, round(SMALLEST / max(height, width)))
-    people = predictor.model.head.decode(fields, stride)[0]
-    people = map_back(people, geometry.resize((1 / zoom, 1 / zoom), predictor.model.input.pixel_center))
-    canvas = cv2.resize(canvas, (width * zoom, height * zoom), interpolation=cv2.INTER_CUBIC)
-    painted = draw_fields(canvas, {name: maps[0] for name, maps in fields.items()}, len(skeleton))
-    shown = [draw_people(canvas, people, skeleton, Style(min_score=min_score)), *painted.values()]
-    gap = np.full((canvas.shape[0], GAP, 3), 255, np.uint8)
-    return np.concatenate([part for panel in shown for part in (panel, gap)][:-1], axis=1)
+# ------------------------------------------------------------------------------------------------ annotations
+
+
+@dataclass(frozen=True)
+class Place:
+    """One picture of annotated ones."""
+
+    annotations: Annotations
+    index: int
+
+
+@dataclass
+class Annotated:
+    """Sets of annotated pictures, of which each is found by its path, or else by its name and size."""
+
+    sets: list[tuple[Annotations, Path]]  # with the folder of the pictures
+
+    def __post_init__(self) -> None:
+        self.by_name: dict[str, list[tuple[Place, Path]]] = {}
+        for one, folder in self.sets:
+            for index in range(len(one)):
+                name = one.file_name(index)
+                place = (Place(one, index), folder / name)
+                self.by_name.setdefault(Path(name).name, []).append(place)
+
+    def find(self, file: Path) -> Place | None:
+        same_name = self.by_name.get(file.name, [])
+        for place, path in same_name:
+            if path.resolve() == file.resolve():
+                return place
+        if not same_name or not file.exists():
+            return None
+        size = read_image(file, orientation="stored").shape[:2]
+        return next((place for place, _ in same_name if place.annotations.size(place.index) == size), None)
+
+
+def annotated(config: ExperimentConfig, file: Path | None) -> Annotated:
+    """Of the file, or of the run's validation and training sets as far as they are there."""
+    if file is not None:
+        return Annotated([(open_annotations(config.data, file, config.skeleton), Path())])
+    sets: list[SetFiles] = [set_files(config.data, "val"), *training_files(config.data)]
+    there = [one for one in dict.fromkeys(sets) if one.annotations.is_file()]
+    return Annotated(
+        [(open_annotations(config.data, one.annotations, config.skeleton), one.images) for one in there]
+    )
+
+
+def sample_of(place: Place, image: Tensor, matrix: np.ndarray, config: ExperimentConfig) -> Sample:
+    """image (3, H, W): the network's canvas; matrix (2, 3): picture -> canvas."""
+    annotations, index = place.annotations, place.index
+    canvas = (int(image.shape[1]), int(image.shape[2]))
+    keypoints = annotations.keypoints(index)[: config.data.max_people].copy()
+    keypoints[..., :2] = geometry.apply(matrix, keypoints[..., :2])
+    keypoints[keypoints[..., 2] == 0] = 0
+    ignored = annotations.ignore_mask(index)
+    mask = np.ones(canvas, bool) if ignored is None else None
+    if ignored is not None:
+        mask = geometry.warp(ignored, matrix, canvas, nearest=True) == 0
+    return Sample(
+        image=image,
+        loss_mask=torch.from_numpy(mask),
+        keypoints=torch.from_numpy(keypoints),
+        areas=torch.from_numpy(annotations.areas(index)[: config.data.max_people].copy()),
+        color=torch.tensor((0.0, 1.0, 0.0, 1.0)),
+        image_id=torch.tensor(int(annotations.image_ids[index])),
+        labelled=torch.from_numpy(annotations.labelled.copy()),
+    )
+
+
+def chosen(options: argparse.Namespace, config: ExperimentConfig) -> list[Path]:
+    """The pictures that are named, and those of the validation set that are asked for."""
+    files: list[Path] = list(options.files)
+    if options.ids:
+        by_id = {str(number): path for number, path in validation_images(config.data, config.skeleton)}
+        if absent := [text for text in options.ids if text not in by_id]:
+            some = ", ".join(list(by_id)[:5])
+            raise UserError(f"--ids: {absent[0]!r} is no picture of the validation set (it has {some}, ...)")
+        files += [by_id[text] for text in options.ids]
+    if options.n is not None:
+        if options.n < 1:
+            raise UserError(f"-n {options.n}: ask for 1 picture or more")
+        files += [path for _, path in validation_images(config.data, config.skeleton, limit=options.n)]
+    if not files:
+        raise UserError("no picture given; name some, or take -n 4 of the validation set")
+    if folders := [file for file in files if file.is_dir()]:
+        raise UserError(f"{folders[0]} is a folder; name its pictures ({folders[0]}/*)")
+    return list(dict.fromkeys(files))
+
+
+# ---------------------------------------------------------------------------------------------------- sheets
+
+
+@dataclass
+class Painter:
+    """Draws the sheets of one run."""
+
+    predictor: BatchPredictor
+    config: ExperimentConfig
+    annotated: Annotated
+    keypoints: bool
+    stages: bool
+    max_side: int
+    style: Style
+
+    def __call__(self, file: Path) -> np.ndarray:
+        place = self.annotated.find(file)
+        # annotations are of the pixels as they lie in the file
+        image = read_image(file, orientation="stored" if place else "exif")
+        prepared = self.predictor.prepare(image)
+        canvas = prepared.canvases[0]
+        height, width = canvas.shape[1:]
+        zoom = float(max(1, round(SMALLEST / max(height, width))))
+        zoom = min(zoom, self.max_side / max(height, width))
+        size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
+        shown = cv2.resize(
+            canvas.permute(1, 2, 0).numpy(),
+            size,
+            interpolation=cv2.INTER_CUBIC if zoom > 1 else cv2.INTER_AREA,
+        )
+        enlarge = geometry.resize((1 / zoom, 1 / zoom), self.predictor.model.input.pixel_center)
+        target = None
+        if place:
+            sample = sample_of(place, canvas, prepared.matrix, self.config)
+            target = self._target(sample), map_back(true_people(sample.keypoints.numpy()), enlarge)
+        fields, people = self._prediction(prepared)
+        return field_sheet(
+            shown,
+            self.config.skeleton,
+            (fields, map_back(people, enlarge)),
+            target,
+            stages=list(self._stages(canvas)) if self.stages else (),
+            zoom=zoom,
+            each=self.keypoints,
+            style=self.style,
+        )
+
+    @property
+    def model(self) -> PoseModel:
+        return self.predictor.model
+
+    def _target(self, sample: Sample) -> Fields:
+        stride = int(self.model.backbone.strides[-1])  # type: ignore[index, arg-type]
+        batch = collate([Item(sample, None)]).batch
+        batch = Sample(*(value.to(self.predictor.device) for value in batch))
+        return of_first(self.model.head.target_fields(self.model.head.targets(batch, stride)))
+
+    def _prediction(self, prepared: Prepared) -> tuple[Fields, People]:
+        fields, stride = self.predictor.fields([prepared.canvases])
+        return of_first(fields), self.model.head.decode(fields, stride)[0]
+
+    def _stages(self, canvas: Tensor) -> Iterator[Fields]:
+        with autocast(self.predictor.device, self.predictor.precision):
+            stages = self.model(canvas[None].to(self.predictor.device))
+        return map(of_first, self.model.head.readout_each(stages))
 
 
 def sheets(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
@@ -81,32 +249,38 @@ def sheets(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
     return found
 
 
+@torch.no_grad()
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    settings = [text for text in options.pictures if "=" in text and not Path(text).exists()]
-    files = [Path(text) for text in options.pictures if text not in settings]
-    wrong = [text for text in settings if not text.startswith(("test.", "head.decoder."))]
-    if wrong:
-        raise UserError(f"{wrong[0]!r} cannot be changed for a trained run; test.* and head.decoder.* can")
-    if not files:
-        raise UserError("no picture given")
-    if folders := [file for file in files if file.is_dir()]:
-        raise UserError(f"{folders[0]} is a folder; name its pictures ({folders[0]}/*)")
+    settings = run_settings(options.settings)
+    if options.max_side < 64:
+        raise UserError(f"--max-side {options.max_side}: a panel needs 64 pixels or more")
+    if not (options.files or options.ids or options.n is not None):
+        raise UserError("no picture given; name some, or take -n 4 of the validation set")
     experiment = Experiment.open(options.name, overrides=settings)
+    config = experiment.config
+    files = chosen(options, config)
     model, _ = load_model(experiment, options.weights, pick_device(options.device, 0))
-    predictor = BatchPredictor(model, experiment.config.test, options.mode)
     folder = options.output or experiment.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from None
-    for output, file in sheets(files, folder).items():
-        sheet = panels(predictor, read_image(file), experiment.config.skeleton, options.min_score)
-        write_picture(output, sheet)
+    outputs = sheets(files, folder)
+    paint = Painter(
+        BatchPredictor(model, config.test, options.mode),
+        config,
+        annotated(config, options.annotations),
+        options.keypoints,
+        options.stages,
+        options.max_side,
+        Style(min_score=options.min_score),
+    )
+    for output, file in outputs.items():
+        write_picture(output, paint(file))
         print(output)
     return 0
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     sys.exit(user_facing(main)())

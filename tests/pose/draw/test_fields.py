@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import colorsys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pose.draw.fields import DIM, draw_fields
+from pose.draw.fields import draw_fields, field_panels, field_sheet
+from pose.draw.people import person_color
+from pose.draw.sheets import Panel
+from pose.draw.view import DIM
+from pose.skeleton import Skeleton
+from pose.structures import People
 
 IMAGE = np.full((64, 96, 3), 100, np.uint8)
-FAR = (slice(40, 64), slice(60, 96))  # where nothing is
+FAR = (slice(40, 64), slice(50, 74))  # where nothing is, nor a wheel of colours
 
 
 def bump(row: int, column: int) -> torch.Tensor:
@@ -56,3 +62,162 @@ def test_maps_that_are_empty_or_not_finite_are_drawn() -> None:
     fields = {"heatmap": torch.full((2, 16, 24), float("nan")), "paf": torch.zeros(4, 16, 24)}
     for drawn in draw_fields(IMAGE, fields, num_keypoints=2).values():
         assert drawn.shape == IMAGE.shape
+
+
+# ------------------------------------------------------------------------------- what is weak, dark or broken
+
+HEAT = torch.stack((bump(4, 4), bump(4, 16)))
+DOTS = Skeleton("dots", ("nose", "foot_sole"), limbs=(("nose", "foot_sole"),))
+
+
+def by_name(fields: dict[str, torch.Tensor], **more: Any) -> dict[str, Panel]:
+    return {panel.name: panel for panel in field_panels(IMAGE, fields, DOTS, **more)}
+
+
+def test_weak_maps_are_shown_stronger_and_the_caption_says_so() -> None:
+    weak, full = by_name({"heatmap": 0.03 * HEAT})["heatmap"], by_name({"heatmap": HEAT})["heatmap"]
+    assert weak.picture[18, 18].max() > 0.6 * full.picture[18, 18].max()
+    assert weak.caption == "heatmap max 0.03, shown x 25" and full.caption == "heatmap max 1"
+    nothing = by_name({"heatmap": 1e-6 * HEAT})["heatmap"].picture
+    np.testing.assert_allclose(nothing, DIM * 100, atol=1)
+
+
+def test_the_background_map_and_each_keypoint_have_panels() -> None:
+    heat = torch.cat((HEAT, 1 - HEAT.amax(0, keepdim=True)))
+    panels = by_name({"heatmap": heat, "paf": torch.zeros(2, 16, 24)}, each=True)
+    assert list(panels) == ["heatmap", "background", "heatmap/0", "heatmap/1", "paf", "paf/0"]
+    assert panels["background"].picture[18, 18].max() > 200
+    np.testing.assert_allclose(panels["background"].picture[FAR], DIM * 100, atol=1)
+    assert panels["heatmap/1"].picture[18, 66].max() > 200 > 60 > panels["heatmap/1"].picture[18, 18].max()
+    assert panels["heatmap/1"].caption.startswith("foot sole max 1")
+    assert panels["paf/0"].caption.startswith("nose > foot sole")
+
+
+def test_a_dark_picture_can_still_be_seen() -> None:
+    dark = np.full((64, 96, 3), 4, np.uint8)
+    dark[:, 48:] = 16
+    drawn = draw_fields(dark, {"heatmap": 0 * HEAT}, 2)["heatmap"]
+    assert drawn[30, 70].mean() > 35 and drawn[30, 20].mean() < 20
+
+
+def test_values_that_are_not_finite_are_counted() -> None:
+    broken = HEAT.clone()
+    broken[0, :8] = torch.nan
+    broken[1, :4] = torch.inf
+    panels = by_name({"heatmap": broken, "tag": broken[None]}, people=People.none(2))
+    assert ", 38% not finite" in panels["heatmap"].caption and ", 38% not finite" in panels["tag"].caption
+
+
+def test_what_does_not_count_is_hatched() -> None:
+    mask = torch.ones(1, 16, 24)
+    mask[:, :, :6] = 0
+    hatched = by_name({"heatmap": HEAT, "mask": mask})["heatmap"].picture.astype(int)
+    plain = by_name({"heatmap": HEAT})["heatmap"].picture.astype(int)
+    differs = (hatched != plain).any(-1)
+    assert not differs[:, 24:].any() and differs[:, :24].all()
+    stripes = (hatched[:, :24] == 200).all(-1)
+    assert 0.1 < stripes.mean() < 0.4
+
+
+# ----------------------------------------------------------------------------------------------------- people
+
+
+def people(*places: tuple[int, int]) -> People:
+    """Two keypoints of each person: at a place (x, y), and 16 pixels to the right of it."""
+    keypoints = np.ones((len(places), 2, 3), np.float32)
+    for i, (x, y) in enumerate(places):
+        keypoints[i, :, :2] = (x, y), (x + 16, y)
+    return People(keypoints, np.ones(len(places), np.float32))
+
+
+def test_tags_of_two_passes_are_not_averaged_away() -> None:
+    """A mirrored pass may order people the other way round."""
+    tag = torch.zeros(2, 2, 16, 24)
+    tag[0, :, :, 12:] = 4
+    tag[1, :, :, :12] = 4
+    panel = by_name({"heatmap": HEAT, "tag": tag})["tag"]
+    assert abs(hue(panel.picture[18, 18]) - hue(panel.picture[18, 66])) > 0.3
+    assert panel.caption.startswith("tag, main axis of 2, ")
+
+
+def test_a_target_tag_that_is_known_at_one_cell_colours_its_whole_spot() -> None:
+    tag, known = torch.zeros(2, 16, 24), torch.zeros(2, 16, 24, dtype=torch.bool)
+    tag[1, 4, 16] = 1
+    known[0, 4, 4] = known[1, 4, 16] = True
+    panel = by_name({"heatmap": HEAT, "tag": tag, "tag_known": known})["tag"]
+    assert panel.caption == "tag 0 (red) to 1 (violet)"
+    assert hue(panel.picture[18, 14]) < 0.05 and abs(hue(panel.picture[14, 62]) - 0.8) < 0.05
+
+
+def test_people_stand_in_their_colours_with_their_tags_in_it() -> None:
+    tag = torch.zeros(1, 2, 16, 24)
+    tag[..., 12:] = 5
+    found = people((10, 10), (70, 40))
+    panels = by_name({"heatmap": HEAT, "tag": tag}, people=found, numbers=[1, 0])
+    drawn = panels["tag_people"].picture
+    assert hue(drawn[10, 10]) < 0.05 and abs(hue(drawn[40, 70]) - 0.8) < 0.05
+    for (y, x), number in (((10, 18), 1), ((40, 78), 0)):
+        np.testing.assert_allclose(drawn[y, x], person_color(number), atol=30)
+    dots = panels["tag_values"].picture
+    columns = [
+        np.nonzero((np.abs(dots.astype(int) - person_color(number)).max(-1) < 30).any(0))[0]
+        for number in (0, 1)
+    ]  # of labels and dots
+    assert columns[0].max() > columns[1].max() + 20
+    assert panels["tag_values"].caption == "tags 0 to 5, a row per person"
+
+
+@pytest.mark.parametrize("zoom", [1.0, 2.0])
+def test_a_peak_has_an_arrow_to_its_keypoint(zoom: float) -> None:
+    locref = torch.zeros(4, 16, 24)
+    locref[0], locref[3] = 9, -8
+    panel = by_name({"heatmap": HEAT, "locref": locref}, zoom=zoom)["locref"]
+    assert panel.caption == "locref at 2 peaks, up to 9 px"
+    plain = by_name({"heatmap": HEAT, "locref": 0 * locref})["locref"].picture.astype(int)
+    differs = (np.abs(panel.picture - plain) > 60).any(-1)
+    y, x = np.nonzero(differs[:, :48])  # the nose's
+    assert x.max() == pytest.approx(17.5 + 9 * zoom, abs=3.5) and np.ptp(y) < 10
+    y, x = np.nonzero(differs[:, 48:])
+    assert y.min() == pytest.approx(17.5 - 8 * zoom, abs=3.5) and np.ptp(x) < 10
+
+
+def test_arrows_lead_along_limbs_where_they_are_known() -> None:
+    pairwise = torch.zeros(4, 16, 24)
+    pairwise[0], pairwise[2] = 44, -20  # nose -> hand, hand -> nose
+    known = torch.ones(2, 16, 24, dtype=torch.bool)
+    both = by_name({"heatmap": HEAT, "pairwise": pairwise})["pairwise"]
+    assert both.caption == "pairwise along limbs, up to 44 px"
+    known[0] = False
+    one = by_name({"heatmap": HEAT, "pairwise": pairwise, "pairwise_known": known})["pairwise"]
+    assert one.caption == "pairwise along limbs, up to 20 px"
+    assert (both.picture[18, 30] != one.picture[18, 30]).any()  # on the way from the nose
+    assert (both.picture[18, 64] == one.picture[18, 64]).all()
+    without = draw_fields(IMAGE, {"heatmap": HEAT, "pairwise": pairwise}, 2)
+    assert list(without) == ["heatmap", "pairwise"]
+
+
+def test_flat_maps_have_no_arrows() -> None:
+    heat = 0.5 + 0.02 * HEAT
+    panel = by_name({"heatmap": heat, "locref": torch.ones(4, 16, 24)})["locref"]
+    assert panel.caption == "locref at 0 peaks, up to 0 px"
+
+
+def test_a_found_person_has_the_colour_of_the_annotated_one() -> None:
+    fields = {"heatmap": HEAT}
+    truth, found = people((10, 10), (60, 40)), people((61, 41), (30, 55), (11, 10))
+    sheet = field_sheet(IMAGE, DOTS, (fields, found), (fields, truth))
+    bar = sheet.shape[0] // 2 - 64 - 3
+    for row, y, x, number in [(0, 10, 18, 0), (0, 40, 68, 1), (1, 10, 19, 0), (1, 41, 69, 1), (1, 55, 38, 2)]:
+        line = sheet[row * (64 + bar + 6) + bar + y, x]
+        np.testing.assert_allclose(line, person_color(number), atol=40)
+
+
+def test_targets_predictions_and_stages_have_a_row_each() -> None:
+    fields = {"heatmap": HEAT, "paf": torch.zeros(2, 16, 24)}
+    nobody = (fields, People.none(2))
+    heights = [
+        field_sheet(IMAGE, DOTS, nobody, *more, stages=stages).shape[0]
+        for more, stages in (((), ()), ((nobody,), ()), ((nobody,), (fields, {"paf": fields["paf"]})))
+    ]
+    one = heights[0] + 6
+    assert heights == [one - 6, 2 * one - 6, 4 * one - 6]
