@@ -31,7 +31,7 @@ ARRAYS = (
     "ignore_bytes", "ignore_offsets", "labelled",
 )  # fmt: skip
 ANNOTATION_KEYS = (
-    "id", "image_id", "category_id", "iscrowd", "keypoints", "bbox", "area", "segmentation",
+    "id", "image_id", "category_id", "iscrowd", "keypoints", "num_keypoints", "bbox", "area", "segmentation",
 )  # fmt: skip
 IMAGE_KEYS = ("id", "file_name", "width", "height")
 PEOPLE_AT_ONCE = 1 << 15  # whose keypoints are looked at in float64
@@ -65,7 +65,8 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"cannot read the annotations {path}: {error.strerror or error}") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a COCO file: of images IMAGE_KEYS and of annotations ANNOTATION_KEYS, numbers packed."""
     raw = read_bytes(path)
     size = len(raw)
     try:
@@ -112,7 +113,7 @@ def _packed(values: list[Any]) -> list[Any] | array[Any]:
 
 def read_skeleton(path: Path) -> Skeleton:
     """The skeleton that a COCO file's category describes."""
-    category = person_category(_read_json(Path(path)), Path(path))
+    category = person_category(read_json(Path(path)), Path(path))
     if category is None:
         raise UserError(
             f"{path}: no category lists the names of the keypoints; add `keypoints: [names]` to the category "
@@ -132,7 +133,7 @@ def parse_file(path: Path, skeleton: Skeleton, *, partial: bool = False) -> Pars
     """partial: the file may have other keypoints than the skeleton.
 
     Raises `UserError` for a file that cannot be trained on."""
-    parsed = _parse(_read_json(path), skeleton, path, partial)
+    parsed = _parse(read_json(path), skeleton, path, partial)
     if any(finding.level == "fatal" for finding in parsed.findings):
         advice = "mend the file, or check that it is the one you mean"
         raise UserError(report(path, parsed.findings, advice))

@@ -76,7 +76,7 @@ class KeypointDataset(Dataset[Item]):
     def __getitem__(self, key: Key) -> Item:
         index, position = key[:2]
         canvas = key[2] if len(key) == 3 else self.input.size
-        matrix, flip, color = self._draw(index, position, canvas)
+        matrix, flip, color = self.changes(index, position, canvas)
         try:
             image = self._read(index)
         except UnreadableImage as error:
@@ -117,14 +117,16 @@ class KeypointDataset(Dataset[Item]):
     def people(self, index: int, position: int) -> np.ndarray:
         """keypoints (P, K, 3) of a sample, in pixels of the input; no picture is read."""
         canvas = self.input.size
-        matrix, flip, _ = self._draw(index, position, canvas)
+        matrix, flip, _ = self.changes(index, position, canvas)
         return self._people(index, matrix, flip)[0]
 
-    def _draw(
+    def changes(
         self, index: int, position: int, canvas: tuple[int, int]
     ) -> tuple[np.ndarray, bool, np.ndarray]:
-        """Matrix (2, 3), whether it mirrors, colour (4,).  What a crop round a person or a whole picture
-        needs is drawn last, so that everything else stays as it is without."""
+        """What is done to a picture: matrix (2, 3), whether it mirrors, colour (4,).
+
+        What a crop round a person or a whole picture needs is drawn last, so that everything else stays as
+        it is without."""
         rng = np.random.default_rng([self.seed, position])
         frame = (self.annotations.size(index), canvas, self.input.pixel_center)
         matrix, flip = draw_affine(rng, self.augment, *frame)

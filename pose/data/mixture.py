@@ -38,10 +38,10 @@ class MixedDataset(Dataset[Item]):
         return int(self.starts[-1])
 
     def __getitem__(self, key: Key) -> Item:
-        part, index = self._within(key[0])
+        part, index = self.within(key[0])
         return part[index, key[1]] if len(key) == 2 else part[index, key[1], key[2]]
 
-    def _within(self, index: int) -> tuple[KeypointDataset, int]:
+    def within(self, index: int) -> tuple[KeypointDataset, int]:
         """The set of an index, and the index there."""
         part = bisect_right(self.starts, index) - 1
         return self.parts[part], index - self.starts[part]
@@ -51,15 +51,15 @@ class MixedDataset(Dataset[Item]):
         return self.parts[0].whole
 
     def drawn_size(self, index: int, position: int) -> tuple[float, float]:
-        part, own = self._within(index)
+        part, own = self.within(index)
         return part.drawn_size(own, position)
 
     def picture(self, index: int) -> tuple[Path, np.ndarray]:
-        part, own = self._within(index)
+        part, own = self.within(index)
         return part.picture(own)
 
     def people(self, index: int, position: int) -> np.ndarray:
-        part, own = self._within(index)
+        part, own = self.within(index)
         return part.people(own, position)
 
 

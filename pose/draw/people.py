@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -38,7 +39,9 @@ class Style:
 
 def person_color(index: int) -> Color:
     """Neighbouring indices get far hues (the golden angle); bright enough for photos."""
-    red, green, blue = colorsys.hsv_to_rgb((0.02 + index * 0.618034) % 1, 0.85, 1.0)
+    hue = (0.02 + index * 0.618034) % 1
+    paler = 0.4 * math.exp(-(((hue - 0.67) / 0.07) ** 2))  # pure blue is dark
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85 - paler, 1.0)
     return int(255 * red), int(255 * green), int(255 * blue)
 
 

@@ -377,7 +377,7 @@ def test_images_are_rgb_grey_and_alpha_too(tmp_path: Path) -> None:
     red[..., 2] = 200  # OpenCV writes blue, green, red
     for name, data in [("c.png", red), ("a.png", np.dstack([red, np.full((4, 5), 9, np.uint8)]))]:
         cv2.imwrite(str(tmp_path / name), data)
-        image = read_image(tmp_path / name)
+        image = read_image(tmp_path / name, orientation="stored")  # as for training
         assert image.shape == (4, 5, 3) and (image == [200, 0, 0]).all()
     cv2.imwrite(str(tmp_path / "g.png"), red[..., 2])
     assert (read_image(tmp_path / "g.png") == 200).all()

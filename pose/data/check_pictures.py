@@ -1,0 +1,96 @@
+"""The picture files of an annotation file: whether they are there, whole, and of the size that it says."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pose.data.check_content import Content
+from pose.data.images import UnreadableImage, read_image
+
+THREADS = 16  # they wait for the disk, not for the processor
+TAIL = 4096  # bytes in which a JPEG's end is looked for
+AT_ONCE = 256  # pictures between two steps of a bar
+TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+EXIF_ORIENTATION = 0x0112
+SEED = 0  # of the pictures that are decoded
+
+Problem = tuple[int, str, str]  # place of the image, kind, what is wrong
+
+
+def check_pictures(
+    content: Content, folder: Path, decode: int | None = None, step: Callable[[int], None] | None = None
+) -> list[Problem]:
+    """The first bytes and the end of every picture, and all of `decode` of them (None: of all), drawn at
+    random.  step: told how many are done now and then."""
+    places = [place for place, image in enumerate(content.images) if isinstance(image.get("file_name"), str)]
+    count = len(places) if decode is None else min(decode, len(places))
+    drawn = set(np.random.default_rng(SEED).permutation(places)[:count].tolist())
+
+    def look(place: int) -> Problem | None:
+        height, width = content.sizes[place]
+        path = folder / str(content.images[place]["file_name"])
+        problem = _look(path, (int(height), int(width)), whole=place in drawn)
+        return (place, *problem) if problem else None
+
+    found: list[Problem] = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for some in _chunks(places):
+            found += [problem for problem in pool.map(look, some) if problem is not None]
+            if step is not None:
+                step(len(some))
+    return found
+
+
+def _chunks(places: Sequence[int]) -> Iterator[Sequence[int]]:
+    for first in range(0, len(places), AT_ONCE):
+        yield places[first : first + AT_ONCE]
+
+
+def _look(path: Path, size: tuple[int, int], whole: bool) -> tuple[str, str] | None:
+    """Kind and what is wrong; None where nothing is."""
+    try:
+        with open(path, "rb") as file, Image.open(file) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(EXIF_ORIENTATION) in TURNED
+            if picture.format == "JPEG" and not _ends(path):
+                return "picture_damaged", "cut off: no end of the JPEG"
+    except FileNotFoundError:
+        return "picture_missing", ""
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow's readers raise
+        return "picture_damaged", "no picture, or its first bytes are damaged"
+    if min(size) > 0 and (height, width) != size:
+        said = f"{width} x {height}, the annotations say {size[1]} x {size[0]}"
+        return "picture_size", f"{said}{'; EXIF turns it' if turned and (width, height) == size else ''}"
+    if whole:
+        try:
+            read_image(path, orientation="stored")
+        except UnreadableImage as error:
+            return "picture_damaged", str(error).removeprefix(f"{path} ")
+    return None
+
+
+def _ends(path: Path) -> bool:
+    """Whether a JPEG has an end marker; where it has none in its tail, all of it is searched."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        for start in dict.fromkeys((max(size - TAIL, 0), 0)):
+            file.seek(start)
+            tail = file.read()
+            if tail.rfind(b"\xff\xd9") > tail.rfind(b"\xff\xda"):
+                return True
+    return False
+
+
+def same_picture(one: Path, other: Path) -> bool:
+    """Whether two files hold the same bytes; False where one is missing."""
+    try:
+        return one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
