@@ -163,7 +163,7 @@ def testing_parts(config: ExperimentConfig, device: torch.device) -> str:
         with clock.part("forward (flip) + fuse"):
             fields, stride = predictor.fields([item.canvases for item in batch])
         with clock.part("decode"):
-            predictor._decode(fields, stride, batch)
+            predictor.decode(fields, stride, batch)
     return clock.table("a tested picture, single scale", 2 * count)
 
 

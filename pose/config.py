@@ -238,6 +238,11 @@ def merge(path: Path | None, overrides: Iterable[str] = ()) -> Merged:
     merged = Merged()
     if path is not None:
         _put_file(merged, path, ())
+    return override(merged, overrides)
+
+
+def override(merged: Merged, overrides: Iterable[str]) -> Merged:
+    """Puts `key.sub=value` settings above what is there."""
     parsed = [(text, *parse_override(text)) for text in overrides]
     # `backbone.name=other` and presets first, so that they do not undo `backbone.width=8` on their left
     first = ("name", "preset")

@@ -51,6 +51,10 @@ class PoseModel(nn.Module):
         return self.head.readout(stages)
 
     @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    @property
     def coarsest_stride(self) -> int:
         """Pixels per cell of the network's coarsest maps."""
         return int(max(self.backbone.strides))  # type: ignore[arg-type, type-var]

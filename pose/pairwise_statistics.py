@@ -134,11 +134,19 @@ def to_json(statistics: PairwiseStatistics) -> dict[str, Any]:
 def read(path: Path | str, skeleton: Skeleton) -> PairwiseStatistics:
     """The statistics of a file, in the order of the skeleton.  Raises `UserError`."""
     try:
-        data = json.loads(Path(path).read_bytes())
+        content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(
             f"cannot read the pairwise statistics {path}: {error.strerror or error}; {advice(path)}"
         ) from None
+    return parse(content, skeleton, path)
+
+
+def parse(content: bytes | str, skeleton: Skeleton, path: Path | str) -> PairwiseStatistics:
+    """The statistics in JSON text that was found at `path`, in the order of the skeleton.  Raises
+    `UserError`."""
+    try:
+        data = json.loads(content)
     except ValueError as error:
         raise UserError(
             f"the pairwise statistics {path} are not JSON or were cut off ({error}); {advice(path)}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
 from pose.data.images import as_rgb, read_image
 from pose.draw.people import Style, draw_people
@@ -23,6 +24,7 @@ from pose.engine.distributed import pick_device
 from pose.errors import UserError
 from pose.evaluate.predict import BatchPredictor, Mode
 from pose.experiment import RUNS, Experiment
+from pose.exported import is_onnx, load_exported
 from pose.sessions import load_model
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -66,6 +68,29 @@ class Predictor:
         experiment = Experiment.open(name, Path(runs), run_settings(settings))
         model, _ = load_model(experiment, weights, pick_device(device, 0))
         config = experiment.config
+        return cls(BatchPredictor(model, config.test, mode), config.skeleton, experiment)
+
+    @classmethod
+    def from_exported(
+        cls,
+        file: Path | str,
+        *,
+        mode: Mode = "single",
+        name: str | None = None,
+        device: str = "auto",
+        settings: Sequence[str] = (),
+        runs: Path | str = RUNS,
+    ) -> Predictor:
+        """The network of a file that pose.tools.export wrote.
+
+        name: the run that the file must be of (None: what the file says counts); device: of a TorchScript
+        file, ONNX runs on the CPU; the others as for `from_run`.  Raises `UserError` for a file that cannot
+        be used, or is of another run."""
+        settings = run_settings(settings)
+        run = None if name is None else Experiment.open(name, Path(runs), settings)
+        place = torch.device("cpu") if device == "auto" and is_onnx(file) else pick_device(device, 0)
+        model, config = load_exported(file, run, settings, place)
+        experiment = run or Experiment(Path(file).parent, config)
         return cls(BatchPredictor(model, config.test, mode), config.skeleton, experiment)
 
     def __call__(self, image: Picture) -> People:

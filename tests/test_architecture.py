@@ -29,7 +29,7 @@ FLOORS = {
     4: ["model"],
     5: ["evaluate"],
     6: ["engine", "media", "report"],
-    7: ["experiment", "sessions", "predictor"],
+    7: ["experiment", "sessions", "exported", "predictor"],
     8: ["train", "test", "demo", "tools"],
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

@@ -128,7 +128,8 @@ def pool(x: Tensor, padding: Padding) -> Tensor:
     SAME pads an odd side by one cell at both ends, an even one at its end only."""
     if padding == "torch":
         return F.max_pool2d(x, 3, 2, padding=1)
-    return F.max_pool2d(x, 3, 2, padding=(x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
+    odd = (int(x.shape[-2] % 2), int(x.shape[-1] % 2))  # numbers, also where a graph is traced
+    return F.max_pool2d(x, 3, 2, padding=odd, ceil_mode=True)
 
 
 class Trunk(nn.Module):

@@ -233,7 +233,7 @@ class BatchPredictor:
 
     def __post_init__(self) -> None:
         self.model.eval()
-        self.device = next(self.model.parameters()).device
+        self.device = self.model.device
         self.precision = resolve_precision(self.settings.precision, self.device)
         every = self.settings.grid_stride or 1
         if self.model.size_multiple % every:
@@ -263,7 +263,7 @@ class BatchPredictor:
                 start = time.perf_counter()
                 fields, stride = self.fields([item.canvases for item in batch])
                 self.timing.forward += time.perf_counter() - start
-                pending.append(decoder.submit(self._decode, fields, stride, batch))
+                pending.append(decoder.submit(self.decode, fields, stride, batch))
                 while len(pending) > 1:
                     yield from pending.popleft().result()
             while pending:
@@ -347,7 +347,9 @@ class BatchPredictor:
         return (heat <= self.settings.outlier_heat).float()
 
     @torch.inference_mode()
-    def _decode(self, fields: Fields, stride: int, batch: Sequence[Prepared]) -> list[tuple[int, People]]:
+    def decode(self, fields: Fields, stride: int, batch: Sequence[Prepared]) -> list[tuple[int, People]]:
+        """(index, people) of every picture of a batch, in pixels of the picture; fields, stride: of
+        `fields`."""
         start = time.perf_counter()
         people = self.model.head.decode(fields, stride)
         height, width = next(iter(fields.values())).shape[-2:]

@@ -86,7 +86,7 @@ def test_keypoints_of_pose_ae_train(published, tmp_path: Path, monkeypatch, mode
         to_image = pose_ae_testing.invert_transform(maps[2])
         keypoints, scores = pose_ae_testing.group_and_refine(heat, tags, pose_ae_testing.COCO_ORDER)
         keypoints[..., :2] = pose_ae_testing.transform_points(keypoints[..., :2] * 4, to_image)
-        people = predictor._decode(fields, stride, [prepared])[0][1]
+        people = predictor.decode(fields, stride, [prepared])[0][1]
         assert len(people) == len(keypoints) > 10
         for ours, theirs in zip(people.keypoints, keypoints[np.argsort(-scores, kind="stable")]):
             np.testing.assert_array_equal(ours[:, 2] > 0, theirs[:, 2] > 0)
