@@ -1,0 +1,176 @@
+"""People on pictures, videos and cameras: drawn, and as records.
+
+    python -m pose.demo -c quickstart data/synthetic/val            a folder of pictures
+    python -m pose.demo -c NAME photo.jpg "more/*.png" film.mp4     pictures, patterns, videos, in any mixture
+    python -m pose.demo -c NAME camera:0 --show                     the first camera, in a window; q ends
+    find photos -name "*.jpg" | python -m pose.demo -c NAME -       paths from a pipe, as they come
+    python -m pose.demo -c NAME film.mp4 --tracks --json            who is who, and COCO and OpenPose files
+
+A folder stands for all pictures and videos in it and below.  Draws to exp/NAME/demo/ (-o): pictures keep
+their kind and the folders below the one that was named, videos become MP4 of the same rate, size (odd sides
+lose one pixel) and length, without sound.  Photos and videos are turned upright as their files say.
+
+--json writes, beside the drawings, STEM_keypoints.json for each picture and STEM_000000000000_keypoints.json
+for each frame, as OpenPose does, with the keypoints in the order of the run's skeleton; and people.json (or
+FILE), COCO results with image ids from 1 in the order of pictures and frames, which people-images.json lists.
+`test.*` and `head.decoder.*` may be set as for pose.test.
+
+Exit code: 0; 1 where pictures or videos could not be read, which are listed at the end; 2 for a mistake in
+the command; 130 after Ctrl-C, with everything so far written whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import cv2
+
+from pose.draw.people import Style
+from pose.engine.signals import catch_signals
+from pose.errors import UserError, user_facing
+from pose.experiment import run_folder
+from pose.media.sources import STDIN, Source, find_sources, listed_sources, stdin_lines
+from pose.media.viewer import Viewer, Wishes
+from pose.predictor import Predictor
+
+WORTH_SEEING = 0.2  # score: fragments of people have less, whatever the head
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pose.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-c", "--continue", dest="name", metavar="NAME", help="the run exp/NAME/")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="an exported network instead of the run's")
+    parser.add_argument("-m", "--mode", choices=["single", "multi"], default="single", help="scales")
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: exp/NAME/demo")
+    parser.add_argument(
+        "--json", nargs="?", const="", metavar="FILE.json", help="write records (default: people.json there)"
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="draw nothing")
+    parser.add_argument("--show", action="store_true", help="in a window; q or Esc ends")
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        default=WORTH_SEEING,
+        metavar="T",
+        help=f"people below are left out everywhere (default {WORTH_SEEING}; 0: all, as AP wants them)",
+    )
+    parser.add_argument("--tracks", action="store_true", help="follow people through videos, and smooth them")
+    parser.add_argument("--color", choices=["person", "side"], default="person", help="of lines and points")
+    parser.add_argument("--names", action="store_true", help="write the names of keypoints")
+    parser.add_argument("--labels", action="store_true", help="write numbers and scores of people")
+    parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N pictures and frames only")
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="what to look at, and settings as key.sub=value"
+    )
+    options = parser.parse_intermixed_args(_json_alone(sys.argv[1:] if arguments is None else arguments))
+    options.settings = [text for text in options.sources if "=" in text and not Path(text).exists()]
+    options.sources = [text for text in options.sources if text not in options.settings]
+    _check(options)
+    return options
+
+
+def _json_alone(arguments: Sequence[str]) -> list[str]:
+    """`--json photo.jpg` is `--json` and a picture, never a file to write."""
+    after = [*arguments[1:], ""]
+    return [
+        "--json=" if text == "--json" and not following.lower().endswith(".json") else text
+        for text, following in zip(arguments, after, strict=True)
+    ]
+
+
+def _check(options: argparse.Namespace) -> None:
+    if not options.sources:
+        raise UserError("nothing to look at is given: name pictures, folders, videos or camera:0")
+    if options.name is None and options.onnx is None:
+        raise UserError("say which network: -c NAME for the run exp/NAME/, or --onnx FILE")
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit}: expected 1 or more")
+    if options.no_pictures and options.json is None and not options.show:
+        raise UserError("--no-pictures leaves nothing to do; add --json or --show")
+    if options.json and not options.json.lower().endswith(".json"):
+        raise UserError(f"--json {options.json}: name a file that ends in .json")
+
+
+def output_folder(options: argparse.Namespace) -> Path:
+    if options.output is not None:
+        return Path(options.output)
+    return run_folder(options.name) / "demo" if options.name else Path("demo")
+
+
+def build_predictor(options: argparse.Namespace) -> Predictor:
+    mode, device, settings = options.mode, options.device, options.settings
+    if options.onnx is not None:
+        return Predictor.from_exported(
+            options.onnx, name=options.name, mode=mode, device=device, settings=settings
+        )
+    return Predictor.from_run(
+        options.name, mode=mode, weights=options.weights, device=device, settings=settings
+    )
+
+
+def build_viewer(options: argparse.Namespace, predictor: Predictor, parts: ExitStack) -> Viewer:
+    folder = output_folder(options)
+    wishes = Wishes(
+        folder=folder,
+        style=Style(color=options.color, names=options.names, labels=options.labels),
+        pictures=not options.no_pictures,
+        records=None if options.json is None else Path(options.json or folder / "people.json"),
+        window=options.show,
+        tracks=options.tracks,
+        threshold=options.score_threshold,
+        limit=options.limit,
+    )
+    return Viewer(predictor.batches, predictor.skeleton, wishes, parts)
+
+
+def count(sources: Sequence[Source], options: argparse.Namespace) -> int | None:
+    """How many pictures and frames there will be; None: nobody knows."""
+    if STDIN in options.sources or any(source.kind != "picture" for source in sources):
+        return options.limit
+    return min(len(sources), options.limit or len(sources))
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """OpenCV's own threads would be in the way of ours."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    folder = output_folder(options)
+    found = find_sources(options.sources, folder)
+    sources: Iterable[Source] = found
+    if STDIN in options.sources:
+        sources = itertools.chain(found, listed_sources(stdin_lines(), folder, found))
+    predictor = build_predictor(options)
+    with one_thread_each(), catch_signals() as caught:
+        with ExitStack() as parts:
+            viewer = build_viewer(options, predictor, parts)
+            viewer.run(sources, lambda: bool(caught()), count(found, options))
+        done, bad = viewer.report()
+        print("\n".join(done))
+        if bad:
+            print("\n".join(bad), file=sys.stderr)
+        if caught():
+            print("stopped: what is above is done and whole", file=sys.stderr)
+            return 128 + caught()
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(user_facing(main)())
