@@ -81,7 +81,7 @@ def _draw_person(
     brush = _Brush(canvas, width, small=extent < SMALL)
     colors = _colors(skeleton, style, number)
     opacity = _opacity(keypoints[:, 2], style)
-    points = [_fixed(point) for point in keypoints[:, :2]]
+    points = _fixed(keypoints[:, :2])
     for a, b in skeleton.limb_index:
         if shown[a] and shown[b]:
             brush.limb(points[a], points[b], _limb_color(colors[a], colors[b]), min(opacity[a], opacity[b]))
@@ -155,15 +155,19 @@ class _Brush:
         if opacity > 0.99:
             paint(self.canvas, 0, 0)
             return
-        pixels = np.array(corners) >> FRACTION_BITS
-        reach, sides = 2 * self.width + 4, np.array(self.canvas.shape[1::-1])
-        x0, y0 = (int(value) for value in np.clip(pixels.min(0) - reach, 0, sides))
-        x1, y1 = (int(value) for value in np.clip(pixels.max(0) + reach, 0, sides))
+        # plain integers: for areas this small NumPy would take most of the time
+        reach, (height, width) = 2 * self.width + 4, self.canvas.shape[:2]
+        columns, rows = zip(*corners)
+        x0 = max(0, (min(columns) >> FRACTION_BITS) - reach)
+        y0 = max(0, (min(rows) >> FRACTION_BITS) - reach)
+        x1 = min(width, (max(columns) >> FRACTION_BITS) + reach)
+        y1 = min(height, (max(rows) >> FRACTION_BITS) + reach)
+        if x0 >= x1 or y0 >= y1:
+            return
         part = self.canvas[y0:y1, x0:x1]
-        if part.size:
-            painted = part.copy()
-            paint(painted, x0 << FRACTION_BITS, y0 << FRACTION_BITS)
-            part[:] = cv2.addWeighted(painted, opacity, part, 1 - opacity, 0)
+        painted = part.copy()
+        paint(painted, x0 << FRACTION_BITS, y0 << FRACTION_BITS)
+        cv2.addWeighted(painted, opacity, part, 1 - opacity, 0, dst=part)
 
 
 def _colors(skeleton: Skeleton, style: Style, number: int) -> list[Color]:
@@ -185,6 +189,7 @@ def _opacity(scores: np.ndarray, style: Style) -> list[float]:
     return (FAINTEST + (1 - FAINTEST) * certain.clip(0, 1) ** 0.5).tolist()
 
 
-def _fixed(point: np.ndarray) -> Fixed:
-    x, y = np.clip(point * (1 << FRACTION_BITS), -(2**20), 2**20).round().astype(int)
-    return int(x), int(y)
+def _fixed(points: np.ndarray) -> list[Fixed]:
+    """points (K, 2) in pixels."""
+    whole = np.clip(points * (1 << FRACTION_BITS), -(2**20), 2**20).round().astype(int)
+    return [(x, y) for x, y in whole.tolist()]
