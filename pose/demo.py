@@ -30,7 +30,7 @@ from pathlib import Path
 
 import cv2
 
-from pose.draw.people import Style
+from pose.draw.options import add_style, style_of
 from pose.engine.signals import catch_signals
 from pose.errors import UserError, user_facing
 from pose.experiment import run_folder
@@ -54,23 +54,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--no-pictures", action="store_true", help="draw nothing")
     parser.add_argument("--show", action="store_true", help="in a window; q or Esc ends")
-    parser.add_argument(
-        "--score-threshold",
-        type=float,
-        default=WORTH_SEEING,
-        metavar="T",
-        help=f"people below are left out everywhere (default {WORTH_SEEING}; 0: all, as AP wants them)",
-    )
     parser.add_argument("--tracks", action="store_true", help="follow people through videos, and smooth them")
-    parser.add_argument("--color", choices=["person", "side"], default="person", help="of lines and points")
-    parser.add_argument("--names", action="store_true", help="write the names of keypoints")
-    parser.add_argument("--labels", action="store_true", help="write numbers and scores of people")
     parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N pictures and frames only")
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="what to look at, and settings as key.sub=value"
     )
+    add_style(parser, min_score=WORTH_SEEING)
     options = parser.parse_intermixed_args(_json_alone(sys.argv[1:] if arguments is None else arguments))
     options.settings = [text for text in options.sources if "=" in text and not Path(text).exists()]
     options.sources = [text for text in options.sources if text not in options.settings]
@@ -96,6 +87,7 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"--limit {options.limit}: expected 1 or more")
     if options.no_pictures and options.json is None and not options.show:
         raise UserError("--no-pictures leaves nothing to do; add --json or --show")
+    style_of(options)
     if options.json and not options.json.lower().endswith(".json"):
         raise UserError(f"--json {options.json}: name a file that ends in .json")
 
@@ -121,7 +113,7 @@ def build_viewer(options: argparse.Namespace, predictor: Predictor, parts: ExitS
     folder = output_folder(options)
     wishes = Wishes(
         folder=folder,
-        style=Style(color=options.color, names=options.names, labels=options.labels),
+        style=style_of(options),
         pictures=not options.no_pictures,
         records=None if options.json is None else Path(options.json or folder / "people.json"),
         window=options.show,

@@ -13,7 +13,7 @@ def add_style(parser: argparse.ArgumentParser, *, min_score: float) -> None:
     group = parser.add_argument_group("drawing")
     group.add_argument(
         "--score-threshold", type=float, default=min_score, metavar="T",
-        help=f"people with a lower score are left out (default {min_score:g})",
+        help=f"people with a lower score are left out (default {min_score:g}; 0: all)",
     )  # fmt: skip
     group.add_argument(
         "--keypoint-threshold", type=float, default=0.05, metavar="T",
