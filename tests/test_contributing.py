@@ -76,6 +76,8 @@ def test_the_head_reads_back_what_it_draws(tmp_path: Path, monkeypatch: pytest.M
     targets = head.targets(batch, stride=4)
     stages = [{"heatmap": targets.heatmap}]
     assert head.loss(stages, [targets])["heatmap"] == 0
+    drawn = head.target_fields(targets)  # what pictures show of it
+    assert set(drawn) == {"heatmap", "mask"} and torch.equal(drawn["heatmap"], targets.heatmap)
     people = head.decode(head.readout(stages), stride=4)
     found = torch.stack([torch.from_numpy(p.keypoints) for p in people])
     assert (found[..., :2] - keypoints[..., :2]).abs().max() <= 2  # half a cell

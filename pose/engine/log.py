@@ -165,5 +165,5 @@ def draw_curves(file: Path, output: Path) -> None:
     for axis in (left, right):
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(loc="upper right" if axis is left else "lower right")
+            axis.legend(loc="best", framealpha=0.6)
     figure.savefig(output, dpi=110)
