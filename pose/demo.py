@@ -7,8 +7,9 @@
     python -m pose.demo -c NAME film.mp4 --tracks --json            who is who, and COCO and OpenPose files
 
 A folder stands for all pictures and videos in it and below.  Draws to exp/NAME/demo/ (-o): pictures keep
-their kind and the folders below the one that was named, videos become MP4 of the same rate, size (odd sides
-lose one pixel) and length, without sound.  Photos and videos are turned upright as their files say.
+their kind and the folders below the one that was named (a second a.jpg becomes a-2.jpg), videos become MP4 of
+the same rate, size (odd sides lose one pixel) and length, without sound.  Photos and videos are turned
+upright as their files say.
 
 --json writes, beside the drawings, STEM_keypoints.json for each picture and STEM_000000000000_keypoints.json
 for each frame, as OpenPose does, with the keypoints in the order of the run's skeleton; and people.json (or
@@ -23,6 +24,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -37,8 +40,9 @@ from pose.experiment import run_folder
 from pose.media.sources import STDIN, Source, find_sources, listed_sources, stdin_lines
 from pose.media.viewer import Viewer, Wishes
 from pose.predictor import Predictor
+from pose.structures import WORTH_SEEING
 
-WORTH_SEEING = 0.2  # score: fragments of people have less, whatever the head
+SETTING = re.compile(r"\w+(\.\w+)+=")  # key.sub=value; the names of files may hold a = too
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -48,7 +52,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-c", "--continue", dest="name", metavar="NAME", help="the run exp/NAME/")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="an exported network instead of the run's")
     parser.add_argument("-m", "--mode", choices=["single", "multi"], default="single", help="scales")
-    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: exp/NAME/demo")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="default: exp/NAME/demo; --onnx: demo/ beside the file",
+    )
     parser.add_argument(
         "--json", nargs="?", const="", metavar="FILE.json", help="write records (default: people.json there)"
     )
@@ -63,7 +73,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add_style(parser, min_score=WORTH_SEEING)
     options = parser.parse_intermixed_args(_json_alone(sys.argv[1:] if arguments is None else arguments))
-    options.settings = [text for text in options.sources if "=" in text and not Path(text).exists()]
+    options.settings = [text for text in options.sources if SETTING.match(text) and not os.path.exists(text)]
     options.sources = [text for text in options.sources if text not in options.settings]
     _check(options)
     return options
@@ -83,6 +93,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("nothing to look at is given: name pictures, folders, videos or camera:0")
     if options.name is None and options.onnx is None:
         raise UserError("say which network: -c NAME for the run exp/NAME/, or --onnx FILE")
+    if options.onnx is not None and options.weights is not None:
+        raise UserError("--onnx FILE has its weights; leave --weights out")
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: expected 1 or more")
     if options.no_pictures and options.json is None and not options.show:
@@ -95,7 +107,7 @@ def _check(options: argparse.Namespace) -> None:
 def output_folder(options: argparse.Namespace) -> Path:
     if options.output is not None:
         return Path(options.output)
-    return run_folder(options.name) / "demo" if options.name else Path("demo")
+    return (run_folder(options.name) if options.name else options.onnx.parent) / "demo"
 
 
 def build_predictor(options: argparse.Namespace) -> Predictor:

@@ -32,6 +32,12 @@ else:
 
 RUNS = Path("exp")
 DEFAULT_CONFIG = "synthetic/ae_small.yaml"
+# settings of a trained run: how it is tested, and where its data lie
+CHANGEABLE = ("test.", "head.decoder.")
+CHANGEABLE_DATA = (
+    "data.root=", "data.train.", "data.val.", "data.workers=", "data.strict=", "data.cache=", "data.year=",
+    "data.validation_people_only=",
+)  # fmt: skip
 STATISTICS = "pairwise.json"  # of a run, see pose.pairwise_statistics
 
 
@@ -228,6 +234,19 @@ def run_folder(name: str, runs: Path = RUNS) -> Path:
     if not re.fullmatch(r"[\w][\w.+-]*", name):
         raise UserError(f"{name!r} is no run name; use letters, digits, '.', '_', '+' and '-'")
     return runs / name
+
+
+def run_settings(settings: Sequence[str], *, data: bool = False) -> list[str]:
+    """The `key.sub=value` settings that may be given for a trained run; data: also where its data lie.
+    Raises `UserError` for another."""
+    if isinstance(settings, str):  # a sequence of letters
+        settings = [settings]
+    keys = CHANGEABLE + (CHANGEABLE_DATA if data else ())
+    for text in settings:
+        if not text.startswith(keys):
+            known = ", ".join(f"{key}*" if key.endswith(".") else key.rstrip("=") for key in keys)
+            raise UserError(f"{text!r} cannot be changed for a trained run; {known} can")
+    return list(settings)
 
 
 def already_exists(name: str, folder: Path) -> str:

@@ -1,7 +1,7 @@
 """Networks that pose.tools.export wrote, ONNX or TorchScript: run where no weights of a run are at hand.
 
-The file holds the run's config beside the graph, so that the people of a picture are found from the file
-alone.  It computes in float32, whatever `test.precision` says.
+The file holds the run's config (without its paths) beside the graph, so that the people of a picture are
+found from the file alone.  It computes in float32, whatever `test.precision` says.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor, nn
 
 from pose import checkpoint, pairwise_statistics
@@ -25,6 +26,7 @@ from pose.experiment import STATISTICS, Experiment, ExperimentConfig, model_weig
 from pose.heads.base import Head
 from pose.model import PoseModel
 from pose.registry import HEADS
+from pose.skeleton import to_dict
 from pose.structures import Fields
 
 FORMAT = "1"
@@ -37,16 +39,21 @@ NETWORK = ("input", "backbone", "head")  # sections of a config that a graph dep
 class Notes:
     """What an exported file knows of itself."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
     name: str  # of the run
-    config: str  # the run's resolved config, YAML
+    config: str  # of the run, YAML: see `config_to_keep`
     statistics: str  # the run's pairwise.json, or ""
     fields: list[str]  # in the order of the outputs
-    strides: list[int]  # of the network's stages
-    size_multiple: int
+    strides: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]  # of the network's stages
+    size_multiple: Annotated[int, Field(gt=0)]
     weights: str  # the checkpoint's file name
     sha256: str  # see `fingerprint`
     version: str  # of this package
     format: str = FORMAT
+
+
+NOTES_CONTENT = TypeAdapter(Notes)
 
 
 class Network(nn.Module):
@@ -118,6 +125,17 @@ def fingerprint(weights: Mapping[str, Tensor], statistics: str) -> str:
         digest.update(f"{name} {tuple(value.shape)} ".encode())
         digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def config_to_keep(config: ExperimentConfig) -> str:
+    """What finding people needs of a config, as JSON (which is YAML too): files are given away, so the data
+    set, the training and the paths of this machine stay out."""
+    plain = cfg.to_plain(config)
+    plain["data"] = {"skeleton": to_dict(config.skeleton)}
+    del plain["train"]
+    for section, key in (("backbone", "pretrained"), ("head", "statistics")):
+        plain[section].pop(key, None)
+    return json.dumps(plain)
 
 
 def run_statistics(experiment: Experiment) -> str:
@@ -214,8 +232,8 @@ def _notes(text: str | None, file: Path) -> Notes:
     try:
         content = json.loads(text)
         known = content["format"] == FORMAT
-        notes = Notes(**content) if known else None
-    except (ValueError, KeyError, TypeError):
+        notes = NOTES_CONTENT.validate_json(text) if known else None
+    except (ValueError, KeyError, TypeError):  # pydantic's errors are ValueErrors
         raise UserError(f"{file} holds notes that cannot be read; export it again") from None
     if notes is None:
         raise UserError(
@@ -226,6 +244,8 @@ def _notes(text: str | None, file: Path) -> Notes:
 
 def _config(notes: Notes, file: Path, settings: Sequence[str]) -> ExperimentConfig:
     data = cfg.parse_yaml(notes.config, str(file))
+    if not isinstance(data, dict) or not isinstance(data.get("head"), dict):
+        raise UserError(f"{file} holds notes that cannot be read; export it again")
     data["head"].pop("statistics", None)  # a path of another machine; the notes hold the content
     merged = cfg.Merged()
     merged.put(data, str(file))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -23,22 +23,20 @@ from pose.draw.people import Style, draw_people
 from pose.engine.distributed import pick_device
 from pose.errors import UserError
 from pose.evaluate.predict import BatchPredictor, Mode
-from pose.experiment import RUNS, Experiment
+from pose.experiment import RUNS, Experiment, run_settings
 from pose.exported import is_onnx, load_exported
 from pose.sessions import load_model
 from pose.skeleton import Skeleton
 from pose.structures import People
 
 Picture: TypeAlias = Any  # a path, an array (H, W) or (H, W, 1, 3 or 4), or a PIL picture
-CHANGEABLE = ("test.", "head.decoder.")
 
 
-def run_settings(settings: Sequence[str]) -> list[str]:
-    """The settings that may be given for a trained run; `UserError` for another."""
-    for text in settings:
-        if not text.startswith(CHANGEABLE):
-            raise UserError(f"{text!r} cannot be changed for a trained run; test.* and head.decoder.* can")
-    return list(settings)
+def known_mode(mode: Mode) -> Mode:
+    """Raises `UserError` for another word: it would mean "multi" without saying so."""
+    if mode not in get_args(Mode):
+        raise UserError(f"mode {mode!r}: expected single or multi")
+    return mode
 
 
 class Predictor:
@@ -55,7 +53,7 @@ class Predictor:
         name: str,
         *,
         mode: Mode = "single",
-        weights: str | None = None,
+        weights: Path | str | None = None,
         device: str = "auto",
         settings: Sequence[str] = (),
         runs: Path | str = RUNS,
@@ -66,9 +64,10 @@ class Predictor:
         device: "auto", "cpu", "cuda", "cuda:N"; settings: `test.*` and `head.decoder.*` as "key.sub=value";
         runs: the folder of the runs.  Raises `UserError` for a run that is not there or has no weights."""
         experiment = Experiment.open(name, Path(runs), run_settings(settings))
+        weights = None if weights is None else str(weights)
         model, _ = load_model(experiment, weights, pick_device(device, 0))
         config = experiment.config
-        return cls(BatchPredictor(model, config.test, mode), config.skeleton, experiment)
+        return cls(BatchPredictor(model, config.test, known_mode(mode)), config.skeleton, experiment)
 
     @classmethod
     def from_exported(
@@ -91,10 +90,17 @@ class Predictor:
         place = torch.device("cpu") if device == "auto" and is_onnx(file) else pick_device(device, 0)
         model, config = load_exported(file, run, settings, place)
         experiment = run or Experiment(Path(file).parent, config)
-        return cls(BatchPredictor(model, config.test, mode), config.skeleton, experiment)
+        return cls(BatchPredictor(model, config.test, known_mode(mode)), config.skeleton, experiment)
+
+    def __repr__(self) -> str:
+        config = self.experiment.config
+        network = f"{config.backbone.name} + {config.head.name}"
+        where = f"{self.batches.mode} scale, {self.batches.device}"
+        return f"<Predictor of {self.experiment.folder.name}: {network}, {where}>"
 
     def __call__(self, image: Picture) -> People:
-        """The people on one picture, best first by score, in its pixels.
+        """Everybody found on one picture, in its pixels, also fragments with a low score, which AP wants:
+        `people.above(0.2)` leaves them out.
 
         image: a path (the picture is turned upright), an array (H, W, 3) RGB, grey (H, W) or with alpha
         (H, W, 4), of 8 or 16 bit, or a PIL picture."""

@@ -92,7 +92,10 @@ Batch = Sample  # with a leading B on every field
 Fields = dict[str, Tensor]  # {"heatmap": (B, K, h, w), "tag": (B, K * D, h, w), ...}
 
 
-@dataclass(frozen=True)
+WORTH_SEEING = 0.2  # score from which people are shown: fragments have less, whatever the head
+
+
+@dataclass(frozen=True, repr=False)
 class People:
     """The result for one image; the arrays share the axis N."""
 
@@ -101,6 +104,16 @@ class People:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{score:.2f}" for score in self.scores[:20])
+        more = ", ..." if len(self) > 20 else ""
+        return f"<People: {len(self)} of {self.keypoints.shape[1]} keypoints, scores [{scores}{more}]>"
+
+    def above(self, score: float = WORTH_SEEING) -> People:
+        """Those with this score or a better one, and with a keypoint."""
+        chosen = (self.scores >= score) & (self.keypoints[..., 2] > 0).any(axis=1)
+        return People(self.keypoints[chosen], self.scores[chosen])
 
     @staticmethod
     def none(num_keypoints: int) -> People:

@@ -41,7 +41,7 @@ from pose.evaluate.aic_lists import AicTest
 from pose.evaluate.images import Orientation, Outcome, replicas
 from pose.evaluate.predict import TestSettings
 from pose.evaluate.validation import file_sigmas, predict_set, records, score
-from pose.experiment import Experiment
+from pose.experiment import Experiment, run_settings
 from pose.files import write_picture, write_text
 from pose.geometry import round_up
 from pose.model import resolve_precision
@@ -51,16 +51,7 @@ from pose.sessions import draw_synthetic, drawn, load_model, test_workers, valid
 from pose.structures import InputSettings, People
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-CHANGEABLE = (
-    "test.",
-    "head.decoder.",
-    "data.root=",
-    "data.val.",
-    "data.workers=",
-    "data.strict=",
-    "data.year=",
-    "data.validation_people_only=",
-)
+
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -93,10 +84,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "settings", nargs="*", metavar="key.sub=value", help="test.*, head.decoder.*, data.root, data.val.*"
     )
     options = parser.parse_args(arguments)
-    for text in options.settings:
-        if not text.startswith(CHANGEABLE):
-            known = ", ".join(f"{key}*" if key.endswith(".") else key.rstrip("=") for key in CHANGEABLE)
-            raise UserError(f"{text!r} cannot be changed for a trained run; {known} can")
+    run_settings(options.settings, data=True)
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: expected 1 picture or more")
     if options.tag is not None and not re.fullmatch(r"[\w.+-]+", options.tag):

@@ -16,7 +16,7 @@ from pose.data.coco_json import read_json
 from pose.data.keypoint_names import entries, listed_names, match_keypoints, person_category
 from pose.data.numbers import whole
 from pose.errors import UserError
-from pose.skeleton import Skeleton, from_coco_category
+from pose.skeleton import Skeleton, from_coco_category, from_dict
 
 NO_ID = -(2**63)  # of an image or an annotation without a whole-number id
 
@@ -66,6 +66,14 @@ class Content:
         return (self.keypoints[..., 2] > 0).any(1) & ~self.crowd & (self.image >= 0)
 
     @cached_property
+    def picture_sizes(self) -> np.ndarray:
+        """(N, 2) height, width of each annotation's picture; 0 where it is not listed or does not say."""
+        sizes = np.zeros((len(self.entries), 2))
+        listed = self.image >= 0
+        sizes[listed] = self.sizes[self.image[listed]]
+        return sizes
+
+    @cached_property
     def extents(self) -> np.ndarray:
         """(N, 4) float64 x0, y0, x1, y1 of the labelled keypoints in the picture; NaN without."""
         seen = (self.keypoints[..., 2] > 0) & (self.beyond <= 0)
@@ -82,9 +90,9 @@ class Content:
     def beyond(self) -> np.ndarray:
         """(N, K) pixels that a labelled keypoint lies outside the picture, at most 0 inside; 0 where the size
         is not known."""
-        size = self.sizes[self.image][:, None, ::-1]  # of image -1, too, which counts as unknown
+        size = self.picture_sizes[:, None, ::-1]
         outside = np.maximum(-self.keypoints[..., :2], self.keypoints[..., :2] - (size - 1)).max(-1)
-        known = (self.image >= 0)[:, None] & (size > 0).all(-1) & (self.keypoints[..., 2] > 0)
+        known = (size > 0).all(-1) & (self.keypoints[..., 2] > 0)
         return np.where(known, outside, 0)
 
     def file_name(self, annotation: int) -> str:
@@ -143,12 +151,18 @@ def content_of(
 
 
 def _own_skeleton(category: Mapping[str, Any]) -> tuple[Skeleton, str]:
-    """That of the category; without its limbs, and why, where they make no skeleton."""
+    """That of the category; without its limbs, or without sides where a mirror image is missing, and why,
+    where they make no skeleton."""
     try:
         return from_coco_category(category), ""
     except UserError as error:
         plain = {key: value for key, value in category.items() if key in ("name", "keypoints")}
-        return from_coco_category(plain), str(error)
+        why = str(error)
+    try:
+        return from_coco_category(plain), why
+    except UserError:
+        names = category["keypoints"]
+        return from_dict({"keypoints": names, "mirror": {str(name): str(name) for name in names}}), why
 
 
 def _ids(records: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
@@ -180,10 +194,10 @@ def _keypoints(chosen: Sequence[Mapping[str, Any]], count: int) -> tuple[np.ndar
 
 
 def _number(value: Any) -> float:
-    """NaN for what is no number; JSON has integers of any length."""
+    """NaN for what is no number, or one whose square is none; JSON has integers of any length."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
-    return float(value) if abs(value) < 1e300 else math.nan
+    return float(value) if abs(value) < 1e100 else math.nan
 
 
 def _box(value: Any) -> Sequence[float]:

@@ -50,10 +50,13 @@ class Fault:
     of: int
     examples: tuple[Example, ...]
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # annotations, where it is theirs
+    costly: bool = False  # AP was measured, and it takes some
 
     @property
     def level(self) -> Level:
-        """That of its kind; a note where careful files have as many."""
+        """That of its kind, serious where it is costly; a note where careful files have as many."""
+        if self.costly:
+            return "serious"
         kind = KINDS[self.kind]
         natural = 0 < self.count <= max(1.0, kind.natural * self.of) and kind.natural > 0
         return "note" if natural else kind.level
@@ -161,7 +164,8 @@ def _check_images(content: Content, faults: Faults) -> None:
     faults.images("image_entry", numberless | unnamed | (content.sizes <= 0).any(1))
     faults.images("same_image_id", _repeated(content.image_ids) & ~numberless)
     known = {name: place for place, name in reversed(list(enumerate(names))) if isinstance(name, str)}
-    first = np.array([known.get(name, place) for place, name in enumerate(names)], np.int64)
+    # of a name that is no string the place itself: it may be a list, which no mapping looks up
+    first = np.array([known[n] if isinstance(n, str) else i for i, n in enumerate(names)], np.int64)
     faults.images("same_file", (first != np.arange(len(names))) & ~unnamed)
     counts = np.bincount(content.image[content.image >= 0], minlength=len(names))
     faults.images("no_annotations", counts == 0)
@@ -269,7 +273,7 @@ def _check_boxes(content: Content, faults: Faults) -> None:
         lambda row: f"{away[row]:.0f} pixels outside a box of {boxes[row, 2]:.0f} x {boxes[row, 3]:.0f}",
         of=int(people.sum()),
     )  # fmt: skip
-    size = content.sizes[content.image][:, ::-1]
+    size = content.picture_sizes[:, ::-1]
     beyond = (np.maximum(-low, high - size) / np.where(size > 0, size, np.nan)).max(1)
     faults.annotations("box_picture", people & usable & (beyond > BOX_BEYOND))
 

@@ -81,8 +81,8 @@ def field_sheet(
 ) -> np.ndarray:
     """The picture with its people and the panels of its fields, side by side; targets above.
 
-    prediction, target: fields and people, as `field_panels` takes them; stages: of a network, each read out
-    by itself."""
+    prediction, target: fields and people, as `field_panels` takes them, of whom those below the score of the
+    style are left out; stages: of a network, each read out by itself."""
     truth = target[1] if target else None
     rows = []
     if target:
@@ -92,17 +92,20 @@ def field_sheet(
         first = Panel("people", drawn, f"{len(target[1])} annotated")
         panels = field_panels(image, target[0], skeleton, people=truth, zoom=zoom, each=each)
         rows.append([first, *_marked(panels, "target")])
-    fields, people = prediction
+    fields, everybody = prediction
+    people = everybody.above(style.min_score) if style else everybody
     numbers = _like(people, truth) if truth is not None else range(len(people))
     drawn = draw_people(image, people, skeleton, style, numbers)
     panels = field_panels(
         image, fields, skeleton, people=people, truth=truth, numbers=numbers, zoom=zoom, each=each
     )
-    found = Panel("people", drawn, f"{len(people)} found")
+    faint = len(everybody) - len(people)
+    told = f" ({faint} more below {style.min_score:g})" if faint and style else ""
+    found = Panel("people", drawn, f"{len(people)} found{told}")
     rows.append([found, *(_marked(panels, "predicted") if target else panels)])
     for i, stage in enumerate(stages):
         panels = field_panels(image, stage, skeleton, zoom=zoom, each=each)
-        rows.append(_marked(panels, f"stage {i + 1} of {len(stages)}"))
+        rows.append(_marked(panels, f"stage {i + 1} of {len(stages)}, one scale, not mirrored:"))
     return panel_sheet(rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from pose.draw.people import Style
 from pose.errors import UserError
@@ -35,8 +36,11 @@ def add_style(parser: argparse.ArgumentParser, *, min_score: float) -> None:
 
 def style_of(options: argparse.Namespace) -> Style:
     """What the options of `add_style` ask for."""
-    if not options.line_width > 0:
+    if not 0 < options.line_width < math.inf:
         raise UserError(f"--line-width {options.line_width:g}: expected a number above 0")
+    for name in ("score_threshold", "keypoint_threshold"):
+        if math.isnan(getattr(options, name)):
+            raise UserError(f"--{name.replace('_', '-')} nan: expected a number")
     return Style(
         color=options.color,
         width=options.line_width,

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+body { overflow-wrap: break-word; } /* names of files may be long */
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
 table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
 th:first-child, td:first-child { text-align: left; } thead th { background: var(--soft); }
-td.text, th.text { text-align: left; }
+td.text, th.text { text-align: left; } td { max-width: 40rem; }
 figure { display: inline-block; margin: .4rem; vertical-align: top; max-width: 100%; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: .85rem; opacity: .8; max-width: 40rem; }
@@ -31,7 +32,12 @@ figcaption { font-size: .85rem; opacity: .8; max-width: 40rem; }
 
 def text(value: object) -> str:
     """`value` as HTML shows it literally: names of files may hold anything."""
-    return html.escape(str(value))
+    return html.escape(readable(str(value)))
+
+
+def readable(value: str) -> str:
+    """Names of files may be no valid text: `?` for what cannot be written."""
+    return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def page(title: str, sections: Sequence[tuple[str, str]], lead: str = "") -> str:
@@ -83,8 +89,11 @@ def drawing(figure: Figure, caption: str = "") -> str:
     """A matplotlib figure inside the page, as SVG: sharp at any size."""
     import io
 
+    from matplotlib import rc_context
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "pose"}):  # else its ids are random, and no two pages the same
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     content = base64.b64encode(buffer.getvalue()).decode("ascii")
     return _figure(f"data:image/svg+xml;base64,{content}", caption, None)
 

@@ -33,6 +33,7 @@ class Style:
     fade: bool = True  # keypoints and limbs are as opaque as they are certain
     names: bool = False  # of keypoints
     labels: bool = False  # a person's number and score
+    scores: bool = True  # in the labels
     min_score: float = 0.0  # people below are left out
     min_keypoint: float = 0.05  # keypoints below are left out
 
@@ -102,7 +103,8 @@ def _write_person(
     size = float(np.clip(extent / 28, 12, largest))
     if style.labels:
         crown = (float(spots[:, 0].mean()), float(spots[:, 1].min()) - extent / 12)
-        texts.write(f"{number + 1}: {score:.2f}", crown, 1.25 * size, person_color(number), above=True)
+        label = f"{number + 1}: {score:.2f}" if style.scores else str(number + 1)
+        texts.write(label, crown, 1.25 * size, person_color(number), above=True)
     if style.names:
         colors = _colors(skeleton, style, number)
         for k in np.flatnonzero(shown):

@@ -137,11 +137,11 @@ def _dot(
 def _write_names(
     canvas: np.ndarray, points: Sequence[np.ndarray], visibility: Sequence[np.ndarray], skeleton: Skeleton
 ) -> None:
-    texts = Texts(canvas)
+    texts, size = Texts(canvas), max(11.0, max(canvas.shape[:2]) / 30)
     for spots, seen in zip(points, visibility, strict=True):
         for k in np.flatnonzero(seen > 0):
             color = SIDES[skeleton.sides[k]]
-            texts.write(skeleton.keypoints[k].replace("_", " "), (spots[k, 0], spots[k, 1]), 11, color)
+            texts.write(skeleton.keypoints[k].replace("_", " "), (spots[k, 0], spots[k, 1]), size, color)
 
 
 def _fixed(point: np.ndarray) -> tuple[int, int]:

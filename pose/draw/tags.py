@@ -47,6 +47,7 @@ def _tags(view: View) -> _Tags:
         value = np.stack([_spread(one, there) for one, there in pairs])
     elif tag.shape[1] > 1:
         value, told = _main_axis(tag, seen), f"tag, main axis of {tag.shape[1]},"
+        value = _in_order(view, value)
     values = value[seen]
     low, high = (float(v) for v in np.percentile(values, RANGE)) if len(values) else (0.0, 1.0)
     return _Tags(value, low, high, f"{told} {low:.3g} (red) to {high:.3g} (violet)")
@@ -61,6 +62,15 @@ def _main_axis(tag: np.ndarray, seen: np.ndarray) -> np.ndarray:
     axis = np.linalg.eigh(np.cov(chosen.T.astype(np.float64)))[1][:, -1]
     axis *= (1 if axis[0] >= 0 else -1) / np.sqrt(len(axis))
     return points @ axis.astype(points.dtype)
+
+
+def _in_order(view: View, value: np.ndarray) -> np.ndarray:
+    """The axis has no direction: that in which annotated people come in their order, as in the targets."""
+    if view.truth is None:
+        return value
+    means = [float(one.mean()) for one in (_at(view, value, p)[1] for p in view.truth.keypoints) if len(one)]
+    falls = len(means) > 1 and np.polyfit(range(len(means)), means, 1)[0] < 0
+    return -value if falls else value
 
 
 def _spread(value: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -87,13 +97,13 @@ def paint_tag(view: View) -> list[Panel]:
     return panels
 
 
-def _tags_of(view: View, tags: _Tags, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """person (K, 3) -> which keypoints lie on the map, and their tags (n,)."""
+def _at(view: View, value: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """value (K, h, w), person (K, 3) -> which keypoints lie on the map, and their values (n,)."""
     cells = np.floor((np.nan_to_num(person[:, :2]) + 0.5) / view.cell).astype(int)
-    size = np.array(tags.value.shape[:0:-1])
+    size = np.array(value.shape[:0:-1])
     there = (person[:, 2] > 0) & (cells >= 0).all(1) & (cells < size).all(1)
     x, y = cells[there].T
-    return there, tags.value[there.nonzero()[0], y, x]
+    return there, value[there.nonzero()[0], y, x]
 
 
 def _tag_people(view: View, tags: _Tags) -> Panel:
@@ -102,7 +112,7 @@ def _tag_people(view: View, tags: _Tags) -> Panel:
     largest = max(3, min(canvas.shape[:2]) // 70)
     for i in reversed(range(len(view.people))):
         person, color = view.people.keypoints[i], person_color(view.numbers[i])
-        there, values = _tags_of(view, tags, person)
+        there, values = _at(view, tags.value, person)
         if not there.any():
             continue
         spots = person[there, :2]
@@ -134,7 +144,7 @@ def _rows(view: View, tags: _Tags) -> list[_Row]:
     both = (("true", range(len(truth)), truth), ("found", view.numbers, people))
     for title, numbers, some in both:
         for number, person in zip(numbers, some.keypoints, strict=True):
-            values = _tags_of(view, tags, person)[1]
+            values = _at(view, tags.value, person)[1]
             if len(values):
                 rows.append((number, _Row(f"{title} {number + 1}", person_color(number), values)))
     return [row for _, row in sorted(rows, key=lambda one: one[0])]

@@ -99,8 +99,8 @@ class Drawings:
                 self._pending.popleft().result()
         finally:
             video, self._video = self._video, None
-            if video is not None:
-                video.close()
+            if video is not None:  # after the frames that may still be on their way, whatever was raised
+                self._in_order.submit(video.close).result()
 
     def close(self) -> None:
         try:

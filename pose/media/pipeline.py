@@ -6,12 +6,13 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from pose.data.images import UnreadableImage, read_image
 from pose.errors import UserError
@@ -49,12 +50,12 @@ def frames_of(sources: Iterable[Source], limit: int | None = None) -> Iterator[F
     for source in sources:
         still = [Frame(0, source, problem=source.problem)] if source.kind == "picture" else None
         for frame in still or _moving(source):
-            if limit is not None and count >= limit:
-                return
             if not frame.problem:
                 count += 1
                 frame.id = count
             yield frame
+            if count == limit:  # the next one may be long in coming
+                return
 
 
 def _moving(source: Source) -> Iterator[Frame]:
@@ -101,7 +102,7 @@ def one_by_one(
 class Stream:
     """The frames with their people, in order, from many at a time.
 
-    Threads read and letterbox, this one runs the network, another one decodes.  What is held is bounded, in
+    Threads of the pool read and letterbox, others run the network and decode.  What is held is bounded, in
     pictures and in bytes: whoever takes a frame says `release` when its picture is no longer needed."""
 
     def __init__(
@@ -121,14 +122,19 @@ class Stream:
         self._memory = threading.Condition()
         self._held, self._unread, self._largest = 0, 0, GUESS
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Generator[Frame, None, None]:
         reader = threading.Thread(target=self._read, daemon=True, name="reader")
         reader.start()
+        threads = torch.get_num_threads()
+        streams = 2 if self.batches.device.type == "cpu" and threads > 1 else 1
         try:
-            with ThreadPoolExecutor(1) as decoder:
-                yield from self._people(decoder)
+            with ThreadPoolExecutor(
+                streams, "network", torch.set_num_threads, (threads // streams,)
+            ) as network:
+                yield from self._people(network, streams)
         finally:
             self._ended.set()
+            torch.set_num_threads(threads)
 
     def release(self, frame: Frame) -> None:
         """The picture of a frame is forgotten."""
@@ -184,12 +190,14 @@ class Stream:
 
     # ---- in the thread that iterates ----
 
-    def _people(self, decoder: ThreadPoolExecutor) -> Iterator[Frame]:
+    def _people(self, network: ThreadPoolExecutor, streams: int) -> Iterator[Frame]:
+        """On a CPU two batches are in the network at a time, each on half of the threads: they wait for each
+        other less than the threads of one batch do, and for those that read and draw."""
         waiting = _Waiting(self.batch_size)
         order: deque[Frame] = deque()  # read, but not handed out
-        decoding: deque[Future[None]] = deque()
+        running: deque[Future[None]] = deque()
         over = False
-        while not (over and not waiting and not decoding):
+        while not (over and not waiting and not running):
             if self._stop():
                 return
             item = IDLE if over else self._next()
@@ -199,11 +207,9 @@ class Stream:
                 waiting.add(*item)
             batch = waiting.batch(idle=not isinstance(item, tuple))
             if batch:
-                prepared = [one for _, one in batch]
-                fields, stride = self.batches.fields([one.canvases for one in prepared])
-                decoding.append(decoder.submit(self._decode, fields, stride, batch))
-            while decoding and (len(decoding) > 1 or not batch and not isinstance(item, tuple)):
-                decoding.popleft().result()
+                running.append(network.submit(self._find, batch))
+            while running and (len(running) > streams or not batch and not isinstance(item, tuple)):
+                running.popleft().result()
             while order and (order[0].people is not None or order[0].problem):
                 yield order.popleft()
 
@@ -217,8 +223,12 @@ class Stream:
             raise item
         return item.result() if isinstance(item, Future) else item
 
-    def _decode(self, fields: Any, stride: int, batch: Sequence[tuple[Frame, Prepared]]) -> None:
-        people = dict(self.batches.decode(fields, stride, [prepared for _, prepared in batch]))
+    # ---- in the threads of the network ----
+
+    def _find(self, batch: Sequence[tuple[Frame, Prepared]]) -> None:
+        prepared = [one for _, one in batch]
+        fields, stride = self.batches.fields([one.canvases for one in prepared])
+        people = dict(self.batches.decode(fields, stride, prepared))
         for frame, _ in batch:
             frame.people = people[frame.id]
 

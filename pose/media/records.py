@@ -85,8 +85,10 @@ class Records:
         return image
 
     def close(self) -> None:
-        for part in (self._results, self._images):
-            part.close()
+        try:
+            self._results.close()
+        finally:
+            self._images.close()
 
 
 class _List:

@@ -60,6 +60,7 @@ class Names:
     used: dict[str, int] = field(default_factory=dict)
 
     def give(self, name: Path) -> Path:
+        name = name if name.name else Path("picture")  # of a file named ..jpg
         key = str(name).casefold()  # a.jpg and A.jpg are one file on some systems
         count = self.used.get(key, 0) + 1
         self.used[key] = count
@@ -87,11 +88,13 @@ def _of(text: str, output: Path, names: Names) -> Iterator[Source]:
         yield Source("camera", Path(f"camera-{number}"), names.give(Path(f"camera-{number}")), number)
         return
     path = Path(text)
+    if not _possible(path):
+        raise UserError(f"no file can have the name {text[:60]}...")
     if path.is_dir():
         files = _below(path, output)
         if not files:
             raise UserError(
-                f"the folder {text} holds no pictures and no videos ({', '.join(sorted(PICTURES))})"
+                f"the folder {text} holds no pictures and no videos ({', '.join(sorted(PICTURES | VIDEOS))})"
             )
         base = path
     elif path.exists():
@@ -107,7 +110,8 @@ def _of(text: str, output: Path, names: Names) -> Iterator[Source]:
     else:
         raise UserError(f"no file or folder {text}")
     for file in files:
-        yield file_source(file, names.give(file.relative_to(base).with_suffix("")))
+        below = [part for part in file.relative_to(base).with_suffix("").parts if part != ".."]
+        yield file_source(file, names.give(Path(*below)))  # .. would lead out of the output folder
 
 
 def file_source(path: Path, name: Path) -> Source:
@@ -117,13 +121,22 @@ def file_source(path: Path, name: Path) -> Source:
     return Source("picture" if picture else "video", path, name)
 
 
+def _possible(path: Path) -> bool:
+    """Whether a file may have such a name: no NUL, and not too long."""
+    try:
+        path.is_file()
+    except (OSError, ValueError):
+        return False
+    return "\0" not in str(path)
+
+
 def _is_video(path: Path) -> bool:
     """Of a file whose suffix says nothing."""
-    from pose.media.video import VideoFile
+    from pose.media.video import VideoFile, for_opencv
 
-    if not path.is_file() or cv2.haveImageReader(str(path)):
-        return False
     try:
+        if not path.is_file() or cv2.haveImageReader(for_opencv(path)):
+            return False
         VideoFile(path).close()
     except UserError:
         return False
@@ -179,8 +192,13 @@ def listed_sources(lines: Iterable[str], output: Path, taken: Iterable[Source] =
         text = line.strip("\r\n")
         if not text.strip():
             continue
+        if not _possible(Path(text)):
+            told = "; separate names by line ends (find -print)" if "\0" in text else ""
+            problem = f"no file can have the name {text[:60].replace(chr(0), ' ')}...{told}"
+            yield Source("picture", Path("-"), names.give(Path("picture")), problem=problem)
+            continue
         path = Path(text)
-        name = names.give(Path(path.stem or "picture"))
+        name = names.give(Path(path.stem))
         if inside in path.resolve().parents:
             yield Source(
                 "picture", path, name, problem=f"{path} lies in the output folder; choose another (-o)"
@@ -195,6 +213,8 @@ def stdin_lines(stream: TextIO | None = None) -> Iterator[str]:
     Read below Python's buffer: a thread that waits for an endless pipe would keep its lock, and with it the
     program from ending."""
     stream = stream or sys.stdin
+    if stream is None:
+        raise UserError("there is no standard input to read names from")
     try:
         number = stream.fileno()
     except (io.UnsupportedOperation, AttributeError, ValueError):

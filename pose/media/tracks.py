@@ -22,6 +22,9 @@ class TrackSettings:
 
     min_oks: float = 0.15  # people less alike than this are different ones
     spread: float = 3.0  # times the fall-offs of OKS: people move more than annotators differ
+    twin_oks: float = (
+        0.5  # who is that much like a person followed is a second sight of it, by COCO's fall-offs
+    )
     max_age: int = 30  # frames for which a person may be out of sight
     min_keypoint: float = 0.05  # keypoints below are guesses, by which nobody is known or smoothed
     memory: int = 10  # frames for which a keypoint that is not found still counts
@@ -84,7 +87,10 @@ class Track:
 
 
 class Tracker:
-    """Gives each person of a video an id, from 1 on and never to two people, and smooths its keypoints."""
+    """Gives each person of a video an id, from 1 on and never to two people, and smooths its keypoints.
+
+    Fragments that lie on a person who is followed are left out: they would become the track of whoever comes
+    by next."""
 
     def __init__(self, sigmas: Sequence[float], settings: TrackSettings | None = None) -> None:
         self.settings = settings or TrackSettings()
@@ -94,8 +100,10 @@ class Tracker:
         self._time = -math.inf
 
     def update(self, people: People, seconds: float, rate: float = 30.0) -> tuple[People, list[int]]:
-        """The people of the next frame -> smoothed, and their ids.  A time stamp (in seconds) that is not
-        after the last one is taken as one frame after it, by the rate (frames per second)."""
+        """The people of the next frame -> those who are followed, smoothed, and their ids.
+
+        A time stamp (in seconds) that is not after the last one is taken as one frame after it, by the rate
+        (frames per second)."""
         seconds = self._time = seconds if seconds > self._time else self._time + 1 / rate
         found = people.keypoints.astype(np.float64)
         ids = [0] * len(people)
@@ -107,11 +115,24 @@ class Tracker:
             ids[n], points = self.tracks[t].id, self._follow(self.tracks[t], found[n], seconds)
             seen = found[n, :, 2] > 0
             smooth[n, seen, :2] = points[seen]
-        for n in range(len(people)):
-            if not ids[n]:
+        for n in np.argsort(-people.scores, kind="stable"):
+            if not ids[n] and not self._is_twin(found, ids, int(n)):
                 ids[n] = self._begin(found[n], seconds)
         self.tracks = [track for track in self.tracks if track.age <= self.settings.max_age]
-        return People(smooth.astype(np.float32), people.scores), ids
+        kept = np.flatnonzero(ids)
+        return People(smooth[kept].astype(np.float32), people.scores[kept]), [ids[n] for n in kept]
+
+    def _is_twin(self, found: np.ndarray, ids: Sequence[int], n: int) -> bool:
+        """Whether the keypoints of person n (N, K, 3) lie on those of somebody followed in the same frame."""
+        own = found[n]
+        there = own[:, 2] > 0
+        for other in (found[i] for i, number in enumerate(ids) if number):
+            area = _areas(other[None])[0]
+            apart = ((own[:, :2] - other[:, :2]) ** 2).sum(-1)
+            near = np.exp(-apart / (2 * area * (2 * self.sigmas) ** 2)) * (other[:, 2] > 0)
+            if there.any() and near[there].mean() >= self.settings.twin_oks:
+                return True
+        return False
 
     def _match(self, found: np.ndarray, seconds: float) -> list[tuple[int, int]]:
         """(place in `tracks`, place in `found`) of the pairs with the highest sum of OKS."""

@@ -17,7 +17,9 @@ import numpy as np
 from pose.errors import UserError
 
 DEFAULT_RATE = 30.0  # frames per second, where a file or a camera does not say
-FASTEST = 240.0  # a higher rate is a container's clock, not the frames'
+FASTEST = 500.0  # a higher rate is a container's clock, not the frames'
+SLOWEST = 0.01  # frames per second, of a file that is written
+FINE = 65.5  # frames per second, up to which MPEG-4 (whose clock has 16 bits) holds thousandths of them
 LONGEST_STILL = 10.0  # seconds that one frame may stand: more is a broken time stamp
 PATIENCE = 5.0  # seconds without a frame after which a camera is gone
 LARGEST = 8190  # pixels of a side: MPEG-4's limit
@@ -62,7 +64,10 @@ class VideoFile:
 
     @property
     def missing(self) -> str | None:
-        """A sentence where the file ended before its time.  Some containers only estimate their length."""
+        """A sentence where the file, read to its end, ended before its time.  Some containers only estimate
+        their length."""
+        if self.read == 0:
+            return f"{self.path} has no frame that OpenCV reads: it is damaged, cut off or empty"
         if self.promised is None or self.read >= 0.97 * self.promised - 2:
             return None
         return f"{self.path} ended after {self.read} of {self.promised} frames: it is damaged or cut off"
@@ -123,7 +128,7 @@ def _open(source: str | int) -> Any:
     """An open `cv2.VideoCapture`, or None; what the libraries have to say to that helps nobody."""
     with quiet():
         try:
-            capture = cv2.VideoCapture(source)
+            capture = cv2.VideoCapture(source if isinstance(source, int) else for_opencv(source))
         except cv2.error:
             return None
         return capture if capture.isOpened() else None
@@ -135,6 +140,19 @@ def _read(capture: Any) -> tuple[bool, np.ndarray]:
     except cv2.error:  # a frame that the decoder cannot make sense of
         return False, np.zeros((0, 0, 3), np.uint8)
     return bool(there and frame is not None and frame.size), frame
+
+
+def for_opencv(path: Path | str) -> str:
+    """A name that OpenCV takes for the file: relative, `12:30.mp4` would be an address with a protocol.
+
+    Raises `UserError` for bytes that are no UTF-8, of which OpenCV dies."""
+    name = os.path.abspath(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="replace")
+        raise UserError(f"{shown} has a name that is no UTF-8, which OpenCV cannot open; rename it") from None
+    return name
 
 
 @contextlib.contextmanager
@@ -162,7 +180,7 @@ class VideoWriter:
 
     def __init__(self, path: Path, rate: float) -> None:
         self.path = path
-        self.rate = rate
+        self.rate = max(SLOWEST, rate if rate <= FINE else round(rate, 2))
         self.written = 0
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial.mp4")
         self._writer: Any = None
@@ -190,6 +208,7 @@ class VideoWriter:
                 f"{self.path}: no video of {width} x {height} pixels can be written; leave the pictures out "
                 "with --no-pictures"
             )
+        name = for_opencv(self._temporary)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._temporary.touch()
@@ -197,7 +216,7 @@ class VideoWriter:
             raise UserError(f"cannot write {self.path}: {error.strerror}") from None
         code = cv2.VideoWriter.fourcc(*"mp4v")
         with quiet():
-            self._writer = cv2.VideoWriter(str(self._temporary), code, self.rate, (width, height))
+            self._writer = cv2.VideoWriter(name, code, self.rate, (width, height))
         if not self._writer.isOpened():
             self.discard()
             raise UserError(f"this OpenCV cannot write {self.path}: pip install opencv-python-headless")
@@ -218,7 +237,11 @@ class VideoWriter:
                 f"{self.path} could not be written ({arrived} of {self.written} frames arrived): is the disk "
                 "full?"
             )
-        os.replace(self._temporary, self.path)
+        try:
+            os.replace(self._temporary, self.path)
+        except OSError as error:  # a folder has the name
+            self.discard()
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from None
 
     def discard(self) -> None:
         if self._writer is not None:

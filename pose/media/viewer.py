@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -92,14 +92,19 @@ class Viewer:
         """Looks at everything, until the end or until `stop` says so."""
         self.tally.began = time.perf_counter()
         frames = frames_of(sources, self.wishes.limit)
-        with tqdm(total=total, unit="img", dynamic_ncols=True, leave=False, disable=None) as bar:
-            for frame, release in self._seen(frames, stop):
+        with (
+            tqdm(total=total, unit="img", dynamic_ncols=True, leave=False, disable=None) as bar,
+            closing(self._seen(frames, stop)) as seen,
+        ):
+            for frame, release in seen:
                 go_on = self.step(frame, release, stop)
                 bar.update(frame.id > 0)
                 if stop() or not go_on:
                     return
 
-    def _seen(self, frames: Iterable[Frame], stop: Callable[[], bool]) -> Iterator[tuple[Frame, Release]]:
+    def _seen(
+        self, frames: Iterable[Frame], stop: Callable[[], bool]
+    ) -> Generator[tuple[Frame, Release], None, None]:
         """Frames with people: of what is shown or happening one by one, of files many at a time."""
 
         def live(frame: Frame) -> bool:
@@ -111,8 +116,9 @@ class Viewer:
                     yield frame, lambda _: None
             else:
                 stream = Stream(self.batches, group, self.pool, stop)
-                for frame in stream:
-                    yield frame, stream.release
+                with closing(iter(stream)) as many:
+                    for frame in many:
+                        yield frame, stream.release
             if stop():
                 return
 
@@ -121,7 +127,7 @@ class Viewer:
         if frame.problem or frame.people is None or frame.image is None:
             self.tally.problems.append(frame.problem)
             return True
-        people, ids, go_on = above(frame.people, self.wishes.threshold), None, True
+        people, ids, go_on = frame.people.above(self.wishes.threshold), None, True
         if self.wishes.tracks and frame.source.kind != "picture":
             people, ids = self.follow(frame, people)
         self.tally.add(frame, people)
@@ -142,21 +148,17 @@ class Viewer:
 
     def report(self) -> tuple[list[str], list[str]]:
         """What was done, and what could not be read, as lines for people."""
+        problems = self.tally.problems
+        bad = [f"could not be read: {text}" for text in problems[:LISTED]]
+        if len(problems) > LISTED:
+            bad.append(f"could not be read: {len(problems) - LISTED} more")
         done = [str(self.tally)]
+        if not (self.tally.pictures or self.tally.frames):
+            return ["nothing could be looked at"], bad
         if self.drawings is not None:
             sound = " (videos without their sound)" if self.drawings.videos else ""
             done.append(f"drawn: {self.drawings.folder}{sound}")
         if self.records is not None:
             records = self.records
             done.append(f"records: {records.file}, {records.images_file}, {records.folder}/*_keypoints.json")
-        problems = self.tally.problems
-        bad = [f"could not be read: {text}" for text in problems[:LISTED]]
-        if len(problems) > LISTED:
-            bad.append(f"could not be read: {len(problems) - LISTED} more")
         return done, bad
-
-
-def above(people: People, threshold: float) -> People:
-    """Those with the score, and at least one keypoint."""
-    chosen = (people.scores >= threshold) & (people.keypoints[..., 2] > 0).any(axis=1)
-    return People(people.keypoints[chosen], people.scores[chosen])

@@ -120,7 +120,7 @@ class Cost:
 
 
 def find_costs(pairing: Pairing, errors: Errors) -> list[Cost]:
-    """In the order of FIXES; together they end at an AP of 1."""
+    """In the order of FIXES; together they end at an AP of 1 (-1 where nothing is to be scored)."""
     return [
         Cost(fix, corrected_ap(pairing, errors, [fix]), corrected_ap(pairing, errors, FIXES[: i + 1]))
         for i, fix in enumerate(FIXES)
@@ -131,14 +131,17 @@ def corrected_ap(pairing: Pairing, errors: Errors, fixes: Collection[str]) -> fl
     """COCO's AP if there were no errors of the kinds `fixes`.
 
     Keypoints of a kind are put exactly where they are annotated ("good" ones too, which are not errors, but
-    not exact); "background": those people are not found; "missed": those people need not be found; "score":
-    people are ranked by their OKS, those who match nobody last.  The paper's own analysis puts a jittering
-    keypoint where its similarity is 0.85, a missed one at 0.5, and leaves an inverted or swapped one the
-    similarity that it had in the wrong place, so that its costs are lower."""
+    not exact); "background": those people are not found; "missed": those people need not be found (an AP of 1
+    where that leaves nobody to find); "score": people are ranked by their OKS, those who match nobody last.
+    The paper's own analysis puts a jittering keypoint where its similarity is 0.85, a missed one at 0.5, and
+    leaves an inverted or swapped one the similarity that it had in the wrong place, so that its costs are
+    lower."""
     found, truth = put_right(pairing, errors, fixes), pairing.truth
     if "background" in fixes:
         found = found.take(~errors.background)
     if "missed" in fixes:
+        if errors.missed.any() and (truth.ignored | errors.missed).all():
+            return 1.0
         truth = replace(truth, ignored=truth.ignored | errors.missed)
     changed = pair(truth, found, pairing.sigmas)
     if "score" in fixes:

@@ -107,7 +107,8 @@ def _groups(analysis: Analysis) -> str:
             "that size, as in COCOeval; against a degree of crowding or a number of keypoints count all but "
             f"those that are most like (OKS of {SAME_PERSON} or more) somebody outside the group, so that "
             "one in the background counts against every such group.  Boxes overlap from an IoU of "
-            f"{CROWDED} on.  missed: people for whom nobody found is taken (see false positives)."
+            f"{CROWDED} on.  missed: people with whom nobody found comes to an OKS of {SAME_PERSON:g}, "
+            "whatever the score."
         )
     )
     return "\n".join(parts)
@@ -187,7 +188,8 @@ def _people(analysis: Analysis) -> str:
         f"a person without labelled keypoints.  {middle:.3f} is the median score of those found with a "
         "person annotated: a false positive above it costs the most."
     )
-    missed = f"{int(errors.missed.sum())} of {analysis.num_people} people annotated are missed."
+    far = f"nobody found comes to an OKS of {SAME_PERSON:g} with them, whatever the score"
+    missed = f"{int(errors.missed.sum())} of {analysis.num_people} people annotated are missed: {far}."
     figure = drawing(figures.score_histogram(found.scores, errors)) if len(found) else ""
     return f"<p>{missed}</p>" + table(header, rows) + figure + _note(sentence)
 

@@ -37,10 +37,9 @@ from pose.draw.samples import LEGEND, SIDE, draw_annotations
 from pose.draw.sheets import Panel, captioned, contact_sheet
 from pose.engine.distributed import Processes
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment, ExperimentConfig, load_config
+from pose.experiment import Experiment, ExperimentConfig, load_config, run_settings
 from pose.files import write_picture, write_text
 from pose.heads.base import Head
-from pose.predictor import run_settings
 from pose.registry import BACKBONES, HEADS
 from pose.sessions import draw_synthetic
 from pose.structures import People, Sample
@@ -97,7 +96,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if options.name is not None:
-        experiment = Experiment.open(options.name, overrides=run_settings(options.settings))
+        experiment = Experiment.open(options.name, overrides=run_settings(options.settings, data=True))
         config, folder = experiment.config, options.output or experiment.folder
     else:
         config = load_config(options.config, options.settings)

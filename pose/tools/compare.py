@@ -356,7 +356,7 @@ def latex(runs: Sequence[Tested], numbers: Bootstrap) -> str:
     heads = ["AP", "AP$^{50}$", "AP$^{75}$", "AP$^{M}$", "AP$^{L}$", "AR"]
     lines += [" & ".join(["", *heads]) + r" \\", r"\midrule"]
     for place, run in enumerate(runs):
-        cells = [run.name.replace("_", r"\_")]
+        cells = [run.name.replace("_", r"\_")]  # of what a run's name may have only this is special
         for name in COLUMNS:
             value = numbers.of(place, name).value
             text = number(value).replace("-", "--")

@@ -40,13 +40,13 @@ from pose.draw.samples import LEGEND, draw_annotations
 from pose.engine.distributed import Processes
 from pose.errors import UserError, user_facing
 from pose.evaluate.bounds import Bounds, measure
-from pose.experiment import Experiment, ExperimentConfig, config_folder, load_config
+from pose.experiment import Experiment, ExperimentConfig, config_folder, load_config, run_settings
 from pose.files import write_text
-from pose.predictor import run_settings
 from pose.sessions import draw_synthetic
 from pose.skeleton import Skeleton, from_dict
 
 DECODED = 200  # pictures
+COSTLY = 0.01  # AP: what takes that much is serious, whatever its kind
 WIDTH = 110  # of the table on a terminal
 CROP = 360  # pixels: side of an example's picture on the page
 
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     looked_at = [examine(source, decode) for source in sources]
     found = _with_shared(looked_at)
     for diagnosis in found:
-        print(table(diagnosis), flush=True)
+        print(pages.readable(table(diagnosis)), flush=True)
     if options.output is not None:
         text = html_report(found) if options.output.suffix == ".html" else json_report(found)
         write_text(options.output, text)
@@ -132,7 +132,7 @@ def _decoded(text: str) -> int | None:
     """How many pictures are decoded: None all, -1 none and none is opened."""
     if text in ("all", "none"):
         return None if text == "all" else -1
-    if not text.isdigit():
+    if not text.isdecimal():
         raise UserError(f"--pictures {text}: expected a number, all or none")
     return int(text)
 
@@ -149,7 +149,7 @@ def _sources(options: argparse.Namespace) -> list[Source]:
     if options.config is not None:
         config = load_config(options.config, options.settings)
     else:
-        config = Experiment.open(options.name, overrides=run_settings(options.settings)).config
+        config = Experiment.open(options.name, overrides=run_settings(options.settings, data=True)).config
     draw_synthetic(config, Processes(torch.device("cpu")))
     return _sets(config, options.set)
 
@@ -200,7 +200,11 @@ def examine(source: Source, decode: int | None) -> Diagnosis:
         with tqdm(total=len(content.images), desc="pictures", unit="img", leave=False, disable=None) as bar:
             problems = check_pictures(content, source.images, decode, bar.update)
         faults = sorted(faults + picture_faults(content, problems), key=_severity)
-    return Diagnosis(source, content, faults, measure(content, faults))
+    bounds = measure(content, faults)
+    costs = {} if bounds is None else bounds.costs
+    ranked = [replace(fault, costly=costs.get(fault.kind, 0.0) >= COSTLY) for fault in faults]
+    ranked.sort(key=lambda fault: (_severity(fault), -costs.get(fault.kind, 0.0)))
+    return Diagnosis(source, content, ranked, bounds)
 
 
 def _severity(fault: Fault) -> int:
@@ -249,7 +253,7 @@ def cost(diagnosis: Diagnosis, kind: str) -> str:
     """What a kind of fault changes in AP; "" where it was not measured."""
     if diagnosis.bounds is None or kind not in diagnosis.bounds.costs:
         return ""
-    return f"{-diagnosis.bounds.costs[kind]:+.3f}"
+    return f"{-diagnosis.bounds.costs[kind]:+.3f}"  # what the fault does, not what mending it does
 
 
 def place(example: Example) -> str:
@@ -271,7 +275,9 @@ def table(diagnosis: Diagnosis) -> str:
         lines += _wrapped(f"{fault.level:<8}  ", f"{fault.what}{_share(fault)}")
         if fault.level != "note":
             change = cost(diagnosis, fault.kind)
-            lines += _wrapped("          AP: ", f"{kind.ap}{f' (measured: {change})' if change else ''}")
+            lines += _wrapped(
+                "          AP: ", f"{kind.ap}{f' (measured change: {change})' if change else ''}"
+            )
             lines += _wrapped("          training: ", kind.training)
             lines += _wrapped("          do: ", kind.advice)
         shown = fault.examples if fault.level != "note" else fault.examples[:1]
@@ -356,7 +362,7 @@ def _overview(diagnosis: Diagnosis) -> str:
 def _details(diagnosis: Diagnosis, fault: Fault) -> str:
     kind, change = KINDS[fault.kind], cost(diagnosis, fault.kind)
     lines = [
-        ("AP", f"{kind.ap}{f' (measured: {change})' if change else ''}"),
+        ("AP", f"{kind.ap}{f' (measured change: {change})' if change else ''}"),
         ("training", kind.training),
         ("what to do", kind.advice),
     ]

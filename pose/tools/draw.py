@@ -1,7 +1,7 @@
 """Draw the people of a results file or of an annotation file onto their pictures.
 
-    python -m pose.tools.draw --annotations data/synthetic/annotations/person_keypoints_val.json --images data/synthetic/val \\
-        --results exp/quickstart/results-single.json -o drawn --score-threshold 0.2
+    python -m pose.tools.draw --annotations data/synthetic/annotations/person_keypoints_val.json \\
+        --images data/synthetic/val --results exp/quickstart/results-single.json -o drawn
     python -m pose.tools.draw --annotations my.json --images photos -o drawn --color side --names
 
 With --results, what was found; without, what is annotated.  Writes a picture for each picture of the
@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def inside(name: str) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    style = style_of(options)
+    style = replace(style_of(options), scores=options.results is not None)
     content = load_content(options.annotations, "annotations")
     truth = clean_ground_truth(content, str(options.annotations), None)
     skeleton = file_skeleton(content, options.annotations)

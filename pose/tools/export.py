@@ -5,11 +5,11 @@
 
 Writes exp/NAME/model.onnx (or model.pt).  The graph takes `images`, (batch, 3, height, width) uint8 RGB, with
 any batch and with sides that are multiples of the printed number; normalisation is inside.  It gives the
-fields that are decoded, float32 and in physical units.  The file also holds the run's config, so that
-pose.demo and pose.Predictor.from_exported need nothing else.  Before it takes its place the file is run on
-random pictures of several sizes; where a field is further from PyTorch's than 1e-4 (times the field's largest
-value, where that is above 1) nothing is written.  `test.*` and `head.decoder.*` may be set: the file keeps
-them.
+fields that are decoded, float32 and in physical units.  The file also holds the run's settings, but no paths
+of this machine, so that pose.demo and pose.Predictor.from_exported need nothing else.  Before it takes its
+place the file is run on random pictures of several sizes; where a field is further from PyTorch's than 1e-4
+(times the field's largest value, where that is above 1) nothing is written.  `test.*` and `head.decoder.*`
+may be set: the file keeps them.
 """
 
 from __future__ import annotations
@@ -29,13 +29,21 @@ from torch import Tensor, nn
 
 import pose
 from pose import checkpoint
-from pose import config as cfg
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment, model_weights
-from pose.exported import IMAGES, NOTES, Notes, fingerprint, load_exported, quiet, run_statistics, to_text
+from pose.experiment import Experiment, model_weights, run_settings
+from pose.exported import (
+    IMAGES,
+    NOTES,
+    Notes,
+    config_to_keep,
+    fingerprint,
+    load_exported,
+    quiet,
+    run_statistics,
+    to_text,
+)
 from pose.files import write_bytes
 from pose.model import PoseModel
-from pose.predictor import run_settings
 from pose.sessions import load_model
 
 OPSET = 18  # of ONNX: 2022, the first that both of torch's exporters write
@@ -86,7 +94,7 @@ def notes_of(experiment: Experiment, model: PoseModel, weights: Path) -> Notes:
     statistics = run_statistics(experiment)
     return Notes(
         name=experiment.folder.name,
-        config=cfg.to_yaml(experiment.config),
+        config=config_to_keep(experiment.config),
         statistics=statistics,
         fields=[*model.head.fields],
         strides=list(model.backbone.strides),  # type: ignore[arg-type, union-attr]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -87,14 +88,19 @@ def _training(folder: Path, config: Mapping[str, Any], one: Summary) -> None:
         trained = any((folder / name).is_file() for name in ("best.pt", "last.pt"))
         one.state = "converted" if trained else "new"
         return
-    last, scores = read_ends(file)
-    one.step = int(last.get("step", 0))
+    try:
+        last, scores = read_ends(file)
+    except OSError as error:
+        one.problems.append(f"log.jsonl cannot be read ({error.strerror})")
+        last, scores = {}, []
+    else:
+        if not last:
+            one.problems.append("log.jsonl holds no step")
+    one.step = last.get("step", 0)
     one.best = max(scores, default=None)
     epoch = last.get("epoch")
-    if one.total is None and isinstance(epochs, int) and epoch:
+    if one.total is None and isinstance(epochs, int) and isinstance(epoch, int | float) and epoch > 0:
         one.total = round(epochs * one.step / epoch)
-    if not last:
-        one.problems.append("log.jsonl holds no step")
     if one.total is not None and one.step >= one.total:
         one.state = "finished"
     else:
@@ -113,7 +119,8 @@ def read_ends(file: Path) -> tuple[dict[str, Any], list[float]]:
             score = _record(line).get("AP")
             scores += [score] if isinstance(score, (int, float)) and score >= 0 else []
     for line in reversed(lines):
-        if line.startswith(b'{"kind": "train"') and (last := _record(line)):
+        if line.startswith(b'{"kind": "train"') and isinstance(_record(line).get("step"), int):
+            last = _record(line)
             break
     return last, scores
 
@@ -128,8 +135,10 @@ def _record(line: bytes) -> dict[str, Any]:
 
 def _read_score(file: Path, one: Summary) -> float | None:
     try:
-        score = json.loads(file.read_bytes())["stats"]["AP"]
-        return float(score)
+        score = float(json.loads(file.read_bytes())["stats"]["AP"])
+        if not math.isfinite(score):  # no JSON, and not to be sorted by
+            raise ValueError
+        return score
     except OSError as error:
         one.problems.append(f"{file.name} cannot be read ({error.strerror})")
     except (ValueError, KeyError, TypeError):

@@ -7,7 +7,7 @@ Writes FOLDER/STEM-fields.png for each picture (by default to exp/NAME/): the pi
 panel for each field.  A picture of the run's validation or training set, or of --annotations, gets two rows:
 what its annotations ask for, with what does not count hatched, and below it what the network answers.
 --keypoints adds a panel for every keypoint and limb, --stages the maps of every stage of the network, at one
-scale and unmirrored.  `test.*` and `head.decoder.*` may be set as for pose.test.
+scale and unmirrored.  `test.*`, `head.decoder.*` and where the data lie may be set as for pose.test.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ from pose.draw.people import Style
 from pose.engine.distributed import pick_device
 from pose.errors import UserError, user_facing
 from pose.evaluate.predict import BatchPredictor, Prepared, map_back
-from pose.experiment import Experiment, ExperimentConfig
+from pose.experiment import Experiment, ExperimentConfig, run_settings
 from pose.files import write_picture
 from pose.model import PoseModel, autocast
-from pose.predictor import run_settings
 from pose.sessions import load_model, of_first, true_people
-from pose.structures import Fields, People, Sample
+from pose.structures import WORTH_SEEING, Fields, People, Sample
 
 SMALLEST = 384  # pixels of a panel's long side: smaller canvases are enlarged
 
@@ -67,7 +66,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: the run folder")
     parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
-    parser.add_argument("--min-score", type=float, default=0.0, help="people below this are not drawn")
+    parser.add_argument(
+        "--score-threshold", "--min-score", dest="min_score", type=float, default=WORTH_SEEING, metavar="T",
+        help=f"people with a lower score are left out (default {WORTH_SEEING:g}; 0: all)",
+    )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default cpu)")
     parser.add_argument(
         "pictures", nargs="*", metavar="PICTURE", help="picture files, and settings as key.sub=value"
@@ -252,7 +254,7 @@ def sheets(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
 @torch.no_grad()
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    settings = run_settings(options.settings)
+    settings = run_settings(options.settings, data=True)
     if options.max_side < 64:
         raise UserError(f"--max-side {options.max_side}: a panel needs 64 pixels or more")
     if not (options.files or options.ids or options.n is not None):

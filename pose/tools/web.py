@@ -39,11 +39,12 @@ from pose.draw.people import Style
 from pose.errors import UserError, user_facing
 from pose.files import encode_picture, write_bytes, write_picture
 from pose.predictor import Predictor
+from pose.structures import WORTH_SEEING
 from pose.tools.web_limits import Limits
 from pose.tools.web_views import Seen, Viewer, summary
 
 EXAMPLES = 6
-LEAST = 0.1  # score of the people who are drawn at first
+LEAST = WORTH_SEEING  # score of the people who are drawn at first
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 KEPT = (600, 3600)  # seconds between two looks at the uploaded files, and the age at which they are removed
 SESSIONS = 32  # visitors whose last picture is remembered

@@ -96,9 +96,9 @@ class Viewer:
         large = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_CUBIC)
         to_cut = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]])
         matrix = geometry.compose(prepared.matrix, to_cut, self._resize(float(zoom[0]), float(zoom[1])))
-        people = map_back(seen.people, geometry.invert(matrix))
+        people = map_back(seen.people.above(), geometry.invert(matrix))
         scale = float(np.sqrt(zoom[0] * zoom[1]))
-        return draw_fields(large, own, len(self.predictor.skeleton), people=people, zoom=scale)
+        return draw_fields(large, own, self.predictor.skeleton, people=people, zoom=scale)
 
     def draw(self, seen: Seen, style: Style) -> np.ndarray:
         """The people on the picture at the size of the page."""

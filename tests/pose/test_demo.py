@@ -349,6 +349,10 @@ def test_where_there_is_no_window_it_says_what_to_do(
         (["in.png", "-o", "."], "choose another folder with -o"),
         (["in.png", "-o", "file/below"], "cannot write file/below/in.png"),
         (["in.png", "--device", "gpu"], "unknown device 'gpu'"),
+        (["in.png", "--onnx", "x.onnx", "--weights", "last"], "leave --weights out"),
+        (["in.png", "--line-width", "inf"], "--line-width inf"),
+        (["in.png", "--score-threshold", "nan"], "--score-threshold nan"),
+        (["a=b/*.png"], "no file matches a=b/*.png"),
     ],
 )
 def test_mistakes_get_one_sentence(at_work: Path, capsys: Any, arguments: list[str], sentence: str) -> None:
@@ -416,3 +420,19 @@ def test_the_output_folder_is_the_runs_own_by_default(seeing: Predictor) -> None
     write_set(Path("."), [(120, 160)])
     assert demo.main(["-c", "tiny", "dots"]) == 0
     assert Path("exp/tiny/demo/000.png").is_file()
+
+
+def test_options_reach_the_predictor(at_work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def noted(*names: object, **options: object) -> None:
+        asked.append((*map(str, names), options))
+
+    for kind in ("from_run", "from_exported"):
+        monkeypatch.setattr(Predictor, kind, noted)
+    Path("a.png").touch()
+    common = ["a.png", "-m", "multi", "--device", "cpu", "test.flip=false"]
+    shared = {"mode": "multi", "device": "cpu", "settings": ["test.flip=false"]}
+    demo.build_predictor(demo.parse(["-c", "tiny", "--weights", "last", *common]))
+    demo.build_predictor(demo.parse(["-c", "tiny", "--onnx", "x.onnx", *common]))
+    assert asked == [("tiny", {**shared, "weights": "last"}), ("x.onnx", {**shared, "name": "tiny"})]

@@ -100,6 +100,18 @@ def rewrite(file: str, **changes: str) -> None:
     onnx.save(graph, file)
 
 
+WRONG_NOTES: dict[str, dict[str, Any]] = {
+    "no_config": {"config": ""},
+    "no_head": {"config": "backbone: {}"},
+    "odd_config": {"config": 3},
+    "odd_fields": {"fields": 3},
+    "no_strides": {"strides": []},
+    "no_multiple": {"size_multiple": 0},
+    "odd_statistics": {"statistics": 4},
+    "more": {"color": "red"},
+}
+
+
 def damaged(file: str, damage: str) -> str:
     """A file that is not what it should be."""
     content = Path(file).read_bytes()
@@ -116,6 +128,9 @@ def damaged(file: str, damage: str) -> str:
         rewrite(str(made), **{NOTES: ""})
     elif damage == "garbled":
         rewrite(str(made), **{NOTES: json.dumps(notes)})
+    elif damage in WRONG_NOTES:
+        whole = json.loads({one.key: one.value for one in onnx.load(str(made)).metadata_props}[NOTES])
+        rewrite(str(made), **{NOTES: json.dumps({**whole, **WRONG_NOTES[damage]})})
     elif damage == "later":
         rewrite(str(made), **{NOTES: json.dumps({**notes, "format": "99", "version": "7.0"})})
     elif damage == "opset":
@@ -137,6 +152,7 @@ def damaged(file: str, damage: str) -> str:
         ("model.onnx", "text", "is not an ONNX file, or was cut off"),
         ("model.onnx", "foreign", "was not written by pose.tools.export"),
         ("model.onnx", "garbled", "holds notes that cannot be read; export it again"),
+        *[("model.onnx", one, "holds notes that cannot be read; export it again") for one in WRONG_NOTES],
         ("model.onnx", "later", r"of another version of this package \(7.0\)"),
         ("model.onnx", "opset", "is of a newer ONNX than onnxruntime .* runs; pip install -U onnxruntime"),
         ("model.onnx", "ir", "is of a newer ONNX than onnxruntime .* runs; pip install -U onnxruntime"),
@@ -198,3 +214,15 @@ def test_the_fingerprint_is_of_names_values_and_statistics() -> None:
     assert one != fingerprint({"a": torch.ones(2), "c": torch.zeros(3)}, "")
     assert one != fingerprint({**weights, "a": torch.tensor([1.0, 1.0001])}, "")
     assert one != fingerprint(weights, "{}")
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.pt"])
+def test_a_file_tells_nothing_of_the_machine_that_wrote_it(at_work: Path, file: str) -> None:
+    run = Path("exp/one/config.yaml")
+    run.write_text(run.read_text().replace("root: .", "root: /home/somebody/secret", 1))
+    assert "/home/somebody/secret" in run.read_text()
+    export.main(["-c", "one", "--format", "onnx" if file.endswith("onnx") else "torchscript"])
+    content = Path(f"exp/one/{file}").read_bytes()
+    assert b"detection_threshold" in content, "what it holds can be read"
+    assert b"somebody" not in content and b"epochs" not in content
+    pose.Predictor.from_exported(f"exp/one/{file}", name="one", device="cpu")

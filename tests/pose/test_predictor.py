@@ -58,6 +58,7 @@ def test_weights_mode_and_settings_are_those_asked_for(run: Experiment) -> None:
     other = pose.Predictor.from_run(
         "run", weights="last", mode="multi", device="cpu", settings=["test.flip=false"], runs=Path("exp")
     )
+    assert first_weight(pose.Predictor.from_run("run", weights=run.path("last.pt"))) == pytest.approx(0.2)
     assert first_weight(other) == pytest.approx(0.2)
     assert other.batches.scales == run.config.test.multi and not other.batches.settings.flip
 
@@ -84,6 +85,8 @@ def test_a_path_an_array_and_a_pil_picture_give_the_same_people(
         ("ran", {}, "no run 'ran'.*did you mean 'run'"),
         ("run", {"weights": "first"}, "no weights exp/run/first.pt; there are best.pt, last.pt"),
         ("run", {"settings": ["train.lr=1"]}, "cannot be changed for a trained run"),
+        ("run", {"mode": "triple"}, "mode 'triple': expected single or multi"),
+        ("run", {"settings": "train.lr=1"}, "'train.lr=1' cannot be changed"),
         ("run", {"device": "gpu"}, "unknown device 'gpu'"),
     ],
 )

@@ -1,10 +1,11 @@
-"""Input settings: named normalisations."""
+"""Input settings: named normalisations; people: those worth seeing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from dot_people import DotNetwork
@@ -15,7 +16,7 @@ from pose import config
 from pose.errors import UserError
 from pose.experiment import load_config
 from pose.model import PoseModel
-from pose.structures import InputSettings
+from pose.structures import InputSettings, People
 
 BASE = "published/pose_ae.yaml"  # gives none of mean, std, channel_order
 
@@ -89,3 +90,15 @@ def test_own_values_equal_to_those_of_the_name_are_fine() -> None:
 def test_impossible_values_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         InputSettings(**wrong)
+
+
+def test_people_above_a_score_have_it_and_a_keypoint() -> None:
+    keypoints = np.ones((3, 2, 3), np.float32)
+    keypoints[1, :, 2] = 0
+    people = People(keypoints, np.array([0.9, 0.8, 0.1], np.float32))
+    chosen = people.above(0.1)
+    np.testing.assert_array_equal(chosen.scores, people.scores[[0, 2]])
+    np.testing.assert_array_equal(chosen.keypoints, keypoints[[0, 2]])
+    assert len(people.above()) == 1 and len(People.none(2).above()) == 0
+    assert repr(people) == "<People: 3 of 2 keypoints, scores [0.90, 0.80, 0.10]>"
+    assert len(repr(People(np.ones((500, 17, 3)), np.ones(500)))) < 200

@@ -15,7 +15,7 @@ import pytest
 from pose.config import read_yaml
 from pose.data.check_content import content_of
 from pose.data.check_pictures import check_pictures, same_picture
-from pose.data.check_sides import find_exchanged, pair_index
+from pose.data.check_sides import find_exchanged, pair_index, side_signs
 from pose.data.check_texts import KINDS
 from pose.data.checks import check, picture_faults, shared_pictures
 from pose.errors import UserError
@@ -358,6 +358,65 @@ def test_shared_pictures_are_those_with_the_same_bytes(tmp_path: Path) -> None:
     assert fault.count == 2 and {example.file for example in fault.examples} == {"1.jpg", "3.jpg"}
     (fault,) = shared_pictures([val], val, lambda one, other: False)
     assert fault.count == 3, "of one folder, names are enough"
+
+
+@pytest.mark.parametrize("name", [[], {}, None, 5])
+def test_a_file_name_that_is_no_text_is_a_finding(name: Any) -> None:
+    content = data()
+    content["images"][0]["file_name"] = name
+    (fault,) = [one for one in check(content_of(content, Path("x.json"), COCO)) if one.level == "serious"]
+    assert fault.kind == "image_entry" and fault.count == 1
+
+
+def test_a_file_without_images_is_a_finding() -> None:
+    content = data()
+    content["images"] = []
+    faults = {fault.kind: fault for fault in check(content_of(content, Path("x.json"), COCO))}
+    assert faults["absent_image"].count == len(content["annotations"])
+    assert "outside" not in faults and "box_picture" not in faults
+
+
+def test_names_without_mirror_images_can_be_looked_at() -> None:
+    """As in a set of a mixture that labels one side only."""
+    content = data()
+    content["categories"][0] |= {"keypoints": ["nose", "left_eye"], "skeleton": []}
+    for one in content["annotations"]:
+        one |= {"keypoints": one["keypoints"][:6], "num_keypoints": 2}
+    parsed = content_of(content, Path("x.json"), COCO, partial=True)
+    assert parsed.skeleton is COCO and parsed.keypoints[0, :2].all() and not parsed.keypoints[:, 2:].any()
+    assert {fault.kind for fault in check(parsed) if fault.level != "note"} == set()
+    alone = content_of(content, Path("x.json"))
+    assert alone.skeleton.keypoints == ("nose", "left_eye") and "left_eye" in alone.bad_limbs
+
+
+def test_a_person_who_shares_a_few_keypoints_is_no_copy() -> None:
+    content = data()
+    some = copy.deepcopy(content["annotations"][0])
+    some |= {"id": 99, "num_keypoints": 4, "keypoints": [*some["keypoints"][:12], *[0] * 39]}
+    content["annotations"].append(some)
+    assert "copies" not in {fault.kind for fault in check(content_of(content, Path("x.json"), COCO))}
+    some |= {"num_keypoints": 17, "keypoints": content["annotations"][0]["keypoints"]}
+    assert "copies" in {fault.kind for fault in check(content_of(content, Path("x.json"), COCO))}
+
+
+def test_the_head_tells_which_way_is_up_where_no_hips_are_labelled() -> None:
+    for flip in (1, -1):
+        person = np.array(standing(flip=flip)).reshape(1, 17, 3)
+        person[0, [COCO.keypoints.index(f"{side}_hip") for side in ("left", "right")]] = 0
+        parts, signs = side_signs(person, COCO)
+        assert np.sign(signs[0, parts.index("shoulder")]) == np.sign(signs[0, parts.index("eye")]) == flip
+
+
+def test_the_end_of_a_thumbnail_is_not_that_of_the_picture(tmp_path: Path) -> None:
+    content = data()
+    content["images"] = content["images"][:1]
+    picture = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+    whole = cv2.imencode(".jpg", cv2.resize(picture[:9, :9], (640, 480)))[1].tobytes()
+    with_thumbnail = whole[:2] + b"\xff\xe1\x00\x06\xff\xd8\xff\xd9" + whole[2:]
+    parsed = content_of(content, Path("x.json"), COCO)
+    for end, kinds in ((len(with_thumbnail), []), (len(with_thumbnail) - 500, ["picture_damaged"])):
+        (tmp_path / "1.jpg").write_bytes(with_thumbnail[:end])
+        assert [kind for _, kind, _ in check_pictures(parsed, tmp_path, decode=0)] == kinds
 
 
 def test_the_content_is_not_changed() -> None:

@@ -64,6 +64,21 @@ def test_a_page_is_well_formed_and_asks_nobody_for_anything() -> None:
     np.testing.assert_array_equal(decoded[..., ::-1], red)
 
 
+def test_the_same_drawing_gives_the_same_page() -> None:
+    from matplotlib.figure import Figure
+
+    def drawn() -> str:
+        figure = Figure()
+        figure.subplots().plot([1, 2])
+        return pages.drawing(figure)
+
+    assert drawn() == drawn()
+
+
+def test_names_that_are_no_valid_text_can_be_written() -> None:
+    assert pages.text("a\udcff<b").encode("utf-8") == b"a?&lt;b"
+
+
 def test_only_the_named_columns_stand_left() -> None:
     read = Reader(pages.table(["a", "b", "c"], [[1, 2, 3]], text_columns=(0, 2)))
     assert [a.get("class") for tag, a in read.tags if tag == "td"] == ["text", None, "text"]

@@ -156,3 +156,13 @@ def test_one_by_one_asks_for_a_frame_when_the_one_before_is_done(tmp_path: Path)
         assert len(asked) == i + 1
         assert frame.people is not None
         assert_same_people(frame.people, dots(SIZES[i], 1 + i % 3, seed=i)[1], 1.0)
+
+
+def test_nothing_is_asked_for_beyond_the_limit() -> None:
+    """The next name of a pipe may never come."""
+
+    def pipe() -> Iterator[Source]:
+        yield Source("picture", Path("a.png"), Path("a"))
+        raise AssertionError("asked for a second one")
+
+    assert [frame.id for frame in frames_of(pipe(), limit=1)] == [1]

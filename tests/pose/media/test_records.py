@@ -100,3 +100,4 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write .*p.json: No space left"):
         records.close()
     assert not (tmp_path / "p.json").exists()
+    assert not list(tmp_path.glob(".*"))  # nor a part of the other list

@@ -90,6 +90,7 @@ def test_files_without_a_known_suffix_are_told_by_their_content() -> None:
         ("in/*.bmp", "no file matches in/*.bmp"),
         ("empty", "the folder empty holds no pictures"),
         ("camera", "camera:0 is the first one"),
+        ("x" * 300 + ".jpg", "no file can have the name xxx"),
     ],
 )
 def test_a_slip_of_the_pen_is_one_sentence(given: str, message: str) -> None:
@@ -129,3 +130,23 @@ def test_lines_come_as_soon_as_they_are_there() -> None:
         os.close(into)
         assert os.fsencode(next(lines)) == b"\xff.jpg"
         assert list(lines) == []
+
+
+def test_names_that_no_file_can_have_are_problems() -> None:
+    """`find -print0`, and a text that is no list of names."""
+    listed = list(listed_sources(["in/a.jpg\0in/b.PNG\0", "x" * 300, "in/a.jpg"], OUT))
+    assert [bool(source.problem) for source in listed] == [True, True, False]
+    assert "line ends" in listed[0].problem
+
+
+def test_without_a_standard_input_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError, match="no standard input"):
+        list(stdin_lines())
+
+
+def test_names_never_lead_out_of_the_output_folder() -> None:
+    """Nor back to the picture itself."""
+    assert {name for *_, name in found("*/../in/a.jpg")} == {"empty/in/a", "in/in/a"}
+    Path("..jpg").write_bytes(b"")
+    assert [outputs(source, OUT) for source in find_sources(["..jpg"], OUT)] == [OUT / "picture.jpg"]

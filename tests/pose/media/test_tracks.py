@@ -155,3 +155,24 @@ def test_similarity_is_oks() -> None:
     hidden = one.copy()
     hidden[:, 2] = 0
     assert similarity(one[None], hidden[None], np.array(SIGMAS))[0, 0] == 0
+
+
+def test_a_fragment_on_somebody_followed_never_becomes_a_person() -> None:
+    """Else its id would go to whoever comes by next."""
+    tracker = Tracker(SIGMAS)
+    fragment = person(101, 100)
+    fragment[3:] = 0
+    for i in range(10):
+        walker = person(100 + 3 * i, 100)
+        twin = fragment + [[3 * i, 0, 0]] * (fragment[:, 2:] > 0)
+        found = People(np.array([twin, walker], np.float32), np.array([0.21, 0.9], np.float32))
+        shown, ids = tracker.update(found if i % 3 != 1 else people(walker), i / RATE)
+        assert ids == [1] and len(shown) == 1
+        assert shown.scores[0] == pytest.approx(0.9 if i % 3 != 1 else 1.0)
+    _, ids = tracker.update(people(person(130, 100), person(300, 100)), 10 / RATE)
+    assert ids == [1, 2]
+
+
+def test_somebody_close_beside_is_a_person() -> None:
+    _, ids = Tracker(SIGMAS).update(people(person(100, 100), person(125, 100)), 0.0)
+    assert ids == [1, 2]

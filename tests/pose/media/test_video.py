@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from pathlib import Path
@@ -178,3 +179,56 @@ def test_a_camera_that_is_pulled_out_is_one_sentence(monkeypatch: pytest.MonkeyP
 def test_no_camera_is_one_sentence() -> None:
     with pytest.raises(UserError, match="no camera 99"):
         Camera(99)
+
+
+@pytest.mark.parametrize("rate", [119.917, 66.667, 240.04, 0.0004])
+def test_rates_that_mpeg_4_has_no_clock_for_are_written_nearly(tmp_path: Path, rate: float) -> None:
+    """119.917: a phone's slow motion."""
+    clip = VideoFile(write(tmp_path / "a.mp4", 3, rate))
+    assert clip.rate == pytest.approx(rate, rel=1e-3, abs=0.01)
+    assert len(list(clip)) == 3
+
+
+def test_a_name_is_a_file_not_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(list(VideoFile(write(Path("12:30:00.mp4"), 3)))) == 3
+
+
+def test_a_name_that_is_no_utf_8_is_one_sentence(tmp_path: Path) -> None:
+    """OpenCV would die of it."""
+    path = tmp_path / os.fsdecode(b"\xff.mp4")
+    try:
+        path.write_bytes(write(tmp_path / "a.mp4", 1).read_bytes())
+    except OSError:
+        pytest.skip("this system has no such names")
+    with pytest.raises(UserError, match="no UTF-8"):
+        VideoFile(path)
+    with pytest.raises(UserError, match="no UTF-8"):
+        write(path, 1)
+
+
+def test_a_video_whose_frames_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    content = bytearray(write(tmp_path / "a.mp4", 2).read_bytes())
+    begin, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    content[begin:end] = bytes(end - begin)
+    (tmp_path / "a.mp4").write_bytes(content)
+    clip = VideoFile(tmp_path / "a.mp4")
+    assert list(clip) == []
+    assert "no frame" in (clip.missing or "")
+
+
+def test_a_folder_in_the_way_of_a_video_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*a.mp4"):
+        write(tmp_path / "a.mp4", 1)
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]
+
+
+def test_a_frame_of_another_size_is_fitted(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "a.mp4", 10)
+    writer.add(picture(50), 0.0)
+    writer.add(picture(150, (90, 70)), 0.1)
+    writer.close()
+    frames = [frame.image for frame in VideoFile(tmp_path / "a.mp4")]
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 2
+    assert frames[1].mean() == pytest.approx(150, abs=9)

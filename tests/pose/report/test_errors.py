@@ -152,6 +152,26 @@ def test_an_error_is_found_again_and_costs_what_ap_lost(name: str) -> None:
     assert [cost.fix for cost in analysis.costs] == list(FIXES)
 
 
+@pytest.mark.parametrize("away", [None, 1e5])
+def test_where_everybody_is_missed_that_is_what_it_costs(away: float | None) -> None:
+    """Nobody found, or all far off: without missed people there is nobody left, not an AP of -1."""
+    stray = [moved(r, {k: np.array((away, away)) for k in range(17)}) for r in perfect()[1] if away]
+    costs = {cost.fix: cost for cost in analysed(stray).costs}
+    assert costs["missed"].alone == 1 and costs["background"].together == 0
+    assert [costs[fix].together for fix in ("missed", "score", "good")] == [1, 1, 1]
+
+
+def test_the_most_similar_is_the_one_who_should_have_the_best_score() -> None:
+    """Somebody found twice, the worse one with the better score: ranked by OKS, the other one counts."""
+    results = perfect()[1]
+    off = np.sqrt(-2 * np.log(0.7)) * SCALE * 2 * np.array(COCO_SIGMAS)
+    worse = moved(results[0], {k: points(results[0])[k, :2] + (off[k], 0) for k in range(17)})
+    analysis = analysed([*results, {**worse, "score": 0.9}])
+    assert analysis.stats["AP"] < 0.95
+    costs = {cost.fix: cost.alone for cost in analysis.costs}
+    assert costs["score"] == pytest.approx(1)
+
+
 def test_errors_of_all_kinds_at_once_end_at_one() -> None:
     results = perfect()[1]
     for name in ("jitter", "inversion", "score", "background"):

@@ -75,7 +75,7 @@ def test_findings_with_examples_advice_and_measured_cost(
     assert "e.g. image 10, annotation 1, 000.png: area 0" in text
     assert "nose by 872 pixels" in text
     assert "do: set the area of the mask" in text
-    assert "against the mended one" in text and "measured: -" in text
+    assert "against the mended one" in text and "measured change: -" in text
 
 
 def test_the_json_report(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,6 +138,7 @@ def test_other_keypoints_than_the_skeleton_has_are_a_finding(
         (["--annotations", "dots.json", "data.root=x"], "settings go with --config"),
         (["--config", "run.yaml", "--images", "dots"], "--images and --skeleton go with --annotations"),
         (["--config", "run.yaml", "--pictures", "-3"], "expected a number, all or none"),
+        (["--config", "run.yaml", "--pictures", "\u00b2"], "expected a number, all or none"),
         (["--config", "run.yaml", "-o", "report.pdf"], "named .html or .json"),
         (["--config", "run.yaml", "data.val.images=gone"], "no folder of pictures gone"),
         (["-c", "other"], "no run 'other'"),

@@ -188,6 +188,7 @@ def test_mistakes_get_one_sentence(at_work: Path, capsys: Any, arguments: list[s
 def test_a_missing_package_is_named(at_work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
+    pytest.importorskip("onnx")
     make_run(at_work, "vgg19_cpm", "tags")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"needs onnxruntime: pip install 'bottomup-pose\[export\]'"):

@@ -105,7 +105,10 @@ def test_weights_without_a_training_are_converted_ones() -> None:
         ("config.yaml", None, "no config.yaml"),
         ("metrics-single.json", "{", "metrics-single.json is damaged"),
         ("metrics-single.json", "[1]", "metrics-single.json is damaged"),
+        ("metrics-single.json", '{"stats": {"AP": NaN}}', "metrics-single.json is damaged"),
         ("log.jsonl", "nonsense\n", "log.jsonl holds no step"),
+        ("log.jsonl", '{"kind": "train", "step": null}\n', "log.jsonl holds no step"),
+        ("log.jsonl", '{"kind": "train", "step": "x", "epoch": "y"}\n', "log.jsonl holds no step"),
         ("last.pt", None, "no checkpoint"),
     ],
 )
