@@ -29,8 +29,9 @@ FLOORS = {
     4: ["model"],
     5: ["evaluate"],
     6: ["engine", "media", "report"],
-    7: ["experiment", "sessions", "exported", "predictor"],
-    8: ["train", "test", "demo", "tools"],
+    7: ["experiment", "sessions", "exported", "predictor", "run_folders"],
+    8: ["web"],
+    9: ["train", "test", "demo", "tools"],
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # where the package's is another one

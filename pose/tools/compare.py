@@ -38,7 +38,7 @@ from pose.experiment import RUNS, Experiment
 from pose.files import write_bytes, write_text
 from pose.model import build_model
 from pose.report.bootstrap import ROUNDS, Bootstrap, Interval, bootstrap
-from pose.tools.run_folders import summarize
+from pose.run_folders import summarize
 
 CHANGEABLE = ("data.root=", "data.val.", "data.year=")
 COLUMNS = ("AP", "AP50", "AP75", "APM", "APL", "AR")

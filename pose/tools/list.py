@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pose.errors import UserError, user_facing
 from pose.experiment import RUNS
-from pose.tools.run_folders import Summary, run_folders, summarize
+from pose.run_folders import Summary, run_folders, summarize
 
 HEADER = ("run", "network", "skeleton", "steps", "state", "best AP", "date", "size", "tested AP")
 LEFT = ("run", "network", "skeleton", "state", "tested AP")

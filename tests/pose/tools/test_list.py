@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pose.errors import user_facing
+from pose.run_folders import summarize
 from pose.tools import list as command
-from pose.tools.run_folders import summarize
 
 CONFIG = """
 backbone: {name: hourglass}

@@ -24,9 +24,11 @@ from pose.errors import UserError, user_facing
 from pose.evaluate.predict import BatchPredictor, TestSettings
 from pose.predictor import Predictor
 from pose.structures import People
-from pose.tools import web, web_limits
-from pose.tools.web_limits import Limits, open_picture
-from pose.tools.web_views import Viewer, page_sized, summary
+from pose.tools import web
+from pose.web import limits as web_limits
+from pose.web import page as web_page
+from pose.web.limits import Limits, open_picture
+from pose.web.views import Viewer, page_sized, summary
 
 SIZE = (120, 160)  # height, width
 
@@ -243,8 +245,9 @@ class FakeGradio:
         return change
 
 
-def handlers_of(viewer: Viewer) -> web.Handlers:
-    return web.Handlers(FakeGradio(), viewer, viewer.field_names(), viewer.predictor.experiment.folder.parent)
+def handlers_of(viewer: Viewer) -> web_page.Handlers:
+    runs = viewer.predictor.experiment.folder.parent
+    return web_page.Handlers(FakeGradio(), viewer, viewer.field_names(), runs)
 
 
 def test_redrawing_does_not_ask_the_network(

@@ -23,7 +23,7 @@ from pose.evaluate.predict import Prepared, map_back
 from pose.media.records import openpose
 from pose.predictor import Predictor
 from pose.structures import People
-from pose.tools.web_limits import Limits, open_picture
+from pose.web.limits import Limits, open_picture
 
 LARGEST, SMALLEST = 1600, 640  # pixels of the long side of what a page shows
 
