@@ -25,7 +25,7 @@ Problem = tuple[int, str, str]  # place of the image, kind, what is wrong
 
 
 def check_pictures(
-    content: Content, folder: Path, decode: int | None = None, step: Callable[[int], None] | None = None
+    content: Content, folder: Path, decode: int | None = None, step: Callable[[int], object] | None = None
 ) -> list[Problem]:
     """The first bytes and the end of every picture, and all of `decode` of them (None: of all), drawn at
     random.  step: told how many are done now and then."""

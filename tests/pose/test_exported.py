@@ -226,3 +226,29 @@ def test_a_file_tells_nothing_of_the_machine_that_wrote_it(at_work: Path, file: 
     assert b"detection_threshold" in content, "what it holds can be read"
     assert b"somebody" not in content and b"epochs" not in content
     pose.Predictor.from_exported(f"exp/one/{file}", name="one", device="cpu")
+
+
+def change_config(name: str, **sections: Any) -> None:
+    file = Path("exp", name, "config.yaml")
+    config = yaml.safe_load(file.read_text())
+    for section, values in sections.items():
+        config[section].update(values)
+    file.write_text(yaml.safe_dump(config))
+
+
+def test_another_skeleton_is_another_run_even_with_as_many_keypoints(at_work: Path) -> None:
+    skeleton = yaml.safe_load(Path("exp/one/config.yaml").read_text())["data"]["skeleton"]
+    renamed = json.loads(json.dumps(skeleton).replace("nose", "chin"))
+    change_config("one", data={"skeleton": renamed})
+    with pytest.raises(UserError, match="another run .*data.skeleton differs"):
+        pose.Predictor.from_exported("exp/one/model.onnx", name="one")
+
+
+def test_what_the_network_does_not_depend_on_may_change_in_the_run(at_work: Path) -> None:
+    change_config("one", input={"size": [128, 96]}, test={"flip": False})
+    assert pose.Predictor.from_exported("exp/one/model.onnx", name="one")
+
+
+def test_onnx_files_run_on_the_cpu_only(at_work: Path) -> None:
+    with pytest.raises(UserError, match="ONNX files run on the CPU; for cuda export with --format torch"):
+        load_exported(Path("exp/one/model.onnx"), device="cuda")

@@ -176,3 +176,28 @@ def test_a_fragment_on_somebody_followed_never_becomes_a_person() -> None:
 def test_somebody_close_beside_is_a_person() -> None:
     _, ids = Tracker(SIGMAS).update(people(person(100, 100), person(125, 100)), 0.0)
     assert ids == [1, 2]
+
+
+def test_smoothing_does_not_depend_on_the_size_of_the_picture() -> None:
+    """Everything five times as large: people, ways, tremble."""
+    rng = np.random.default_rng(0)
+    ways = [person(100 + 4 * i + 30 * np.sin(i / 3), 100, rng.normal(0, 1.5, (6, 2))) for i in range(40)]
+    plain, large = Tracker(SIGMAS), Tracker(SIGMAS)
+    for i, one in enumerate(ways):
+        shown, _ = plain.update(people(one), i / RATE)
+        larger, _ = large.update(people(one * [5, 5, 1]), i / RATE)
+        np.testing.assert_allclose(larger.keypoints[0, :, :2], 5 * shown.keypoints[0, :, :2], rtol=1e-3)
+
+
+def test_guesses_move_nobody() -> None:
+    """Keypoints with next to no score stay where they were found, and are not part of the person."""
+    tracker = Tracker(SIGMAS)
+    for i in range(10):
+        tracker.update(people(person(100, 100)), i / RATE)
+    guess = person(100, 100)
+    guess[5] = (900, 900, 0.01)
+    shown, ids = tracker.update(people(guess), 10 / RATE)
+    assert ids == [1] and tuple(shown.keypoints[0, 5, :2]) == (900, 900)
+    back, ids = tracker.update(people(person(100, 100)), 11 / RATE)
+    assert ids == [1]
+    np.testing.assert_allclose(back.keypoints[0, 5, :2], person(100, 100)[5, :2], atol=0.5)
