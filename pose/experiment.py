@@ -225,7 +225,11 @@ class Experiment:
         file = self.path(f"{choice}.pt") if re.fullmatch(r"[\w-]+", choice) else Path(choice)
         if not file.is_file():
             there = sorted(p.name for p in self.folder.glob("*.pt"))
-            listed = f"there are {', '.join(there)}" if there else "the run has saved none yet"
+            listed = (
+                f"there are {', '.join(there)}"
+                if there
+                else f"the run has saved none yet; python -m pose.train -c {self.folder.name} trains it"
+            )
             raise UserError(f"no weights {file}; {listed}")
         return file
 

@@ -18,12 +18,18 @@ from pose.media.pipeline import Frame
 from pose.skeleton import Skeleton
 from pose.structures import People
 
+OTHER_PARTS = (  # of OpenPose's records
+    "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d", "pose_keypoints_3d",
+    "face_keypoints_3d", "hand_left_keypoints_3d", "hand_right_keypoints_3d",
+)  # fmt: skip
 VERSION = 1.3  # of OpenPose's format
 
 
 def openpose(people: People, ids: Sequence[int] | None = None) -> dict[str, Any]:
     """OpenPose's record of one picture, all keypoints in the skeleton's order; those not found are 0, 0, 0.
-    Who is not followed through a video has person_id -1."""
+    Who is not followed through a video has person_id -1.  The lists of what OpenPose finds besides are there
+    and empty, as readers of its files expect."""
+    empty: dict[str, list[float]] = {key: [] for key in OTHER_PARTS}
     listed = []
     for n in range(len(people)):
         keypoints = people.keypoints[n].astype(np.float64).round(3)
@@ -31,6 +37,7 @@ def openpose(people: People, ids: Sequence[int] | None = None) -> dict[str, Any]
             {
                 "person_id": [-1 if ids is None else ids[n]],
                 "pose_keypoints_2d": keypoints.ravel().tolist(),
+                **empty,
                 "score": round(float(people.scores[n]), 6),
             }
         )

@@ -10,6 +10,8 @@ of this machine, so that pose.demo and pose.Predictor.from_exported need nothing
 place the file is run on random pictures of several sizes; where a field is further from PyTorch's than 1e-4
 (times the field's largest value, where that is above 1) nothing is written.  `test.*` and `head.decoder.*`
 may be set: the file keeps them.
+
+A TorchScript file is a program: run only those of people you trust.
 """
 
 from __future__ import annotations

@@ -57,9 +57,13 @@ def whole_tests(run: Summary) -> dict[str, float]:
     return {stem: score for stem, score in run.tested.items() if "limit" not in stem}
 
 
+def _ap(value: float) -> str:
+    return "-" if value < 0 else f"{value:.3f}"  # -1: there was nobody to find
+
+
 def tested(run: Summary) -> str:
     """The tests without a tag, and how many others there are."""
-    plain = [f"{mode} {run.tested[mode]:.3f}" for mode in ("single", "multi") if mode in run.tested]
+    plain = [f"{mode} {_ap(run.tested[mode])}" for mode in ("single", "multi") if mode in run.tested]
     more = len(run.tested) - len(plain)
     if not plain and more:
         stem, score = next(iter(run.tested.items()))

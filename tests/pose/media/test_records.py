@@ -31,6 +31,7 @@ def test_openpose_has_every_keypoint_and_an_id_for_who_is_followed() -> None:
     record = openpose(PEOPLE)
     assert [one["person_id"] for one in record["people"]] == [[-1], [-1]]
     assert record["people"][0]["pose_keypoints_2d"] == [1, 2, 0.5, 3, 4, 0.25, 5, 6, 1]
+    assert record["people"][0]["face_keypoints_2d"] == record["people"][0]["hand_left_keypoints_3d"] == []
     assert record["people"][1]["pose_keypoints_2d"][3:] == [0, 0, 0, 9.123, 9, 0.1]
     assert [one["score"] for one in record["people"]] == [0.75, 0.5]
     assert [one["person_id"] for one in openpose(PEOPLE, [4, 2])["people"]] == [[4], [2]]
