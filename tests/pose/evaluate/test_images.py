@@ -244,7 +244,7 @@ def save_as(kind: str, image: np.ndarray, folder: Path) -> Path:
     path = folder / f"{kind}.{'jpg' if kind in ('jpeg', 'cmyk', 'exif') else 'png'}"
     picture = Image.fromarray(image)
     if kind == "alpha":
-        picture.putalpha(77)
+        picture.putalpha(255)
         picture.save(path)
     elif kind == "sixteen_bit":
         cv2.imwrite(str(path), image[..., ::-1].astype(np.uint16) * 257)
