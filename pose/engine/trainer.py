@@ -82,7 +82,7 @@ class TrainSettings(OptimSettings):
     """Epoch checkpoints kept beside last.pt and best.pt."""
     panels_every: int = Field(5000, ge=0)
     """Steps between pictures of targets and predictions, of the same few training samples each time, in
-    TensorBoard (`panels/0` and so on); 0 = never."""
+    TensorBoard (`panels/0` and so on); the first are drawn after step 1; 0 = never."""
     log_every: int = Field(50, ge=1)
     """Steps between lines of the log (the only moments at which the loop waits for a GPU)."""
     max_nonfinite: int = Field(10, ge=1)
@@ -311,7 +311,7 @@ class Trainer:
                 self._log(meter)
                 meter = Meter()
             every = self.settings.panels_every
-            if every and step % every == 0:
+            if every and (step % every == 0 or step == 1):  # once at the start: wrong targets show there
                 meter.start += self._draw_panels()
             number, late = self._agree(stop)
             if epoch_ends:
