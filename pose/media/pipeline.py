@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ from pose.structures import People
 
 IDLE = 0.1  # seconds without a new picture after which a batch goes as it is: a pipe may be slow, or endless
 BEHIND = 4  # batches: no picture waits longer for others of its canvas size
+QUICK = 0.5  # seconds: batches of a small network take less
 MEMORY = 768e6  # bytes of pictures that are held at once
 GUESS = 36e6  # bytes of a picture that is not read yet, at least: 12 megapixels
 END = object()
@@ -121,17 +123,15 @@ class Stream:
         self._ready: queue.Queue[Any] = queue.Queue(self.batch_size + 2)
         self._memory = threading.Condition()
         self._held, self._unread, self._largest = 0, 0, GUESS
+        self._pace = float("inf")  # seconds of the quickest batch so far
 
     def __iter__(self) -> Generator[Frame, None, None]:
         reader = threading.Thread(target=self._read, daemon=True, name="reader")
         reader.start()
         threads = torch.get_num_threads()
-        streams = 2 if self.batches.device.type == "cpu" and threads > 1 else 1
         try:
-            with ThreadPoolExecutor(
-                streams, "network", torch.set_num_threads, (threads // streams,)
-            ) as network:
-                yield from self._people(network, streams)
+            with ThreadPoolExecutor(2, "network") as network:
+                yield from self._people(network, threads)
         finally:
             self._ended.set()
             torch.set_num_threads(threads)
@@ -190,9 +190,10 @@ class Stream:
 
     # ---- in the thread that iterates ----
 
-    def _people(self, network: ThreadPoolExecutor, streams: int) -> Iterator[Frame]:
-        """On a CPU two batches are in the network at a time, each on half of the threads: they wait for each
-        other less than the threads of one batch do, and for those that read and draw."""
+    def _people(self, network: ThreadPoolExecutor, threads: int) -> Iterator[Frame]:
+        """On a CPU, batches of a small network go through it two at a time, each on half of the threads: they
+        wait for each other less than the threads of one batch do, and for those that read and draw.  Those
+        of a large one would only push each other's maps out of the caches."""
         waiting = _Waiting(self.batch_size)
         order: deque[Frame] = deque()  # read, but not handed out
         running: deque[Future[None]] = deque()
@@ -207,8 +208,11 @@ class Stream:
                 waiting.add(*item)
             batch = waiting.batch(idle=not isinstance(item, tuple))
             if batch:
-                running.append(network.submit(self._find, batch))
-            while running and (len(running) > streams or not batch and not isinstance(item, tuple)):
+                streams = 2 if self.batches.device.type == "cpu" and threads > 1 and self._pace < QUICK else 1
+                while len(running) > (2 if streams == 2 else 0):
+                    running.popleft().result()
+                running.append(network.submit(self._find, batch, threads // streams))
+            while running and not batch and not isinstance(item, tuple):
                 running.popleft().result()
             while order and (order[0].people is not None or order[0].problem):
                 yield order.popleft()
@@ -225,12 +229,15 @@ class Stream:
 
     # ---- in the threads of the network ----
 
-    def _find(self, batch: Sequence[tuple[Frame, Prepared]]) -> None:
+    def _find(self, batch: Sequence[tuple[Frame, Prepared]], threads: int) -> None:
+        torch.set_num_threads(threads)
+        start = time.perf_counter()
         prepared = [one for _, one in batch]
         fields, stride = self.batches.fields([one.canvases for one in prepared])
         people = dict(self.batches.decode(fields, stride, prepared))
         for frame, _ in batch:
             frame.people = people[frame.id]
+        self._pace = min(self._pace, time.perf_counter() - start)
 
 
 @dataclass
