@@ -3,7 +3,7 @@
     python -m benchmarks.demo configs/coco/paf_vgg19.yaml [--pictures N] [--rounds R] [key.sub=value ...]
     python -m benchmarks.demo -c quickstart
 
-The bare rate is that of the network alone, on random canvases of the same size, in the same batches, with the
+The bare rate is that of the network alone, on random canvases of the pictures' sizes, in batches, with the
 mirrored ones.  Both take turns, so that whatever else runs on the machine slows both.  A config's network has
 random weights and finds nobody; then the people that were drawn are taken as found, so that drawing and
 writing cost what they cost."""
@@ -11,6 +11,7 @@ writing cost what they cost."""
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -57,18 +58,25 @@ def drawn_people(root: Path, names: tuple[str, ...]) -> dict[int, People]:
     return people
 
 
-def bare(batches: BatchPredictor, count: int) -> float:
-    """Pictures per second of the network, nothing else."""
-    size = batches.settings.batch_size * (2 if batches.settings.flip else 1)
-    canvas = batches.prepare(np.zeros((SIZE, SIZE, 3), np.uint8)).canvases[0]
-    images = torch.randint(0, 256, (size, *canvas.shape), dtype=torch.uint8, device=batches.device)
-    steps = max(1, round(count / batches.settings.batch_size))
+def bare(batches: BatchPredictor, sizes: list[tuple[int, int]]) -> float:
+    """Pictures per second of the network, nothing else, on canvases as pictures of these sizes have them."""
+    shapes = sorted(
+        tuple(batches.prepare(np.zeros((*size, 3), np.uint8)).canvases[0].shape) for size in sizes
+    )
+    passes = 2 if batches.settings.flip else 1
+    groups = [list(group) for _, group in itertools.groupby(shapes)]
+    limit = batches.settings.batch_size
+    chunks = [group[i : i + limit] for group in groups for i in range(0, len(group), limit)]
+    images = [
+        torch.randint(0, 256, (passes * len(chunk), *chunk[0]), dtype=torch.uint8, device=batches.device)
+        for chunk in chunks
+    ]
     with torch.inference_mode():
         start = time.perf_counter()
-        for _ in range(steps):
-            fields = batches.model.read(images, batches.precision)
+        for one in images:
+            fields = batches.model.read(one, batches.precision)
         _ = next(iter(fields.values())).flatten()[0].item()  # waits for a GPU
-    return steps * batches.settings.batch_size / (time.perf_counter() - start)
+    return len(sizes) / (time.perf_counter() - start)
 
 
 def whole(predictor: Predictor, pictures: Path, output: Path, more: list[str]) -> float:
@@ -110,15 +118,17 @@ def main() -> None:
         batches = predictor.batches
         print(f"{options.pictures} pictures of {SIZE} x {SIZE}, {device}, {torch.get_num_threads()} threads, "
               f"batch {batches.settings.batch_size}, flip {batches.settings.flip}")  # fmt: skip
-        bare(batches, batches.settings.batch_size)
+        listed = json.loads((root / "annotations/person_keypoints_val.json").read_text())["images"]
+        sizes = [(image["height"], image["width"]) for image in listed]
+        bare(batches, sizes[: batches.settings.batch_size])
         ratios = []
         for i in range(options.rounds):
             clock = [time.process_time()]
-            before = bare(batches, options.pictures)
+            before = bare(batches, sizes)
             clock.append(time.process_time())
             rate = whole(predictor, root / "val", root / f"out{i}", more)
             clock.append(time.process_time())
-            around = 2 / (1 / before + 1 / bare(batches, options.pictures))
+            around = 2 / (1 / before + 1 / bare(batches, sizes))
             ratios.append(rate / around)
             work = [1e3 * seconds / options.pictures for seconds in np.diff(clock)]
             print(f"bare {around:8.2f} pictures/s, {work[0]:6.1f} ms of CPU each; demo {rate:8.2f} and "
