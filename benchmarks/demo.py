@@ -1,6 +1,6 @@
 """How near `pose.demo` comes to the bare network: a folder of pictures, read, drawn and written.
 
-    python -m benchmarks.demo configs/coco/paf_vgg19.yaml [--pictures N] [--rounds R] [key.sub=value ...]
+    python -m benchmarks.demo configs/coco/paf_vgg19.yaml [--size S] [--pictures N] [--rounds R] [key.sub=value ...]
     python -m benchmarks.demo -c quickstart
 
 The bare rate is that of the network alone, on random canvases of the pictures' sizes, in batches, with the
@@ -32,8 +32,6 @@ from pose.media.sources import find_sources
 from pose.model import build_model
 from pose.predictor import Predictor
 from pose.structures import People
-
-SIZE = 640  # pixels of a side of the drawn pictures: about COCO's
 
 
 class Told(BatchPredictor):
@@ -95,6 +93,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("-c", dest="name", metavar="NAME", help="a run instead of a config")
+    parser.add_argument("--size", type=int, default=640, help="of the pictures' sides; 640: about COCO's")
     parser.add_argument("--pictures", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="write records too")
@@ -105,7 +104,7 @@ def main() -> None:
     device = pick_device(options.device, 0)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        synthesize(root, SyntheticConfig(train=1, val=options.pictures, seed=3, size=SIZE), progress=False)
+        synthesize(root, SyntheticConfig(train=1, val=options.pictures, seed=3, size=options.size), progress=False)
         if options.name:
             predictor = Predictor.from_run(options.name, device=options.device, settings=settings)
         else:
@@ -116,7 +115,7 @@ def main() -> None:
             predictor = Predictor(told, config.skeleton, Experiment(root, config))
         more = ["--json"] if options.json else []
         batches = predictor.batches
-        print(f"{options.pictures} pictures of {SIZE} x {SIZE}, {device}, {torch.get_num_threads()} threads, "
+        print(f"{options.pictures} pictures of {options.size} x {options.size}, {device}, {torch.get_num_threads()} threads, "
               f"batch {batches.settings.batch_size}, flip {batches.settings.flip}")  # fmt: skip
         listed = json.loads((root / "annotations/person_keypoints_val.json").read_text())["images"]
         sizes = [(image["height"], image["width"]) for image in listed]

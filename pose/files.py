@@ -40,7 +40,7 @@ def encode_picture(picture: np.ndarray, kind: str, quality: int = 90) -> bytes:
     kind = kind.lower().removeprefix(".")
     options = [flags[kind], quality] if kind in flags else []
     try:
-        done, content = cv2.imencode(f".{kind}", np.ascontiguousarray(picture[..., ::-1]), options)
+        done, content = cv2.imencode(f".{kind}", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     except cv2.error:  # no such kind, or sides that the kind does not have (JPEG: 65500 pixels)
         done = False
     if not done:

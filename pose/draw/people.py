@@ -18,6 +18,7 @@ from pose.structures import People
 FRACTION_BITS = 4  # cv2 draws at 1/16 pixel
 SMALL = 80  # pixels; outlines and rings would cover a person of less
 FAINTEST = 0.3  # opacity of a keypoint whose score is the least that is drawn
+SURE = 0.8  # score from which a keypoint is wholly opaque: the peaks of heatmaps seldom reach 1
 SIDES = {"left": (255, 140, 30), "right": (40, 170, 255), "middle": (120, 235, 90)}
 
 Color = tuple[int, int, int]
@@ -187,7 +188,7 @@ def _limb_color(one: Color, other: Color) -> Color:
 def _opacity(scores: np.ndarray, style: Style) -> list[float]:
     if not style.fade:
         return [1.0] * len(scores)
-    certain = (scores.clip(0, 1) - style.min_keypoint) / max(1 - style.min_keypoint, 1e-6)
+    certain = (scores - style.min_keypoint) / max(SURE - style.min_keypoint, 1e-6)
     return (FAINTEST + (1 - FAINTEST) * certain.clip(0, 1) ** 0.5).tolist()
 
 

@@ -114,10 +114,11 @@ def test_left_and_right_have_their_colours() -> None:
 def test_an_uncertain_keypoint_is_pale_and_never_gone() -> None:
     image = np.zeros((200, 200, 3), np.uint8)
     seen = []
-    for heat in (0.06, 0.3, 1.0):
+    for heat in (0.06, 0.3, 0.8, 1.0):
         people = stick([(100, 40), (40, 160), (160, 160)], heat=heat)
         seen.append(int(draw_people(image, people, SKELETON)[160, 40].max()))
     assert 40 < seen[0] < seen[1] - 20 < seen[2] - 40
+    assert seen[2] == seen[3]  # 0.8 is as certain as heatmaps become
     full = draw_people(
         image, stick([(100, 40), (40, 160), (160, 160)], heat=0.06), SKELETON, Style(fade=False)
     )
