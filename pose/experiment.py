@@ -15,7 +15,7 @@ from pose import config as cfg
 from pose.config import Merged, Settings, component_settings
 from pose.data.settings import DataSettings, resolve_skeleton
 from pose.engine.log import environment
-from pose.engine.trainer import TrainSettings
+from pose.engine.settings import TrainSettings
 from pose.errors import UserError
 from pose.evaluate.predict import TestSettings
 from pose.pairwise_statistics import PairwiseStatistics, to_json

@@ -24,8 +24,9 @@ from pose import checkpoint
 from pose.backbones.pretrained import Pretrained
 from pose.engine.distributed import Processes, processes, wrap
 from pose.engine.freeze import FrozenStart, check_frozen_start
+from pose.engine.settings import TrainSettings
 from pose.engine.signals import Interrupted
-from pose.engine.trainer import Trainer, TrainSettings, seed_everything
+from pose.engine.trainer import Trainer, seed_everything
 from pose.errors import UserError, user_facing
 from pose.experiment import (
     DEFAULT_CONFIG,

@@ -15,7 +15,8 @@ import torch
 from pose.data import synthetic
 from pose.data.loader import Loaded
 from pose.engine.distributed import Processes
-from pose.engine.trainer import Trainer, TrainSettings, seed_everything
+from pose.engine.settings import TrainSettings
+from pose.engine.trainer import Trainer, seed_everything
 from pose.errors import user_facing
 from pose.experiment import load_config
 from pose.model import TrainStep, build_model

@@ -6,15 +6,14 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -24,9 +23,9 @@ from pose.data.loader import Loaded, worker_death
 from pose.engine.distributed import Processes
 from pose.engine.freeze import FrozenStart
 from pose.engine.log import RunLog, draw_curves
+from pose.engine.meter import Meter, memory_gib, timed
 from pose.engine.optim import (
     MovingAverage,
-    OptimSettings,
     Plateau,
     build_optimizer,
     build_scheduler,
@@ -34,72 +33,13 @@ from pose.engine.optim import (
     keep_settings,
     set_rates,
 )
+from pose.engine.settings import TrainSettings
 from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
 from pose.errors import ToldElsewhere, UserError
 from pose.model import TrainStep
 from pose.structures import Batch
 
 AGREE_SECONDS = 1.0  # how often processes agree whether to stop or save: well within torchrun's 30 s of grace
-
-
-class TrainSettings(OptimSettings):
-    """The defaults are pose-ae-train's."""
-
-    batch_size: int = Field(32, ge=1)
-    """Pictures per step over all GPUs and machines: the same config gives the same training on any number."""
-    accumulate: int = Field(1, ge=1)
-    """Parts in which a batch goes through the network one after the other, for less memory."""
-    epochs: int = Field(300, ge=1)
-    steps_per_epoch: int | None = Field(1000, ge=1)
-    """Length of an epoch; null = once over the data."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32."""
-    channels_last: bool | None = None
-    """Memory order of the maps; null = channels last on GPUs."""
-    compile: bool = False
-    """torch.compile the backbone: minutes at the start, faster steps after."""
-    sync_bn: bool = False
-    """Batch normalisation over all processes (DDP on GPUs)."""
-    seed: int = Field(0, ge=0)
-    """Of the first weights, the order of the data and the augmentation."""
-    weights: str | None = None
-    """Checkpoint to start from (its weights only); null = as the network initialises itself."""
-    freeze_epochs: int = Field(0, ge=0)
-    """First epochs in which the backbone's pretrained layers stand still.  After them a fresh optimiser moves
-    all weights, and the schedule `plateau` begins to count."""
-    validate_every: int = Field(1, ge=0)
-    """Epochs between validations by AP; 0 = never."""
-    validate_images: int | None = Field(500, ge=1)
-    """Pictures of a fixed random subset; null = all."""
-    validate_mode: Literal["single", "multi"] = "single"
-    validate_loss: bool = False
-    """The loss on these pictures, without augmentation, is worked out too (always for `plateau` on it)."""
-    save_minutes: float = Field(10.0, gt=0)
-    """`last.pt` is saved at every epoch, and after so many minutes within one."""
-    save_steps: int | None = Field(None, ge=1)
-    """`last.pt` is also saved every so many steps."""
-    keep: int = Field(0, ge=0)
-    """Epoch checkpoints kept beside last.pt and best.pt."""
-    panels_every: int = Field(5000, ge=0)
-    """Steps between pictures of targets and predictions, of the same few training samples each time, in
-    TensorBoard (`panels/0` and so on); the first are drawn after step 1; 0 = never."""
-    log_every: int = Field(50, ge=1)
-    """Steps between lines of the log (the only moments at which the loop waits for a GPU)."""
-    max_nonfinite: int = Field(10, ge=1)
-    """Steps in a row without a finite loss after which the run stops."""
-
-    @model_validator(mode="after")
-    def _check_plateau(self) -> TrainSettings:
-        if self.schedule == "plateau" and not self.validate_every:
-            raise ValueError(
-                "the schedule plateau goes by validations, and there are none; set validate_every=1, or "
-                "another schedule"
-            )
-        return self
-
-    @property
-    def needs_validation_loss(self) -> bool:
-        return self.validate_loss or (self.schedule == "plateau" and self.plateau_metric == "loss")
 
 
 @dataclass
@@ -112,30 +52,6 @@ class Progress:
     best_step: int = 0
     nonfinite: int = 0  # skipped steps so far
     unreadable: int = 0  # pictures replaced so far
-
-
-@dataclass
-class Meter:
-    """Sums of the loss terms on the device and of seconds on the host, since the last line of the log."""
-
-    terms: dict[str, Tensor] = field(default_factory=dict)
-    steps: int = 0
-    images: int = 0
-    wait: float = 0.0
-    start: float = field(default_factory=time.perf_counter)
-
-    def means(self) -> dict[str, float]:
-        """Of every term over the steps that were not skipped; nan where all were."""
-        skipped = self.terms["skipped"].item()
-        good = self.steps - skipped or float("nan")
-        return {name: value.item() / good for name, value in self.terms.items() if name != "skipped"}
-
-    def add(self, terms: Mapping[str, Tensor], images: int, wait: float) -> None:
-        for name, value in terms.items():
-            self.terms[name] = self.terms[name] + value if name in self.terms else value.clone()
-        self.steps += 1
-        self.images += images
-        self.wait += wait
 
 
 @dataclass
@@ -546,27 +462,6 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     return [
         Batch(*fields) for fields in zip(*(value.tensor_split(parts) for value in batch)) if len(fields[0])
     ]
-
-
-def timed(items: Iterable[Loaded]) -> Iterator[tuple[Loaded, float]]:
-    """The items, each with the seconds that its arrival was waited for."""
-    iterator = iter(items)
-    with signals_for_this_process_only():  # the first item starts the workers
-        start = time.perf_counter()
-        item = next(iterator, None)
-    while item is not None:
-        yield item, time.perf_counter() - start
-        start = time.perf_counter()
-        item = next(iterator, None)
-
-
-def memory_gib(device: torch.device) -> float:
-    """Peak memory: of the GPU where there is one, else of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def seed_everything(seed: int) -> None:

@@ -16,8 +16,9 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from pose import checkpoint
 from pose.engine.freeze import FrozenStart, check_frozen_start
+from pose.engine.settings import TrainSettings
 from pose.engine.signals import Interrupted
-from pose.engine.trainer import Trainer, TrainSettings, seed_everything
+from pose.engine.trainer import Trainer, seed_everything
 from pose.errors import UserError
 from pose.experiment import load_config
 from pose.model import TrainStep, build_model

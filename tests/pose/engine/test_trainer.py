@@ -17,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pose import checkpoint
 from pose.engine import trainer as engine
+from pose.engine.meter import Meter
 from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
-from pose.engine.trainer import Meter, Trainer
+from pose.engine.trainer import Trainer
 from pose.errors import UserError
 from pose.model import TrainStep
 from pose.structures import Batch

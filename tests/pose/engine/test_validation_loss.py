@@ -15,7 +15,7 @@ from pose.data.augment import no_augmentation
 from pose.data.dataset import KeypointDataset
 from pose.data.loader import collate
 from pose.data.settings import set_files
-from pose.engine.trainer import TrainSettings
+from pose.engine.settings import TrainSettings
 from pose.engine.validation_loss import mean_loss
 from pose.experiment import load_config
 from pose.model import PoseModel, TrainStep
