@@ -22,6 +22,7 @@ from pose.media.video import VideoWriter
 from pose.skeleton import Skeleton
 from pose.structures import People
 
+SCREEN = (1280, 800)  # pixels, width and height, that most screens have; a window begins within them
 BLINK = 0.03  # seconds between two looks at the keyboard
 QUIT = (ord("q"), 27)  # q and Esc
 
@@ -54,7 +55,7 @@ class Drawings:
     ) -> None:
         """`done` is called when the frame's picture is no longer needed.  Raises `UserError` of this frame or
         an earlier one that cannot be written."""
-        if frame.source is not self._source:
+        if self._video is not None and frame.source is not self._source:
             self.end()
         self._source = frame.source
         target = outputs(frame.source, self.folder)
@@ -120,7 +121,7 @@ class Window:
                 "--show needs a display, and there is none here; leave it out and look at the files"
             )
         try:
-            cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         except (cv2.error, AttributeError):
             raise UserError(
                 "--show needs an OpenCV with windows: pip uninstall opencv-python-headless, then pip install "
@@ -131,6 +132,10 @@ class Window:
     def show(self, frame: Frame, drawn: np.ndarray, stop: Callable[[], bool] = lambda: False) -> bool:
         """False: the person pressed q or Esc, or closed the window.  A picture stays until a key is pressed,
         a frame of a video until its time is over."""
+        if self._began is None:  # later the person may have chosen another size
+            height, width = drawn.shape[:2]
+            ratio = min(1.0, SCREEN[0] / width, SCREEN[1] / height)
+            cv2.resizeWindow(self.title, max(1, round(width * ratio)), max(1, round(height * ratio)))
         cv2.imshow(self.title, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
         now = time.monotonic()
         if self._began is None or self._began[0] is not frame.source:
@@ -139,12 +144,18 @@ class Window:
         while not stop():
             left = until[frame.source.kind] - time.monotonic()
             key = cv2.waitKey(max(1, int(1000 * min(BLINK, left)))) & 0xFF
-            gone = cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1
-            if key in QUIT or gone:
+            if key in QUIT or self._closed():
                 return False
             if key != 0xFF and frame.source.kind == "picture" or left <= 0:
                 return True
         return False
+
+    def _closed(self) -> bool:
+        """Some of OpenCV's window systems say so, others no longer know the window."""
+        try:
+            return bool(cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1)
+        except cv2.error:
+            return True
 
     def close(self) -> None:
         cv2.destroyAllWindows()

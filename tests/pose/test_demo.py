@@ -30,6 +30,8 @@ from pose.errors import user_facing
 from pose.evaluate.predict import BatchPredictor, TestSettings
 from pose.experiment import Experiment, load_config
 from pose.media import drawings
+from pose.media.pipeline import Frame
+from pose.media.sources import Source
 from pose.media.video import VideoFile, VideoWriter
 from pose.model import build_model
 from pose.predictor import Predictor
@@ -284,10 +286,13 @@ class Screen:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, keys: list[int]) -> None:
         self.shown: list[np.ndarray] = []
+        self.sizes: list[tuple[int, int]] = []
         self.keys = keys
         monkeypatch.setenv("DISPLAY", ":0")
         for name in ("namedWindow", "destroyAllWindows"):
             monkeypatch.setattr(drawings.cv2, name, lambda *_: None, raising=False)
+        resize = lambda _, width, height: self.sizes.append((width, height))  # noqa: E731
+        monkeypatch.setattr(drawings.cv2, "resizeWindow", resize, raising=False)
         monkeypatch.setattr(drawings.cv2, "imshow", lambda _, image: self.shown.append(image), raising=False)
         monkeypatch.setattr(drawings.cv2, "waitKey", lambda _: self.keys.pop(0) if self.keys else 255)
         monkeypatch.setattr(drawings.cv2, "getWindowProperty", lambda *_: 1.0, raising=False)
@@ -301,6 +306,31 @@ def test_a_window_shows_what_is_drawn_until_q(seeing: Predictor, monkeypatch: An
     drawn = cv2.imread("out/001.png")
     np.testing.assert_array_equal(screen.shown[1], drawn)
     assert not Path("out/003.png").exists()
+    assert screen.sizes == [(160, 120)]  # once: it is the person's window
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_closed_window_ends_it(seeing: Predictor, monkeypatch: Any, knows: bool) -> None:
+    paths = write_set(Path("."), [(120, 160)] * 3)
+    screen = Screen(monkeypatch, [ord(" ")])
+    answers = iter([1.0])
+
+    def visible(*_: object) -> float:
+        if (answer := next(answers, None)) is None and not knows:  # OpenCV 5 with Qt
+            raise cv2.error("NULL guiReceiver")
+        return answer or 0.0
+
+    monkeypatch.setattr(drawings.cv2, "getWindowProperty", visible, raising=False)
+    assert run(*paths, "--show") == 0
+    assert len(screen.shown) == 2
+
+
+def test_a_window_begins_within_the_screen(monkeypatch: Any) -> None:
+    for size, expected in [((2000, 4000), (1280, 640)), ((4000, 1000), (200, 800)), ((9000, 2), (1, 800))]:
+        screen = Screen(monkeypatch, [ord("q")])
+        frame = Frame(1, Source("picture", Path("a.png"), Path("a")))
+        assert not drawings.Window("people").show(frame, np.zeros((*size, 3), np.uint8))
+        assert screen.sizes == [expected]
 
 
 def test_a_window_plays_a_video(seeing: Predictor, monkeypatch: Any) -> None:
@@ -420,6 +450,12 @@ def test_the_output_folder_is_the_runs_own_by_default(seeing: Predictor) -> None
     write_set(Path("."), [(120, 160)])
     assert demo.main(["-c", "tiny", "dots"]) == 0
     assert Path("exp/tiny/demo/000.png").is_file()
+
+
+def test_without_arguments_it_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        demo.parse([])
+    assert ended.value.code == 2 and "SOURCE" in capsys.readouterr().err
 
 
 def test_options_reach_the_predictor(at_work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
