@@ -18,6 +18,7 @@ from pose.errors import user_facing
 from pose.evaluate import coco
 from pose.experiment import Experiment, load_config
 from pose.tools import compare
+from pose.tools.comparison.curves import COLORS, STYLES
 
 FEW = ("--rounds", "100")
 IDS = [10 * (i + 1) for i in range(24)]
@@ -131,12 +132,6 @@ def test_what_was_set_for_the_test_counts(capsys: Any) -> None:
     assert ["test.flip", "true", "false"] in rows(capsys.readouterr().out, "key")
 
 
-def test_long_lists_that_differ_do_not_look_the_same() -> None:
-    long = [[a, a + 1] for a in range(40)]
-    assert compare.shown(long) != compare.shown([*long[:-1], [0, 0]])
-    assert len(compare.shown(long)) <= compare.LONGEST and compare.shown([1, 2]) == "[1, 2]"
-
-
 def test_runs_on_different_pictures_are_compared_on_the_common_ones(capsys: Any) -> None:
     make_run("whole", 2.0)
     make_run("part", 2.0, ids=IDS[:7])
@@ -166,13 +161,13 @@ def test_every_run_has_its_colour_in_the_curves() -> None:
         make_run(f"run{i}", 1.0 + i)
     assert compare.main(["run0", "run1", "run2", "-o", "out", *FEW]) == 0
     picture = cv2.imread("out/curves.png")[..., ::-1]
-    for color in compare.COLORS[:3]:
+    for color in COLORS[:3]:
         wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
         assert (np.abs(picture.astype(int) - wanted).max(-1) <= 2).sum() > 100
-    assert len(set(compare.COLORS)) == len(set(map(str, compare.STYLES))) == 8
+    assert len(set(COLORS)) == len(set(map(str, STYLES))) == 8
 
 
-def test_latex_sets_the_best_in_bold() -> None:
+def test_latex_has_the_intervals_and_the_best_in_bold(capsys: Any) -> None:
     make_run("good_one", 1.0)
     make_run("bad", 6.0)
     assert compare.main(["good_one", "bad", "-o", "out", *FEW, "--latex"]) == 0
@@ -181,6 +176,10 @@ def test_latex_sets_the_best_in_bold() -> None:
     assert (
         rf"\textbf{{{100 * numbers('good_one')['AP']:.1f}}}" in good and r"\textbf" not in bad.split("&")[1]
     )
+    printed = {cells[0]: cells[1] for cells in rows(capsys.readouterr().out, "run      |  ")[1:]}
+    for name, line in (("good_one", good), ("bad", bad)):
+        around = printed[name].partition(" ")[2]
+        assert around.startswith("[") and f"{{\\scriptsize {around}}}" == line.split("&")[2].strip()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Tested runs side by side, for pose.tools.compare."""
