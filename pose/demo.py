@@ -39,6 +39,7 @@ from pose.errors import UserError, user_facing
 from pose.experiment import run_folder
 from pose.media.sources import STDIN, Source, find_sources, listed_sources, stdin_lines
 from pose.media.viewer import Viewer, Wishes
+from pose.options import add_device, add_mode, add_run, add_weights
 from pose.predictor import Predictor
 from pose.structures import WORTH_SEEING
 
@@ -49,9 +50,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pose.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("-c", "--continue", dest="name", metavar="NAME", help="the run exp/NAME/")
+    add_run(parser, required=False)
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="an exported network instead of the run's")
-    parser.add_argument("-m", "--mode", choices=["single", "multi"], default="single", help="scales")
+    add_mode(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -65,8 +66,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-pictures", action="store_true", help="draw nothing")
     parser.add_argument("--show", action="store_true", help="in a window; q or Esc ends")
     parser.add_argument("--tracks", action="store_true", help="follow people through videos, and smooth them")
-    parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    add_weights(parser)
+    add_device(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="the first N pictures and frames only")
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="what to look at, and settings as key.sub=value"
@@ -81,7 +82,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def _json_alone(arguments: Sequence[str]) -> list[str]:
     """`--json photo.jpg` is `--json` and a picture, never a file to write."""
-    after = [*arguments[1:], ""]
+    after = [*arguments, ""][1:]
     return [
         "--json=" if text == "--json" and not following.lower().endswith(".json") else text
         for text, following in zip(arguments, after, strict=True)

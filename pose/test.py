@@ -45,6 +45,7 @@ from pose.experiment import Experiment, run_settings
 from pose.files import write_picture, write_text
 from pose.geometry import round_up
 from pose.model import resolve_precision
+from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights
 from pose.report.analysis import analyse, file_skeleton
 from pose.report.page import picture_reader, render
 from pose.sessions import draw_synthetic, drawn, load_model, test_workers, validation_set
@@ -53,18 +54,13 @@ from pose.structures import InputSettings, People
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pose.test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "-c", "--continue", dest="name", metavar="NAME", required=True, help="the run exp/NAME/"
-    )
-    parser.add_argument(
-        "-m", "--mode", choices=["single", "multi"], default="single", help="one or several scales"
-    )
-    parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
+    add_run(parser)
+    add_mode(parser)
+    add_weights(parser)
     parser.add_argument("--images", metavar="DIR", help="predict the pictures of a folder instead of the set")
     parser.add_argument("--submission", metavar="FILE", help="write AI Challenger's list of the people here")
     parser.add_argument(
@@ -79,10 +75,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--tag", help="goes into the names of the files, to keep what other settings gave")
     parser.add_argument("--backend", choices=["fast", "pycocotools"], default="fast", help="who computes AP")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
-    parser.add_argument(
-        "settings", nargs="*", metavar="key.sub=value", help="test.*, head.decoder.*, data.root, data.val.*"
-    )
+    add_device(parser)
+    add_settings(parser, f"{TEST_SETTINGS}, data.root, data.val.*")
     options = parser.parse_args(arguments)
     run_settings(options.settings, data=True)
     if options.limit is not None and options.limit < 1:

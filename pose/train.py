@@ -37,6 +37,7 @@ from pose.experiment import (
     run_folder,
 )
 from pose.model import PoseModel, TrainStep, build_model, resolve_precision
+from pose.options import add_device, add_settings
 from pose.sessions import TrainingData, panel_drawer, prepare_data, training_statistics, validator
 
 
@@ -55,8 +56,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--limit", type=int, metavar="N", help="train on N pictures of each set only (data.subset=N)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
-    parser.add_argument("settings", nargs="*", metavar="key.sub=value", help="settings above the file's")
+    add_device(parser)
+    add_settings(parser)
     options = parser.parse_intermixed_args(arguments)
     if options.limit is not None:
         options.settings.append(f"data.subset={options.limit}")

@@ -29,7 +29,7 @@ FLOORS = {
     4: ["model"],
     5: ["evaluate"],
     6: ["engine", "media", "report"],
-    7: ["experiment", "sessions", "exported", "predictor", "run_folders"],
+    7: ["experiment", "sessions", "exported", "predictor", "run_folders", "options"],
     8: ["web"],
     9: ["train", "test", "demo", "tools"],
 }

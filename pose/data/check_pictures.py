@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +11,9 @@ import numpy as np
 from PIL import Image
 
 from pose.data.check_content import Content
-from pose.data.images import UnreadableImage, read_image
+from pose.data.images import HEADER_ERRORS, UnreadableImage, jpeg_ends, read_image
 
 THREADS = 16  # they wait for the disk, not for the processor
-TAIL = 4096  # bytes in which a JPEG's end is looked for
 AT_ONCE = 256  # pictures between two steps of a bar
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 EXIF_ORIENTATION = 0x0112
@@ -59,11 +57,11 @@ def _look(path: Path, size: tuple[int, int], whole: bool) -> tuple[str, str] | N
         with open(path, "rb") as file, Image.open(file) as picture:
             width, height = picture.size
             turned = picture.getexif().get(EXIF_ORIENTATION) in TURNED
-            if picture.format == "JPEG" and not _ends(path):
+            if picture.format == "JPEG" and not jpeg_ends(file):
                 return "picture_damaged", "cut off: no end of the JPEG"
     except FileNotFoundError:
         return "picture_missing", ""
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow's readers raise
+    except HEADER_ERRORS:
         return "picture_damaged", "no picture, or its first bytes are damaged"
     if min(size) > 0 and (height, width) != size:
         said = f"{width} x {height}, the annotations say {size[1]} x {size[0]}"
@@ -74,18 +72,6 @@ def _look(path: Path, size: tuple[int, int], whole: bool) -> tuple[str, str] | N
         except UnreadableImage as error:
             return "picture_damaged", str(error).removeprefix(f"{path} ")
     return None
-
-
-def _ends(path: Path) -> bool:
-    """Whether a JPEG has an end marker; where it has none in its tail, all of it is searched."""
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        for start in dict.fromkeys((max(size - TAIL, 0), 0)):
-            file.seek(start)
-            tail = file.read()
-            if tail.rfind(b"\xff\xd9") > tail.rfind(b"\xff\xda"):
-                return True
-    return False
 
 
 def same_picture(one: Path, other: Path) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image, ImageOps
 from pose.errors import UserError
 
 JPEG = b"\xff\xd8"  # its first bytes
+TAIL = 4096  # bytes in which a JPEG's end marker is looked for first
+HEADER_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's, of damaged files
 
 
 class UnreadableImage(UserError):
@@ -91,3 +94,15 @@ def _cut_off(raw: np.ndarray) -> bool:
         return False
     text = raw.tobytes()
     return text.rfind(b"\xff\xd9") < text.rfind(b"\xff\xda")
+
+
+def jpeg_ends(file: BinaryIO) -> bool:
+    """Whether a JPEG has an end marker after its last scan, without decoding it; some have other data behind
+    it, so all of the file is searched where the tail has none."""
+    size = file.seek(0, os.SEEK_END)
+    for start in dict.fromkeys((max(size - TAIL, 0), 0)):
+        file.seek(start)
+        tail = file.read()
+        if tail.rfind(b"\xff\xd9") > tail.rfind(b"\xff\xda"):
+            return True
+    return False

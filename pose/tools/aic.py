@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from pose import config, skeleton
 from pose.data.aic import AicImage, read_official, to_official
 from pose.data.aic_coco import doubts, from_coco, to_coco
 from pose.errors import UserError, user_facing
 from pose.evaluate.coco import read_annotations, write_json
-from pose.experiment import config_folder
-from pose.tools.conversion import check_outputs, read_pictures, tell_missing
+from pose.tools.conversion import (
+    add_output,
+    add_source,
+    check_outputs,
+    project_skeleton,
+    tell_findings,
+    with_pictures,
+)
 
 TO_COCO = """\
   python -m pose.tools.aic to-coco keypoint_validation_annotations_20170911.json \\
@@ -30,13 +34,10 @@ TO_COCO = """\
 FROM_COCO = """\
   python -m pose.tools.aic from-coco data/aic/validation.json -o official.json"""
 
-logger = logging.getLogger("pose")
 
-
-def main(arguments: Sequence[str] | None = None) -> int | None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     args.run(args)
-    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,14 +61,7 @@ def _add_to_coco(commands: Any) -> None:
         epilog=f"example:\n{TO_COCO}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("annotations", type=Path, metavar="ANNOTATIONS", help="the official JSON file")
-    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="its folder of pictures")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="file to write")
-    parser.add_argument(
-        "--skip-missing",
-        action="store_true",
-        help="leave out images whose picture is missing or damaged, instead of stopping",
-    )
+    add_source(parser, metavar="ANNOTATIONS", help="the official JSON file")
     parser.add_argument("--strict", action="store_true", help="stop at what would otherwise be repaired")
     parser.add_argument(
         "--neck-head-slots",
@@ -87,7 +81,7 @@ def _add_from_coco(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("coco", type=Path, metavar="COCO", help="a COCO file with the 14 keypoints, by name")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="file to write")
+    add_output(parser)
     parser.set_defaults(run=_from_coco)
 
 
@@ -97,21 +91,17 @@ def _add_from_coco(commands: Any) -> None:
 def _to_coco(args: argparse.Namespace) -> None:
     check_outputs(args.annotations, [args.output, args.neck_head_slots])
     images, findings = read_official(args.annotations, boxes=True, strict=args.strict)
-    for finding in findings:
-        logger.warning("%s: %s", args.annotations, finding)
+    tell_findings(findings, args.annotations)
     if not images:
         raise UserError(f"{args.annotations}: no image in the file; check that it is the one you mean")
-    found = read_pictures([image.image_id for image in images], args.images)
-    tell_missing(found.problems, len(images), args.images, args.skip_missing)
-    kept = [(image, picture) for image, picture in zip(images, found.pictures) if picture is not None]
+    stems = [image.image_id for image in images]
+    kept = with_pictures(images, stems, args.images, skip=args.skip_missing)
     images, pictures = [image for image, _ in kept], [picture for _, picture in kept]
-    for finding in doubts(images, pictures):
-        logger.warning("%s: %s", args.annotations, finding)
+    tell_findings(doubts(images, pictures), args.annotations)
     layouts = {args.output: "aic14", args.neck_head_slots: "aic17_slots"}
     for path, name in layouts.items():
         if path is not None:
-            layout = skeleton.from_dict(config.read_yaml(config_folder() / "_skeletons" / f"{name}.yaml"))
-            write_json(path, to_coco(images, pictures, layout))
+            write_json(path, to_coco(images, pictures, project_skeleton(name)))
             print(f"{path}: {_summary(images)}")
 
 

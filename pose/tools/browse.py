@@ -40,6 +40,7 @@ from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, ExperimentConfig, load_config, run_settings
 from pose.files import write_picture, write_text
 from pose.heads.base import Head
+from pose.options import add_config_or_run, add_settings
 from pose.registry import BACKBONES, HEADS
 from pose.sessions import draw_synthetic
 from pose.structures import People, Sample
@@ -67,9 +68,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--config", metavar="FILE", help="a config")
-    what.add_argument("-c", "--continue", dest="name", metavar="NAME", help="the run exp/NAME/")
+    add_config_or_run(parser)
     parser.add_argument("-n", "--number", type=int, default=NUMBER, help=f"samples (default {NUMBER})")
     parser.add_argument(
         "--from", dest="start", type=int, default=0, metavar="POSITION", help="the first sample (default 0)"
@@ -82,7 +81,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER",
         help="default: the run folder, or samples/ for a config",
     )
-    parser.add_argument("settings", nargs="*", metavar="key.sub=value", help="changes to the config")
+    add_settings(parser)
     options = parser.parse_intermixed_args(arguments)
     if options.number < 1:
         raise UserError(f"-n {options.number}: expected 1 sample or more")

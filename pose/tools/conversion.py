@@ -1,28 +1,53 @@
-"""What the converters of annotation files have in common: the sizes of pictures, those that are missing, and
-that no file is written over."""
+"""What the converters of annotation files have in common: options, the sizes of pictures, those that are
+missing, and that no file is written over."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TypeVar
 
 from PIL import Image
 from tqdm import tqdm
 
+from pose import config
+from pose import skeleton as skeletons
 from pose.data.aic import PICTURE_SUFFIXES
 from pose.data.aic_coco import Picture
+from pose.data.findings import Finding
+from pose.data.images import HEADER_ERRORS, jpeg_ends
 from pose.errors import UserError
+from pose.experiment import config_folder
+from pose.skeleton import Skeleton
 
 CHUNK = 64  # pictures that a thread looks at before it asks for more
 THREADS = 16  # they wait for the disk, not for the processor
-TAIL = 4096  # bytes in which a JPEG's end marker is looked for first
 SHOWN = 5  # pictures that a message names
 
 logger = logging.getLogger("pose")
+
+T = TypeVar("T")
+
+
+def add_source(parser: argparse.ArgumentParser, *, metavar: str, help: str) -> None:
+    """What to convert, as `options.annotations`; --images, --skip-missing and -o."""
+    parser.add_argument("annotations", type=Path, metavar=metavar, help=help)
+    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="its folder of pictures")
+    add_output(parser)
+    parser.add_argument(
+        "--skip-missing",
+        action="store_true",
+        help="leave out images whose picture is missing or damaged, instead of stopping",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """-o, --output: a file."""
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.json", help="file to write")
 
 
 def check_outputs(source: Path, outputs: Sequence[Path | None]) -> None:
@@ -33,16 +58,19 @@ def check_outputs(source: Path, outputs: Sequence[Path | None]) -> None:
             raise UserError(f"{path} is named twice; give every output a file of its own")
 
 
-class Pictures(NamedTuple):
-    """The picture of each image, None where it cannot be used, and why."""
+def with_pictures(
+    images: Sequence[T], stems: Sequence[str], folder: Path, *, skip: bool
+) -> list[tuple[T, Picture]]:
+    """Images and their pictures, which are found by their names without extension (`stems`).  An image whose
+    picture is missing or damaged is left out with `skip`; otherwise it is a `UserError`."""
+    found = _read_pictures(stems, folder)
+    tell_missing([one for one in found if isinstance(one, str)], len(images), folder, skip)
+    return [(image, one) for image, one in zip(images, found, strict=True) if isinstance(one, Picture)]
 
-    pictures: list[Picture | None]
-    problems: list[str]
 
-
-def read_pictures(stems: Sequence[str], folder: Path) -> Pictures:
-    """Names and sizes of files, by their names without extension, from their first bytes: nothing is decoded
-    or turned (EXIF).  A JPEG without an end is damaged."""
+def _read_pictures(stems: Sequence[str], folder: Path) -> list[Picture | str]:
+    """Names and sizes from the first bytes of files: nothing is decoded or turned (EXIF).  A JPEG without an
+    end is damaged; a sentence stands for a picture that cannot be used."""
     names = _picture_names(folder)
     jobs = [(folder, names.get(stem, ""), stem) for stem in stems]
     chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
@@ -54,10 +82,7 @@ def read_pictures(stems: Sequence[str], folder: Path) -> Pictures:
         for some in pool.map(lambda chunk: [_read_picture(*job) for job in chunk], chunks):
             found += some
             bar.update(len(some))
-    return Pictures(
-        [picture if isinstance(picture, Picture) else None for picture in found],
-        [problem for problem in found if isinstance(problem, str)],
-    )
+    return found
 
 
 def _picture_names(folder: Path) -> dict[str, str]:
@@ -76,22 +101,11 @@ def _read_picture(folder: Path, name: str, stem: str) -> Picture | str:
     try:
         with open(folder / name, "rb") as file, Image.open(file) as picture:
             width, height = picture.size
-            if picture.format == "JPEG" and _cut_off(file):
+            if picture.format == "JPEG" and not jpeg_ends(file):
                 return f"{name} is cut off"
         return Picture(name, width, height)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow's readers raise
+    except HEADER_ERRORS:
         return f"{name} is damaged or no picture"
-
-
-def _cut_off(file: BinaryIO) -> bool:
-    """Whether a JPEG has no end marker after its last scan; some have other data behind it."""
-    size = file.seek(0, os.SEEK_END)
-    for start in dict.fromkeys((max(size - TAIL, 0), 0)):
-        file.seek(start)
-        tail = file.read()
-        if tail.rfind(b"\xff\xd9") > tail.rfind(b"\xff\xda"):
-            return False
-    return True
 
 
 def tell_missing(problems: Sequence[str], total: int, folder: Path, skip: bool) -> None:
@@ -106,3 +120,13 @@ def tell_missing(problems: Sequence[str], total: int, folder: Path, skip: bool) 
     if not skip:
         raise UserError(f"{what}; fetch them again, or leave their images out with --skip-missing")
     logger.warning("%s; their images are left out", what)
+
+
+def tell_findings(findings: Iterable[Finding], source: Path) -> None:
+    for finding in findings:
+        logger.warning("%s: %s", source, finding)
+
+
+def project_skeleton(name: str) -> Skeleton:
+    """One of configs/_skeletons/."""
+    return skeletons.from_dict(config.read_yaml(config_folder() / "_skeletons" / f"{name}.yaml"))

@@ -25,6 +25,7 @@ from pose import checkpoint
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, ExperimentConfig, already_exists, load_config, run_folder
 from pose.model import PoseModel, build_model
+from pose.options import add_settings
 from pose.pairwise_statistics import PairwiseStatistics
 from pose.tools.published import ae_aic, deepercut, pose_ae, rtpose
 from pose.tools.published.plan import Source
@@ -89,9 +90,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         one.add_argument("-e", "--experiment", required=True, metavar="NAME", help="the run folder exp/NAME/")
         for option, settings in source.options.items():
             one.add_argument(f"--{option.replace('_', '-')}", **settings)
-        one.add_argument(
-            "settings", nargs="*", metavar="key.sub=value", help="settings above the system's own"
-        )
+        add_settings(one, "changes to the system's own settings")
     options, rest = parser.parse_known_args(arguments)  # settings may stand behind the options too
     wrong = [text for text in rest if text.startswith("-") or "=" not in text]
     if wrong:

@@ -46,6 +46,7 @@ from pose.exported import (
 )
 from pose.files import write_bytes
 from pose.model import PoseModel
+from pose.options import TEST_SETTINGS, add_run, add_settings, add_weights
 from pose.sessions import load_model
 
 OPSET = 18  # of ONNX: 2022, the first that both of torch's exporters write
@@ -80,15 +81,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-c", "--continue", dest="name", metavar="NAME", required=True, help="run exp/NAME/")
+    add_run(parser)
     parser.add_argument("--format", choices=["onnx", "torchscript"], default="onnx", help="default onnx")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="default exp/NAME/model.onnx or .pt"
     )
-    parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
-    parser.add_argument(
-        "settings", nargs="*", metavar="key.sub=value", help="test.*, head.decoder.*, kept in the file"
-    )
+    add_weights(parser)
+    add_settings(parser, f"{TEST_SETTINGS}, kept in the file")
     return parser.parse_intermixed_args(arguments)
 
 

@@ -8,7 +8,6 @@ one by one, as pose-tensorflow prepares them for single-person training.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,6 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from pose import config, skeleton
 from pose.data import mpii_coco
 from pose.data.aic_coco import Picture
 from pose.data.findings import Findings
@@ -28,9 +26,15 @@ from pose.data.mpii import MpiiImage, read_official
 from pose.data.mpii_coco import Crop, Entry, plan_crop
 from pose.errors import UserError, user_facing
 from pose.evaluate.coco import write_json
-from pose.experiment import config_folder
 from pose.skeleton import Skeleton
-from pose.tools.conversion import check_outputs, read_pictures, tell_missing
+from pose.tools.conversion import (
+    add_source,
+    check_outputs,
+    project_skeleton,
+    tell_findings,
+    tell_missing,
+    with_pictures,
+)
 
 QUALITY = 95  # of the JPEGs of cut out people
 
@@ -38,13 +42,10 @@ TO_COCO = """\
   python -m pose.tools.mpii to-coco mpii_human_pose_v1_u12_1.mat --images data/mpii/images \\
       -o data/mpii/train.json --hold-out 10 --crops data/mpii/crops"""
 
-logger = logging.getLogger("pose")
 
-
-def main(arguments: Sequence[str] | None = None) -> int | None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     args.run(args)
-    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,9 +70,7 @@ def _add_to_coco(commands: Any) -> None:
         epilog=f"example:\n{TO_COCO}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("annotations", type=Path, metavar="MAT", help="mpii_human_pose_v1_u12_1.mat")
-    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="its folder of pictures")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.json", help="file to write")
+    add_source(parser, metavar="MAT", help="mpii_human_pose_v1_u12_1.mat")
     parser.add_argument(
         "--split",
         choices=("train", "all"),
@@ -95,11 +94,6 @@ def _add_to_coco(commands: Any) -> None:
         "--everyone",
         action="store_true",
         help="with --crops: cut out the other people, too, with 65 px around; not for OUT-val.json",
-    )
-    parser.add_argument(
-        "--skip-missing",
-        action="store_true",
-        help="leave out images whose picture is missing or damaged, instead of stopping",
     )
     parser.set_defaults(run=_to_coco)
 
@@ -131,8 +125,7 @@ class Outputs:
 def _to_coco(args: argparse.Namespace) -> None:
     outputs = _outputs(args)
     listed, findings = read_official(args.annotations)
-    for finding in findings:
-        logger.warning("%s: %s", args.annotations, finding)
+    tell_findings(findings, args.annotations)
     images = [one for one in listed if (one.labelled if one.training else args.split == "all")]
     held = {one.number for one in _held_out(images, args.hold_out)}
     count = sum(one.training for one in images)
@@ -142,10 +135,9 @@ def _to_coco(args: argparse.Namespace) -> None:
         )
     if args.hold_out is not None and not held:
         raise UserError(f"--hold-out {args.hold_out}: there are only {count} training images with points")
-    found = read_pictures([image.stem for image in images], args.images)
-    tell_missing(found.problems, len(images), args.images, args.skip_missing)
-    kept = [Found(image, one) for image, one in zip(images, found.pictures, strict=True) if one is not None]
-    layout = skeleton.from_dict(config.read_yaml(config_folder() / "_skeletons" / "mpii14.yaml"))
+    stems = [image.stem for image in images]
+    kept = [Found(*one) for one in with_pictures(images, stems, args.images, skip=args.skip_missing)]
+    layout = project_skeleton("mpii14")
     sets = {outputs.train: [one for one in kept if one.image.number not in held]}
     if outputs.val is not None:
         sets[outputs.val] = [one for one in kept if one.image.number in held]
@@ -214,8 +206,7 @@ def _write_crops(
         ]
         for path, some in sets.items()
     }  # fmt: skip
-    for finding in findings.all():
-        logger.warning("%s: %s", args.annotations, finding)
+    tell_findings(findings.all(), args.annotations)
     problems = _cut([pair for some in plans.values() for pair in some if pair[1]], args.images, outputs.crops)
     total = sum(map(len, plans.values()))
     tell_missing([*problems.values()], total, args.images, args.skip_missing)

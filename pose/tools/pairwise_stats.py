@@ -31,6 +31,7 @@ from pose.evaluate.pair_models import Examples, examples, fit, told
 from pose.evaluate.predict import BatchPredictor
 from pose.experiment import STATISTICS, Experiment, ExperimentConfig, load_config
 from pose.heads.pairwise import PairwiseHead
+from pose.options import add_config_or_run, add_device, add_settings, add_weights
 from pose.pairwise_statistics import PairwiseStatistics, to_json
 from pose.sessions import TrainingData, draw_synthetic, load_model, training_statistics
 
@@ -41,18 +42,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--config", metavar="FILE", help="of the training set that is looked at")
-    which.add_argument("-c", "--continue", dest="name", metavar="NAME", help="the trained run exp/NAME/")
+    add_config_or_run(parser)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="OUT", help="default with -c: the run's own file"
     )
-    parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
+    add_weights(parser)
     parser.add_argument(
         "--pictures", type=int, default=2000, metavar="N", help="training pictures to fit on (default 2000)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
-    parser.add_argument("settings", nargs="*", metavar="key.sub=value", help="settings above the file's")
+    add_device(parser)
+    add_settings(parser)
     options = parser.parse_intermixed_args(arguments)
     if options.config and options.output is None:
         parser.error("--config needs -o OUT")

@@ -35,10 +35,9 @@ from pose.report.analysis import analyse, file_skeleton
 from pose.report.page import picture_reader, render
 
 
-def main(arguments: Sequence[str] | None = None) -> int | None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     args.run(args)
-    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,17 +53,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_files(
+    parser: argparse.ArgumentParser,
+    annotations: str = "ground truth, COCO format",
+    results: str = "COCO keypoint results",
+) -> None:
+    """--annotations and --results, with a sentence for each; -o."""
+    parser.add_argument("--annotations", required=True, type=Path, help=annotations)
+    parser.add_argument("--results", required=True, type=Path, help=results)
+    parser.add_argument("-o", "--output", type=Path, help="write the numbers here, as JSON")
+
+
 def _add_coco(metrics: Any) -> None:
     parser = metrics.add_parser("coco", help="COCO's keypoint AP and AR by OKS")
-    parser.add_argument("--annotations", required=True, type=Path, help="ground truth, COCO format")
-    parser.add_argument("--results", required=True, type=Path, help="COCO keypoint results")
+    _add_files(parser)
     parser.add_argument("--backend", choices=("fast", "pycocotools"), default="fast", help="same numbers")
     parser.add_argument(
         "--sigmas",
         help="one OKS sigma per keypoint: comma list, skeleton name, or YAML file with a list or a skeleton",
     )
     parser.add_argument("--image-ids", type=Path, help="score only these: JSON list, or one id per line")
-    parser.add_argument("-o", "--output", type=Path, help="write the numbers here, as JSON")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a page (HTML) about errors here")
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="of the annotations' pictures: draws the worst on the page"
@@ -125,12 +133,8 @@ def image_files(annotations: dict[str, Any], folder: Path) -> dict[int, Path]:
 
 def _add_aic(metrics: Any) -> None:
     parser = metrics.add_parser("aic", help="AI Challenger's official keypoint score")
-    parser.add_argument(
-        "--annotations", required=True, type=Path, help="ground truth: official list, or COCO format"
-    )
-    parser.add_argument("--results", required=True, type=Path, help="official list, as handed in")
+    _add_files(parser, "ground truth: official list, or COCO format", "official list, as handed in")
     parser.add_argument("--strict", action="store_true", help="stop at anything that is wrong with a file")
-    parser.add_argument("-o", "--output", type=Path, help="write the numbers here, as JSON")
     parser.set_defaults(run=_score_aic)
 
 
@@ -139,29 +143,28 @@ def _score_aic(args: argparse.Namespace) -> None:
     found, findings = read_official(args.results, boxes=False, strict=args.strict)
     _warn(args.results, findings)
     scores = aic.evaluate(truth, found)
-    header = {"results": str(args.results), "annotations": str(args.annotations)}
-    print("\n".join([f"{key}: {value}" for key, value in header.items()] + [aic.table(scores)]))
-    if args.output is not None:
-        coco.write_json(args.output, {"metric": "aic", **header, **asdict(scores)}, indent=1)
+    _tell(args, "aic", aic.table(scores), asdict(scores))
 
 
 def _add_pck(metrics: Any) -> None:
     parser = metrics.add_parser("pck", help="the share of correct keypoints, for pictures of one person each")
-    parser.add_argument("--annotations", required=True, type=Path, help="ground truth, COCO format")
-    parser.add_argument("--results", required=True, type=Path, help="COCO keypoint results")
+    _add_files(parser)
     parser.add_argument(
         "--threshold", type=float, default=0.2, help="times the longer side of a person's keypoints"
     )
-    parser.add_argument("-o", "--output", type=Path, help="write the numbers here, as JSON")
     parser.set_defaults(run=_score_pck)
 
 
 def _score_pck(args: argparse.Namespace) -> None:
     scores = pck.evaluate(args.annotations, args.results, threshold=args.threshold)
+    _tell(args, "pck", pck.table(scores), asdict(scores))
+
+
+def _tell(args: argparse.Namespace, metric: str, table: str, scores: dict[str, Any]) -> None:
     header = {"results": str(args.results), "annotations": str(args.annotations)}
-    print("\n".join([f"{key}: {value}" for key, value in header.items()] + [pck.table(scores)]))
+    print("\n".join([*(f"{key}: {value}" for key, value in header.items()), table]))
     if args.output is not None:
-        coco.write_json(args.output, {"metric": "pck", **header, **asdict(scores)}, indent=1)
+        coco.write_json(args.output, {"metric": metric, **header, **scores}, indent=1)
 
 
 def read_truth(path: Path, *, strict: bool = False) -> list[AicImage]:

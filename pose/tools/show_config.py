@@ -18,6 +18,7 @@ from pathlib import Path
 from pose.config import describe, json_schema, to_yaml
 from pose.errors import UserError, user_facing
 from pose.experiment import ExperimentConfig, load_config
+from pose.options import add_settings
 
 SCHEMA = Path("configs/schema.json")
 
@@ -29,7 +30,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", nargs="?", type=Path, help="a YAML file, also a run's exp/NAME/config.yaml")
-    parser.add_argument("settings", nargs="*", metavar="key.sub=value", help="change single settings")
+    add_settings(parser)
     parser.add_argument("--plain", action="store_true", help="without the meanings")
     parser.add_argument(
         "--schema",

@@ -25,44 +25,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+    def number(flag: str, usual: int, letter: str, what: str) -> None:
+        parser.add_argument(flag, type=int, default=usual, metavar=letter, help=f"{what} (default {usual})")
+
     parser.add_argument(
         "--root", type=Path, default=Path("data/synthetic"), help="folder to write (default data/synthetic)"
     )
-    parser.add_argument(
-        "--train",
-        type=int,
-        default=default.train,
-        metavar="N",
-        help=f"pictures to train on (default {default.train})",
-    )
-    parser.add_argument(
-        "--val",
-        type=int,
-        default=default.val,
-        metavar="N",
-        help=f"pictures to validate on (default {default.val})",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=default.seed,
-        metavar="S",
-        help=f"another seed: other pictures (default {default.seed})",
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=default.size,
-        metavar="PX",
-        help=f"long side of a picture (default {default.size})",
-    )
-    parser.add_argument(
-        "--max-people",
-        type=int,
-        default=default.max_people,
-        metavar="N",
-        help=f"most people in one picture (default {default.max_people})",
-    )
+    number("--train", default.train, "N", "pictures to train on")
+    number("--val", default.val, "N", "pictures to validate on")
+    number("--seed", default.seed, "S", "another seed: other pictures")
+    number("--size", default.size, "PX", "long side of a picture")
+    number("--max-people", default.max_people, "N", "most people in one picture")
     parser.add_argument("--processes", type=int, default=None, metavar="N", help="default: one per core")
     return parser.parse_args(argv)
 

@@ -38,6 +38,7 @@ from pose.evaluate.predict import BatchPredictor, Prepared, map_back
 from pose.experiment import Experiment, ExperimentConfig, run_settings
 from pose.files import write_picture
 from pose.model import PoseModel, autocast
+from pose.options import add_device, add_mode, add_run, add_weights
 from pose.sessions import load_model, of_first, true_people
 from pose.structures import WORTH_SEEING, Fields, People, Sample
 
@@ -50,8 +51,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-c", "--continue", dest="name", metavar="NAME", required=True, help="run exp/NAME/")
-    parser.add_argument("-m", "--mode", choices=["single", "multi"], default="single", help="scales")
+    add_run(parser)
+    add_mode(parser)
     parser.add_argument("-n", type=int, metavar="N", help="N pictures of the validation set, always the same")
     parser.add_argument(
         "--ids", nargs="+", default=[], metavar="ID", help="of pictures of the validation set"
@@ -65,12 +66,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--max-side", type=int, default=1600, metavar="PIXELS", help="of a panel (default 1600)"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: the run folder")
-    parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
+    add_weights(parser)
     parser.add_argument(
         "--score-threshold", "--min-score", dest="min_score", type=float, default=WORTH_SEEING, metavar="T",
         help=f"people with a lower score are left out (default {WORTH_SEEING:g}; 0: all)",
     )  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default cpu)")
+    add_device(parser, "cpu")
     parser.add_argument(
         "pictures", nargs="*", metavar="PICTURE", help="picture files, and settings as key.sub=value"
     )

@@ -32,6 +32,7 @@ from pose.data import synthetic
 from pose.data.settings import set_files
 from pose.errors import UserError, user_facing
 from pose.files import write_picture
+from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights
 from pose.predictor import Predictor
 from pose.web.limits import Limits
 from pose.web.page import CSS, build
@@ -54,10 +55,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-c", "--continue", dest="name", metavar="NAME", required=True, help="run exp/NAME/")
-    parser.add_argument("-m", "--mode", choices=["single", "multi"], default="single", help="scales")
-    parser.add_argument("--weights", default=None, help="best, last or a file (default: best, else last)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    add_run(parser)
+    add_mode(parser)
+    add_weights(parser)
+    add_device(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to serve (default: this machine only)")
     parser.add_argument("--port", type=int, default=7860, help="default 7860; 0: any that is free")
     parser.add_argument(
@@ -68,7 +69,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--examples", type=Path, metavar="FOLDER",
         help=f"its first {EXAMPLES} pictures are offered on the page (default: of the validation set)",
     )  # fmt: skip
-    parser.add_argument("settings", nargs="*", metavar="SETTING", help="key.sub=value")
+    add_settings(parser, TEST_SETTINGS)
     return parser.parse_intermixed_args(arguments)
 
 

@@ -1,11 +1,15 @@
-"""Every command explains itself, with an example to copy."""
+"""Every command explains itself, with an example to copy; options that several have are the same in all."""
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
 import re
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +53,68 @@ def test_the_commands_are_found() -> None:
     assert len(COMMANDS) > 10
     assert examples("  python -m pose.test -c NAME", "pose.test")
     assert not examples("usage: python -m pose.test [-h]", "pose.test")
+
+
+# ---- the same options in all of them ----
+
+
+class Taken(Exception):
+    """Carries the parser of a command out of it."""
+
+
+def take(parser: argparse.ArgumentParser, *_: Any) -> None:
+    raise Taken(parser)
+
+
+def options_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Those of its commands, too."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from options_of(inner)
+        else:
+            yield action
+
+
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[argparse.Action]]:
+    """Every option and argument of each command."""
+    for name in ("parse_args", "parse_known_args", "parse_intermixed_args"):
+        monkeypatch.setattr(argparse.ArgumentParser, name, take)
+    found = {}
+    for command in COMMANDS:
+        module = importlib.import_module(command)
+        with pytest.raises(Taken) as taken:
+            (getattr(module, "parse", None) or module.main)([])
+        found[command] = list(options_of(taken.value.args[0]))
+    return found
+
+
+def test_a_flag_has_one_spelling(options: dict[str, list[argparse.Action]]) -> None:
+    """No -c that is --checkpoint elsewhere, no --continue without -c."""
+    spellings = defaultdict(set)
+    for actions in options.values():
+        for flags in {tuple(action.option_strings) for action in actions}:
+            for flag in flags:
+                spellings[flag].add(flags)
+    several = {flag: found for flag, found in spellings.items() if len(found) > 1}
+    own = {"-n", "--score-threshold"}  # visualize: without a long form, and with an older name
+    assert {flag: found for flag, found in several.items() if flag not in own} == {}
+    assert spellings["-c"] == {("-c", "--continue")} and spellings["-m"] == {("-m", "--mode")}
+
+
+def test_what_several_commands_share_is_the_same_in_all(options: dict[str, list[argparse.Action]]) -> None:
+    shared = ("--continue", "--mode", "--weights", "--device", "settings")
+    found = defaultdict(lambda: defaultdict(list))
+    for command, actions in options.items():
+        for action in actions:
+            name = (action.option_strings or [action.dest])[-1]
+            if name in shared:
+                told = action.help if name in ("--weights", "--device") else ""  # others fit the command
+                choices = tuple(action.choices or ())
+                alike = (action.default, action.metavar, action.nargs, action.type, choices, told)
+                found[name][alike].append(command)
+    by_default = {alike[0]: commands for alike, commands in found["--device"].items()}
+    assert by_default.keys() == {"auto", "cpu"} and by_default["cpu"] == ["pose.tools.visualize"]
+    assert [len(found[name]) for name in shared] == [1, 1, 1, 2, 1], {name: found[name] for name in shared}
+    assert {"pose.test", "pose.demo", "pose.tools.web"} <= set(*found["--weights"].values())
