@@ -20,6 +20,7 @@ from pathlib import Path
 from pose.errors import UserError, user_facing
 from pose.experiment import RUNS
 from pose.files import write_bytes, write_text
+from pose.options import add_mode
 from pose.report.bootstrap import ROUNDS
 from pose.tools.comparison.configs import config_rows
 from pose.tools.comparison.curves import curves
@@ -35,7 +36,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-m", "--mode", choices=["single", "multi"], default="single", help="scales")
+    add_mode(parser)
     parser.add_argument("--tag", help="of the tests, as given to pose.test")
     parser.add_argument("-o", "--output", type=Path, default=RUNS / "compare", metavar="FOLDER")
     parser.add_argument("--latex", action="store_true", help="the numbers and AP's intervals as LaTeX too")

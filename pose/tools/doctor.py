@@ -35,6 +35,7 @@ from pose.errors import UserError, user_facing
 from pose.evaluate.bounds import measure
 from pose.experiment import Experiment, ExperimentConfig, config_folder, load_config, run_settings
 from pose.files import write_text
+from pose.options import add_config_or_run, add_settings
 from pose.sessions import draw_synthetic
 from pose.skeleton import Skeleton, from_dict
 from pose.tools.diagnosis import Diagnosis, Source
@@ -50,11 +51,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--config", metavar="FILE", help="a config: its data set")
-    what.add_argument(
-        "-c", "--continue", dest="name", metavar="NAME", help="the data set of the run exp/NAME/"
-    )
+    what = add_config_or_run(parser)
     what.add_argument("--annotations", type=Path, metavar="FILE", help="one COCO keypoint file")
     parser.add_argument("--images", type=Path, metavar="DIR", help="with --annotations: its pictures")
     parser.add_argument(
@@ -67,7 +64,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help=f"pictures to decode as a whole; none: no picture file is opened (default {DECODED})",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a report: .html or .json")
-    parser.add_argument("settings", nargs="*", metavar="key.sub=value", help="changes to the config")
+    add_settings(parser)
     return parser.parse_intermixed_args(arguments)
 
 

@@ -105,12 +105,13 @@ def test_a_flag_has_one_spelling(options: dict[str, list[argparse.Action]]) -> N
 
 def test_what_several_commands_share_is_the_same_in_all(options: dict[str, list[argparse.Action]]) -> None:
     shared = ("--continue", "--mode", "--weights", "--device", "settings")
+    worded = shared[1:-1]  # with the same sentence; those of others fit the command
     found = defaultdict(lambda: defaultdict(list))
     for command, actions in options.items():
         for action in actions:
             name = (action.option_strings or [action.dest])[-1]
             if name in shared:
-                told = action.help if name in ("--weights", "--device") else ""  # others fit the command
+                told = action.help if name in worded else ""
                 choices = tuple(action.choices or ())
                 alike = (action.default, action.metavar, action.nargs, action.type, choices, told)
                 found[name][alike].append(command)
