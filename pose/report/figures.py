@@ -39,6 +39,9 @@ FIX_NAMES = {
 }
 
 
+FEW = 20  # people; the AP of fewer says little, and its bar is pale
+
+
 def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
@@ -73,7 +76,8 @@ def group_bars(groups: Mapping[str, Sequence[Group]]) -> Figure:
     panels = figure.subplots(1, len(tables), sharey=True, width_ratios=[len(table) for _, table in tables])
     for axes, (title, table) in zip(np.atleast_1d(panels), tables):
         values = [max(0, group.ap) for group in table]
-        bars = axes.bar(range(len(table)), values, color="#4d8fc9", width=0.7)
+        colors = ["#4d8fc9" if group.people >= FEW else "#c4d9ec" for group in table]
+        bars = axes.bar(range(len(table)), values, color=colors, width=0.7)
         texts = ["–" if group.ap < 0 else f"{group.ap:.3f}" for group in table]
         axes.bar_label(bars, texts, fontsize=8, padding=2)
         names = [f"{group.name}\n{group.people}" for group in table]

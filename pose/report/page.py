@@ -96,9 +96,8 @@ def _curves(analysis: Analysis) -> str:
 
 
 def _groups(analysis: Analysis) -> str:
-    parts = [
-        drawing(figures.group_bars(analysis.groups), "AP; below each name the number of people annotated")
-    ]
+    caption = f"AP; below each name the number of people annotated (pale: fewer than {figures.FEW})"
+    parts = [drawing(figures.group_bars(analysis.groups), caption)]
     parts += [f"<h3>By {text(title)}</h3>{_group_table(groups)}" for title, groups in analysis.groups.items()]
     parts.append(
         _note(
