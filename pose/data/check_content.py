@@ -18,6 +18,7 @@ from pose.data.numbers import whole
 from pose.errors import UserError
 from pose.skeleton import Skeleton, from_coco_category, from_dict
 
+SLACK = 1.0  # pixels that a keypoint may lie beyond the picture's last pixel
 NO_ID = -(2**63)  # of an image or an annotation without a whole-number id
 
 
@@ -94,6 +95,11 @@ class Content:
         outside = np.maximum(-self.keypoints[..., :2], self.keypoints[..., :2] - (size - 1)).max(-1)
         known = (size > 0).all(-1) & (self.keypoints[..., 2] > 0)
         return np.where(known, outside, 0)
+
+    @cached_property
+    def outside(self) -> np.ndarray:
+        """(N, K) bool: labelled keypoints that lie outside the picture, by more than rounding explains."""
+        return self.beyond > SLACK
 
     def file_name(self, annotation: int) -> str:
         """Of the annotation's picture."""

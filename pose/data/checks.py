@@ -18,7 +18,6 @@ from pose.data.check_texts import AS_A_WHOLE, KINDS, Level
 from pose.data.regions import region
 
 SHOWN = 5  # examples of a finding
-SLACK = 1.0  # pixels that a keypoint may lie beyond the picture's last pixel
 ROOMY = 1.05  # times the box: a larger area is no area of the person in it
 LEAST_SHARE = 0.02  # of the box, the same
 EXTENT = (0.08, 4.0)  # smallest and largest sqrt(area) over the diagonal of the keypoints' box
@@ -204,7 +203,7 @@ def _check_keypoints(content: Content, faults: Faults) -> None:
     labelled = finite & (v > 0)
     origin = labelled & (given[..., :2] == 0).all(-1)
     faults.annotations("origin", people & origin.any(1), lambda row: _named(content.names, origin[row]))
-    outside, names = content.beyond > SLACK, content.skeleton.keypoints
+    outside, names = content.outside, content.skeleton.keypoints
     faults.annotations(
         "outside", people & outside.any(1),
         lambda row: f"{_named(names, outside[row])} by {content.beyond[row].max():.0f} pixels",

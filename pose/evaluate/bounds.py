@@ -94,7 +94,7 @@ def _mended(content: Content, faults: Sequence[Fault]) -> _People:
     """As a careful annotator would have written it, as far as can be known."""
     people = _as_it_is(content)
     people.keypoints = content.keypoints.copy()  # what is unusable counts as not labelled
-    people.keypoints[content.beyond > 0] = 0
+    people.keypoints[content.outside] = 0
     areas = _likely_areas(content)
     for fault in faults:
         if CHANGES[fault.kind] == "area":

@@ -140,7 +140,8 @@ class Window:
         now = time.monotonic()
         if self._began is None or self._began[0] is not frame.source:
             self._began = (frame.source, now - frame.seconds)
-        until = {"picture": float("inf"), "camera": now, "video": self._began[1] + frame.seconds}
+        over = self._began[1] + frame.seconds + (1 / frame.rate if frame.rate > 0 else 0)
+        until = {"picture": float("inf"), "camera": now, "video": over}
         while not stop():
             left = until[frame.source.kind] - time.monotonic()
             key = cv2.waitKey(max(1, int(1000 * min(BLINK, left)))) & 0xFF

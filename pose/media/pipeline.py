@@ -259,9 +259,11 @@ class _Waiting:
 
     def batch(self, idle: bool) -> list[tuple[Frame, Prepared]]:
         """Those whose turn it is: a full batch, or what waits for too long, or if `idle` the oldest."""
+        for shapes, group in self.groups.items():  # first, or it would go on growing
+            if len(group) == self.batch_size:
+                return self.groups.pop(shapes)
         for shapes, group in self.groups.items():  # in the order of their oldest pictures
-            old = self.newest - group[0][0].id >= BEHIND * self.batch_size
-            if idle or old or len(group) == self.batch_size:
+            if idle or self.newest - group[0][0].id >= BEHIND * self.batch_size:
                 return self.groups.pop(shapes)
         return []
 

@@ -46,14 +46,18 @@ def lesson() -> tuple[list[np.ndarray], list[np.ndarray], Batch]:
         keypoints[i, : len(people)] = torch.from_numpy(people)
         keypoints[i, : len(people), :, 2] = 2
     images = [image for image, _ in drawn]
-    return images, [people for _, people in drawn], Batch(
-        image=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
-        loss_mask=torch.ones(4, *SIZE, dtype=torch.bool),
-        keypoints=keypoints,
-        areas=torch.ones(4, 2),
-        color=torch.tensor([[0.0, 1.0, 0.0, 1.0]] * 4),
-        image_id=torch.arange(4),
-        labelled=torch.ones(4, len(SKELETON), dtype=torch.bool),
+    return (
+        images,
+        [people for _, people in drawn],
+        Batch(
+            image=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+            loss_mask=torch.ones(4, *SIZE, dtype=torch.bool),
+            keypoints=keypoints,
+            areas=torch.ones(4, 2),
+            color=torch.tensor([[0.0, 1.0, 0.0, 1.0]] * 4),
+            image_id=torch.arange(4),
+            labelled=torch.ones(4, len(SKELETON), dtype=torch.bool),
+        ),
     )
 
 
