@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from pose.draw.texts import line_width, put_line
+
 MARGIN = 6  # pixels between the pictures of a sheet
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-LETTER = 22.0  # pixels: height of a line of FONT at size 1
-SMALLEST_TEXT = 0.33  # size of FONT below which it cannot be read
+SMALLEST_TEXT = 10.0  # pixels; smaller letters cannot be read
 
 
 @dataclass(frozen=True)
@@ -47,29 +47,22 @@ def panel_sheet(rows: Sequence[Sequence[Panel]], columns: int = 6) -> np.ndarray
 def captioned(picture: np.ndarray, caption: str) -> np.ndarray:
     """The picture below a line of text as wide as it is, shrunk or cut off where it is too long."""
     width = picture.shape[1]
-    size = float(np.clip(width / 700, 0.4, 1.2))
-    height = round(LETTER * size * 1.5)
-    bar = np.full((height, width, 3), 24, np.uint8)
-    text, size = _fitting(caption, width - 8, size)
-    spot = (4, round(height * 0.5 + 0.38 * LETTER * size))
-    cv2.putText(bar, text, spot, FONT, size, (235, 235, 235), max(1, round(1.4 * size)), cv2.LINE_AA)
+    size = float(np.clip(width / 24, 12, 34))
+    bar = np.full((round(1.3 * size), width, 3), 24, np.uint8)
+    text, fitting = _fitting(caption, width - 8, size)
+    put_line(bar, text, (4, round(0.97 * size)), fitting, (235, 235, 235))
     return np.concatenate([bar, picture])
 
 
 def _fitting(text: str, room: int, size: float) -> tuple[str, float]:
     """The text and its size, so that it is at most `room` pixels wide."""
-
-    def needs(text: str, size: float) -> int:
-        return int(cv2.getTextSize(text, FONT, size, max(1, round(1.4 * size)))[0][0])
-
-    text = text.encode("ascii", "replace").decode()  # OpenCV's fonts have no other letters
-    while needs(text, size) > room and size > SMALLEST_TEXT:
-        size = max(SMALLEST_TEXT, size * 0.93)
-    if needs(text, size) <= room:
+    while line_width(text, size) > room and size > SMALLEST_TEXT:
+        size = max(SMALLEST_TEXT, size - 0.5)
+    if line_width(text, size) <= room:
         return text, size
-    while text and needs(f"{text}...", size) > room:
+    while text and line_width(f"{text}...", size) > room:
         text = text[:-1]
-    return f"{text}...", size
+    return f"{text}..." if text else "", size
 
 
 def _panel_row(row: dict[str, Panel], names: Sequence[str]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,7 +9,8 @@ import numpy as np
 
 from pose.draw.arrows import Color
 from pose.draw.people import person_color
-from pose.draw.sheets import FONT, LETTER, Panel
+from pose.draw.sheets import Panel
+from pose.draw.texts import put_line
 from pose.draw.view import View, full_color, visible_gain
 from pose.structures import People
 
@@ -155,8 +155,8 @@ def _tag_values(view: View, tags: _Tags) -> Panel:
     told apart."""
     height, width = view.backdrop.shape[:2]
     canvas = np.full((height, width, 3), 24, np.uint8)
-    size = float(np.clip(min(height, width) / 900, 0.32, 1.0))
-    line, left = LETTER * size * 1.2, LETTER * size * 7
+    size = float(np.clip(min(height, width) / 32, 10, 28))
+    line, left = 0.95 * size, 5.5 * size
     rows = _rows(view, tags)
     shown = rows[: max(1, int((height - 2.5 * line) // line))]
     every = np.concatenate([row.values for row in shown]) if shown else np.array([0.0, 1.0])
@@ -166,14 +166,14 @@ def _tag_values(view: View, tags: _Tags) -> Panel:
     for i, row in enumerate(shown):
         y = int(0.5 * line + (i + 0.5) * step)
         cv2.line(canvas, (int(left), y), (width - int(line), y), (60, 60, 60), 1)
-        _text(canvas, row.label, (4, y + 0.35 * LETTER * size), size, row.color)
+        put_line(canvas, row.label, (4, y + 0.3 * size), size, row.color)
         _dots(canvas, left + line / 2 + (row.values - low) * unit, y, int(np.clip(step / 6, 2, 7)), row.color)
     fits = unit <= width - left - 2 * line  # else the tags differ by less than 1
     if fits:
-        bottom = height - int(1.4 * line)
+        bottom = height - int(1.6 * line)
         cv2.line(canvas, (int(left), bottom), (int(left + unit), bottom), (235, 235, 235), 2)
     told = "a difference of 1" if fits else f"all within {high - low:.2g}"
-    _text(canvas, told, (left, height - 0.35 * line), size, (235, 235, 235))
+    put_line(canvas, told, (left, height - 0.35 * line), size, (235, 235, 235))
     hidden = f", {len(rows) - len(shown)} more" if len(rows) > len(shown) else ""
     return Panel("tag_values", canvas, f"tags {low:.3g} to {high:.3g}, a row per person{hidden}")
 
@@ -184,10 +184,3 @@ def _dots(canvas: np.ndarray, x: np.ndarray, y: int, radius: int, color: Color) 
         cv2.circle(canvas, (int(one), y), radius, color, -1, cv2.LINE_AA)
     middle = int(x.mean())
     cv2.line(canvas, (middle, y - 2 * radius), (middle, y + 2 * radius), (255, 255, 255), 1, cv2.LINE_AA)
-
-
-def _text(
-    canvas: np.ndarray, text: str, place: tuple[float, float], size: float, color: Sequence[int]
-) -> None:
-    spot = (int(place[0]), int(place[1]))
-    cv2.putText(canvas, text, spot, FONT, size, tuple(color), max(1, round(1.5 * size)), cv2.LINE_AA)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -48,10 +50,31 @@ class Texts:
         return bool((~apart).any())
 
 
+def put_line(
+    canvas: np.ndarray, text: str, spot: tuple[float, float], size: float, color: Sequence[int]
+) -> None:
+    """text on the canvas (H, W, 3), plain, in letters `size` pixels high; spot: x of its left end and y of
+    the baseline."""
+    picture = Image.fromarray(canvas)
+    ImageDraw.Draw(picture).text(spot, text, fill=tuple(color), font=_font(size), anchor="ls")
+    canvas[:] = picture
+
+
+def line_width(text: str, size: float) -> float:
+    """Pixels that `put_line` needs."""
+    return float(_font(size).getlength(text))
+
+
+@lru_cache(maxsize=64)
+def _font(size: float) -> Any:
+    """Pillow's own: what OpenCV writes is another with every version."""
+    return ImageFont.load_default(size)
+
+
 @lru_cache(maxsize=2048)
 def word(text: str, size: int, color: Color) -> tuple[np.ndarray, np.ndarray]:
     """A line of text: colours (h, w, 3) float32 in 0 to 255, and how opaque they are (h, w) in 0 to 1."""
-    font = ImageFont.load_default(size)
+    font = _font(size)
     rim = max(1, size // 9)
     left, top, right, bottom = font.getbbox(text, stroke_width=rim)
     sides = (max(1, round(right - left)), max(1, round(bottom - top)))
