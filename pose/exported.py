@@ -190,7 +190,7 @@ def _why_not_onnx(file: Path, reason: str, version: str) -> str:
             f"{file} is of a newer ONNX than onnxruntime {version} runs; pip install -U onnxruntime, or "
             "export it again with pose.tools.export"
         )
-    if "protobuf" in lowered:
+    if "protobuf" in lowered or not file.stat().st_size:
         return f"{file} is not an ONNX file, or was cut off; copy it again, or export it again"
     return f"onnxruntime {version} cannot run {file}: {reason.splitlines()[0][:200]}; export it again"
 

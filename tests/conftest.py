@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve other workers
 
@@ -17,3 +19,13 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data beside the checkout (set POSE_REAL_DATA)")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def fake_cuda() -> None:
+    """CUDA tensors without contents, on any machine; torch 2.6 fills them on a GPU."""
+    try:
+        with FakeTensorMode():
+            torch.zeros(2, device="cuda").uniform_()
+    except RuntimeError as error:
+        pytest.skip(f"torch {torch.__version__} has no fake CUDA tensors here ({str(error).splitlines()[0]})")

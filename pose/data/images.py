@@ -52,6 +52,8 @@ def as_rgb(picture: Any) -> np.ndarray:
     Raises `UnreadableImage` for anything else."""
     if isinstance(picture, Image.Image):
         upright = ImageOps.exif_transpose(picture)
+        if upright.mode == "I":  # 16 bit of grey, with Pillow below 11
+            upright = Image.fromarray(np.asarray(upright).clip(0, 65535).astype(np.uint16))
         deep = upright.mode.startswith("I;16")
         clear = "transparency" in upright.info or upright.mode in ("RGBA", "LA", "PA", "La", "RGBa")
         picture = np.asarray(upright if deep else upright.convert("RGBA" if clear else "RGB"))

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from pose.backbones.pretrained import Pretrained
@@ -42,6 +43,7 @@ class FrozenStart:
         be gone."""
         gc.collect()
         self._set(True)
+        torch.compiler.reset()  # torch 2.6 goes on with what it compiled for layers without gradients
         return self.wrap()
 
     def _set(self, moving: bool) -> None:

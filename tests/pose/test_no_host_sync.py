@@ -58,6 +58,7 @@ RESNET = [
 ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("fake_cuda")
 @pytest.mark.parametrize(
     "settings",
     [

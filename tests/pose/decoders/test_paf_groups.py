@@ -489,6 +489,7 @@ class Waits(TorchDispatchMode):
         return out
 
 
+@pytest.mark.usefixtures("fake_cuda")
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
 def test_nothing_waits_for_an_accelerator_before_the_one_copy(preset: str) -> None:

