@@ -284,8 +284,9 @@ def test_other_errors_stay_what_they_are() -> None:
 
 
 INTERRUPTED = """
-import faulthandler, sys, time
+import faulthandler, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background ignore it
 sys.path.insert(0, {tests!r})
 import test_loader as t
 if __name__ == "__main__":
