@@ -1,7 +1,7 @@
 """How near `pose.demo` comes to the bare network: a folder of pictures, read, drawn and written.
 
-    python -m benchmarks.demo configs/coco/paf_vgg19.yaml [--size S] [--pictures N] [--rounds R] [key.sub=value ...]
-    python -m benchmarks.demo -c quickstart
+    python -m benchmarks.demo configs/coco/paf_vgg19.yaml [--pictures N] [--rounds R] [key.sub=value ...]
+    python -m benchmarks.demo -c quickstart [--size PIXELS]
 
 The bare rate is that of the network alone, on random canvases of the pictures' sizes, in batches, with the
 mirrored ones.  Both take turns, so that whatever else runs on the machine slows both.  A config's network has
@@ -104,7 +104,8 @@ def main() -> None:
     device = pick_device(options.device, 0)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        synthesize(root, SyntheticConfig(train=1, val=options.pictures, seed=3, size=options.size), progress=False)
+        drawn = SyntheticConfig(train=1, val=options.pictures, seed=3, size=options.size)
+        synthesize(root, drawn, progress=False)
         if options.name:
             predictor = Predictor.from_run(options.name, device=options.device, settings=settings)
         else:
@@ -115,7 +116,8 @@ def main() -> None:
             predictor = Predictor(told, config.skeleton, Experiment(root, config))
         more = ["--json"] if options.json else []
         batches = predictor.batches
-        print(f"{options.pictures} pictures of {options.size} x {options.size}, {device}, {torch.get_num_threads()} threads, "
+        size = f"{options.size} x {options.size}"
+        print(f"{options.pictures} pictures of {size}, {device}, {torch.get_num_threads()} threads, "
               f"batch {batches.settings.batch_size}, flip {batches.settings.flip}")  # fmt: skip
         listed = json.loads((root / "annotations/person_keypoints_val.json").read_text())["images"]
         sizes = [(image["height"], image["width"]) for image in listed]

@@ -326,7 +326,7 @@ def _explain(schema: type[Settings], problem: Any, data: Any) -> tuple[Path_, st
         word = re.match(r"\w*", text)[0]  # type: ignore[index]
         named = model is not None and word in model.model_fields  # which key of the section it is about
         if named and text.startswith(f"{word}: "):
-            return (*path, word), f"{'.'.join((*path, word))}{text[len(word):]}"
+            return (*path, word), f"{'.'.join((*path, word))}{text[len(word) :]}"
         return (*path, word) if named else path, f"{dotted}: {text}"
     expected = {
         "int_type": "int", "int_from_float": "int", "float_type": "float", "string_type": "text",
