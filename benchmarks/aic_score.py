@@ -11,9 +11,9 @@ from functools import partial
 import numpy as np
 
 from benchmarks.grouping import median_ms
-from benchmarks.literal import aic_score as literal
-from pose.data.aic import AicImage, to_official
-from pose.evaluate import aic
+from pose.annotations.aic import AicImage, to_official
+from pose.metrics import aic
+from tests.literal.reference import aic_score as literal
 
 IMAGES = 1000
 

@@ -24,14 +24,14 @@ import numpy as np
 import torch
 
 from pose import demo
-from pose.data.synthetic import KEYPOINTS, SyntheticConfig, synthesize
 from pose.engine.distributed import pick_device
-from pose.evaluate.predict import BatchPredictor
 from pose.experiment import Experiment, load_config
 from pose.media.sources import find_sources
 from pose.model import build_model
+from pose.predict.batches import BatchPredictor
 from pose.predictor import Predictor
 from pose.structures import People
+from pose.synthetic.dataset import KEYPOINTS, SyntheticConfig, synthesize
 
 
 class Told(BatchPredictor):

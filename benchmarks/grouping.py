@@ -1,6 +1,6 @@
 """Time from maps to people on one core: the literal restatement of pose-ae-train against `TagGroups`.
 
-    python -m benchmarks.grouping
+python -m benchmarks.grouping
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.literal.pose_ae_testing import group_and_refine
 from pose.config import read_yaml
 from pose.decoders.tag_groups import TagGroups, TagGroupsSettings
 from pose.skeleton import from_dict
+from tests.literal.reference.pose_ae_testing import group_and_refine
 
 SKELETON = Path(__file__).parents[1] / "configs" / "_skeletons" / "coco17.yaml"
 

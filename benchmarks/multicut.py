@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from benchmarks.grouping import median_ms
-from benchmarks.literal import deepercut_decode as literal
 from pose.config import read_yaml
 from pose.decoders.detections import find_detections
 from pose.decoders.greedy_pairs import GreedyPairs, GreedyPairsSettings
 from pose.decoders.multicut import Multicut, MulticutSettings
 from pose.skeleton import from_dict
+from tests.literal.reference import deepercut_decode as literal
 
 SKELETON = Path(__file__).parents[1] / "configs" / "_skeletons" / "coco17.yaml"
 STRIDE = literal.STRIDE

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from benchmarks.grouping import median_ms
-from benchmarks.literal import rtpose_decoding as literal
 from pose.config import read_yaml
 from pose.decoders.paf_groups import Joints, PafGroups, PafGroupsSettings
 from pose.decoders.peaks import list_peaks
 from pose.skeleton import from_dict
+from tests.literal.reference import rtpose_decoding as literal
 
 SKELETON = Path(__file__).parents[1] / "configs" / "_skeletons" / "coco18.yaml"
 STRIDE = 8

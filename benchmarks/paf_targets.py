@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from benchmarks.grouping import median_ms
-from benchmarks.literal import rtpose_targets as literal
 from pose.config import read_yaml
 from pose.heads.paf import PafHead, PafSettings, PafTargets
 from pose.skeleton import from_dict
 from pose.structures import Batch
+from tests.literal.reference import rtpose_targets as literal
 
 SKELETON = from_dict(read_yaml(Path(__file__).parents[1] / "configs" / "_skeletons" / "coco18.yaml"))
 SIDE, STRIDE, PICTURES = 368, 8, 8

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from pose.data.annotations import load_annotations
+from pose.annotations.training import load_annotations
 from pose.data.augment import AugmentSettings, color_jitter
 from pose.data.dataset import KeypointDataset
 from pose.data.loader import collate
@@ -100,7 +100,7 @@ def cpu_ms(function: Callable[[int], Any], repeats: int = 30, rounds: int = 3) -
 def measure() -> tuple[float, float, float, float]:
     """Milliseconds per sample: the literal way, ours, our colour jitter (which the device does), and ours cut
     round a person."""
-    from benchmarks.literal import pose_ae_training as literal
+    from tests.literal.reference import pose_ae_training as literal
 
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)

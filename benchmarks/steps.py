@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 from pose.data.loader import Loaded, train_loader, training_data
-from pose.data.synthetic import SyntheticConfig, synthesize
 from pose.engine.distributed import Processes
 from pose.engine.trainer import Trainer
-from pose.evaluate.predict import BatchPredictor
 from pose.experiment import ExperimentConfig, load_config
 from pose.model import TrainStep, autocast, build_model, resolve_precision
+from pose.predict.batches import BatchPredictor
 from pose.structures import Batch
+from pose.synthetic.dataset import SyntheticConfig, synthesize
 
 WARM_UP, STEPS = 5, 20
 

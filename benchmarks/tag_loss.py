@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.literal import pose_ae_training as literal
-from pose.losses.tags import tag_loss
+from pose.losses import tag_loss
+from tests.literal.reference import pose_ae_training as literal
 
 BATCH, KEYPOINTS, SIZE = 8, 17, 128
 

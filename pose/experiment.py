@@ -17,8 +17,8 @@ from pose.data.settings import DataSettings, resolve_skeleton
 from pose.engine.log import environment
 from pose.engine.settings import TrainSettings
 from pose.errors import UserError
-from pose.evaluate.predict import TestSettings
 from pose.pairwise_statistics import PairwiseStatistics, to_json
+from pose.predict.settings import TestSettings
 from pose.registry import BACKBONES, HEADS, nearest
 from pose.skeleton import Skeleton, to_dict
 from pose.structures import InputSettings

@@ -22,9 +22,10 @@ from pose.data.images import as_rgb, read_image
 from pose.draw.people import Style, draw_people
 from pose.engine.distributed import pick_device
 from pose.errors import UserError
-from pose.evaluate.predict import BatchPredictor, Mode
 from pose.experiment import RUNS, Experiment, run_settings
 from pose.exported import is_onnx, load_exported
+from pose.predict.batches import BatchPredictor
+from pose.predict.settings import Mode
 from pose.sessions import load_model
 from pose.skeleton import Skeleton
 from pose.structures import People

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from pose import checkpoint, geometry
-from pose.data import synthetic
 from pose.data.augment import color_jitter, no_augmentation
 from pose.data.dataset import KeypointDataset
 from pose.data.images import read_image
@@ -27,13 +26,15 @@ from pose.engine.distributed import Processes
 from pose.engine.log import RunLog
 from pose.engine.validation_loss import mean_loss
 from pose.errors import UserError
-from pose.evaluate.images import Orientation
-from pose.evaluate.predict import map_back
-from pose.evaluate.validation import predict_set, score
 from pose.experiment import Experiment, ExperimentConfig, model_weights
+from pose.metrics.results import score
 from pose.model import PoseModel, autocast, build_model, resolve_precision
 from pose.pairwise_statistics import PairwiseStatistics, gather
+from pose.predict.canvas import map_back
+from pose.predict.images import Orientation
+from pose.predict.predict_set import predict_set
 from pose.structures import Batch, Fields, People
+from pose.synthetic import dataset as synthetic
 
 SHEET = 8  # pictures drawn at every validation
 PANELS = 4  # training samples whose fields are drawn in the course of the training

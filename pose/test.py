@@ -32,20 +32,21 @@ from typing import Any
 import torch
 
 from pose import config as cfg
-from pose.data.aic import to_official
+from pose.annotations.aic import to_official
 from pose.data.settings import set_files
 from pose.engine.distributed import Processes, processes
 from pose.errors import UserError, user_facing
-from pose.evaluate import aic, aic_lists, coco
-from pose.evaluate.aic_lists import AicTest
-from pose.evaluate.images import Orientation, Outcome, replicas
-from pose.evaluate.predict import TestSettings
-from pose.evaluate.validation import file_sigmas, predict_set, records, score
 from pose.experiment import Experiment, run_settings
 from pose.files import write_picture, write_text
 from pose.geometry import round_up
+from pose.metrics import aic, aic_lists, coco
+from pose.metrics.aic_lists import AicTest
+from pose.metrics.results import file_sigmas, records, score
 from pose.model import resolve_precision
 from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights
+from pose.predict.images import Orientation, Outcome, replicas
+from pose.predict.predict_set import predict_set
+from pose.predict.settings import TestSettings
 from pose.report.analysis import analyse, file_skeleton
 from pose.report.page import picture_reader, render
 from pose.sessions import draw_synthetic, drawn, load_model, test_workers, validation_set

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from pose.data import synthetic
 from pose.data.loader import Loaded
 from pose.engine.distributed import Processes
 from pose.engine.settings import TrainSettings
@@ -21,6 +20,7 @@ from pose.errors import user_facing
 from pose.experiment import load_config
 from pose.model import TrainStep, build_model
 from pose.structures import Batch
+from pose.synthetic import dataset as synthetic
 from pose.train import main
 
 torch.set_num_threads(1)  # sums depend on the number of threads, and a tiny network is no faster with more

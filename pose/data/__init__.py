@@ -1,1 +1,1 @@
-"""Data: COCO-format pictures and keypoints, augmentation, and the drawn data set."""
+"""The training stream: settings, selection, augmentation, samples, batches."""

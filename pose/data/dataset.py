@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from pose import geometry
-from pose.data.annotations import Annotations
+from pose.annotations.training import Annotations
 from pose.data.augment import (
     IDENTITY_COLOR,
     PERSON_AREA,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.data.annotations import Annotations, load_annotations
+from pose.annotations.training import Annotations, load_annotations
 from pose.data.settings import DataSettings, set_files
 from pose.errors import UserError
 from pose.skeleton import Skeleton

@@ -7,12 +7,12 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from pose.annotations.coco_json import read_skeleton
 from pose.config import Settings
 from pose.data.augment import AugmentSettings
-from pose.data.coco_json import read_skeleton
-from pose.data.synthetic import SyntheticConfig
 from pose.errors import UserError
 from pose.skeleton import Skeleton, from_dict
+from pose.synthetic.dataset import SyntheticConfig
 
 
 class SetSettings(Settings):

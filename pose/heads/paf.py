@@ -15,7 +15,7 @@ from pose.config import PresetSettings, component_settings
 from pose.decoders.paf_groups import PafGroupsSettings
 from pose.errors import UserError
 from pose.heads.base import Head, build_decoder
-from pose.losses.heatmap import Reduction, masked_mse
+from pose.losses import Reduction, masked_mse
 from pose.registry import DECODERS, HEADS
 from pose.skeleton import Skeleton
 from pose.structures import Batch, Fields, FieldSpec, People

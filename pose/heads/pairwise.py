@@ -18,7 +18,7 @@ from pose.config import Settings, component_settings
 from pose.decoders.multicut import MulticutSettings
 from pose.errors import UserError
 from pose.heads.base import Head, build_decoder
-from pose.losses.offsets import gather_cells, masked_huber
+from pose.losses import gather_cells, masked_huber
 from pose.pairwise_statistics import PairwiseStatistics
 from pose.registry import DECODERS, HEADS
 from pose.skeleton import Skeleton

@@ -13,8 +13,7 @@ from torch import Tensor
 from pose.config import Settings, component_settings
 from pose.decoders.tag_groups import TagGroupsSettings
 from pose.heads.base import Head, build_decoder
-from pose.losses.heatmap import masked_mse
-from pose.losses.tags import tag_loss
+from pose.losses import masked_mse, tag_loss
 from pose.registry import DECODERS, HEADS
 from pose.skeleton import Skeleton
 from pose.structures import Batch, Fields, FieldSpec, People

@@ -17,9 +17,10 @@ import torch
 
 from pose.data.images import UnreadableImage, read_image
 from pose.errors import UserError
-from pose.evaluate.predict import BatchPredictor, Prepared
 from pose.media.sources import Source
 from pose.media.video import Camera, VideoFile
+from pose.predict.batches import BatchPredictor
+from pose.predict.canvas import Prepared
 from pose.structures import People
 
 IDLE = 0.1  # seconds without a new picture after which a batch goes as it is: a pipe may be slow, or endless

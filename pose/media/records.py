@@ -12,9 +12,9 @@ from typing import IO, Any
 import numpy as np
 
 from pose.errors import UserError
-from pose.evaluate.validation import records
 from pose.files import write_text
 from pose.media.pipeline import Frame
+from pose.metrics.results import records
 from pose.skeleton import Skeleton
 from pose.structures import People
 

@@ -14,12 +14,12 @@ from typing import TypeAlias
 from tqdm import tqdm
 
 from pose.draw.people import Style
-from pose.evaluate.predict import BatchPredictor
 from pose.media.drawings import Drawings, Window, drawer
 from pose.media.pipeline import Frame, Stream, frames_of, one_by_one, pool_size
 from pose.media.records import Records
 from pose.media.sources import Source
 from pose.media.tracks import Tracker
+from pose.predict.batches import BatchPredictor
 from pose.skeleton import Skeleton
 from pose.structures import People
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pose.data.keypoint_names import person_category
+from pose.annotations.names import person_category
 from pose.errors import UserError
-from pose.evaluate.matching import Matches, match
-from pose.evaluate.validation import file_order
+from pose.metrics.matching import Matches, match
+from pose.metrics.results import file_order
 from pose.report.errors import KINDS, Cost, Errors, find_costs, find_errors
 from pose.report.groups import Group, find_groups
 from pose.skeleton import Skeleton, from_coco_category

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pose.evaluate.coco import STATS
-from pose.evaluate.matching import Matches
+from pose.metrics.coco import STATS
+from pose.metrics.matching import Matches
 
 ROUNDS = 1000
 LEVEL = 0.95

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pose.evaluate.matching import (
+from pose.metrics.matching import (
     CHUNK,
     Found,
     Pairing,

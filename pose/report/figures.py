@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pose.evaluate.matching import RECALLS, THRESHOLDS, Matches
+from pose.metrics.matching import RECALLS, THRESHOLDS, Matches
 from pose.report.errors import KINDS, Cost, Errors
 from pose.report.groups import Group
 

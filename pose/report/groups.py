@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pose.evaluate.matching import AREAS, Pairing, Truth, View, average, by_area, rank
+from pose.metrics.matching import AREAS, Pairing, Truth, View, average, by_area, rank
 from pose.report.errors import SAME_PERSON, Errors
 
 SIDES = (0, 32, 64, 96, 192, 1e5)  # pixels: square roots of areas, between which people are of one size

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from pose.data.aic import AicImage, read_official, to_official
-from pose.data.aic_coco import doubts, from_coco, to_coco
+from pose.annotations.aic import AicImage, read_official, to_official
+from pose.annotations.aic_coco import doubts, from_coco, to_coco
 from pose.errors import UserError, user_facing
-from pose.evaluate.coco import read_annotations, write_json
+from pose.metrics.coco import read_annotations, write_json
 from pose.tools.conversion import (
     add_output,
     add_source,

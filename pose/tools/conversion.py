@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from pose import config
 from pose import skeleton as skeletons
-from pose.data.aic import PICTURE_SUFFIXES
-from pose.data.aic_coco import Picture
-from pose.data.findings import Finding
+from pose.annotations.aic import PICTURE_SUFFIXES
+from pose.annotations.aic_coco import Picture
+from pose.annotations.findings import Finding
 from pose.data.images import HEADER_ERRORS, jpeg_ends
 from pose.errors import UserError
 from pose.experiment import config_folder

@@ -25,21 +25,21 @@ import torch
 from tqdm import tqdm
 
 from pose.config import read_yaml
-from pose.data.check_content import Content, read_content
-from pose.data.check_pictures import check_pictures, same_picture
-from pose.data.checks import Fault, check, picture_faults, shared_pictures
 from pose.data.settings import set_files, training_files
+from pose.doctor.bounds import measure
+from pose.doctor.checks import Fault, check, picture_faults, shared_pictures
+from pose.doctor.content import Content, read_content
+from pose.doctor.diagnosis import Diagnosis, Source
+from pose.doctor.images import check_pictures, same_picture
+from pose.doctor.reports import html_report, json_report, table
 from pose.draw import pages
 from pose.engine.distributed import Processes
 from pose.errors import UserError, user_facing
-from pose.evaluate.bounds import measure
 from pose.experiment import Experiment, ExperimentConfig, config_folder, load_config, run_settings
 from pose.files import write_text
 from pose.options import add_config_or_run, add_settings
 from pose.sessions import draw_synthetic
 from pose.skeleton import Skeleton, from_dict
-from pose.tools.diagnosis import Diagnosis, Source
-from pose.tools.diagnosis_reports import html_report, json_report, table
 
 DECODED = 200  # pictures
 COSTLY = 0.01  # AP: what takes that much is serious, whatever its kind

@@ -24,15 +24,15 @@ from tqdm import tqdm
 
 from pose import config as cfg
 from pose import skeleton as skeletons
+from pose.annotations.names import person_category
 from pose.data.images import UnreadableImage, read_image
-from pose.data.keypoint_names import person_category
 from pose.draw.options import add_style, style_of
 from pose.draw.people import Style, draw_people
 from pose.draw.sheets import contact_sheet
 from pose.errors import UserError, user_facing
-from pose.evaluate.coco_files import Record, clean_ground_truth, clean_results, load_content
 from pose.experiment import config_folder
 from pose.files import write_picture
+from pose.metrics.coco_files import Record, clean_ground_truth, clean_results, load_content
 from pose.skeleton import Skeleton
 from pose.structures import People
 

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from pose.data import mpii_coco
-from pose.data.aic_coco import Picture
-from pose.data.findings import Findings
+from pose.annotations import mpii_coco
+from pose.annotations.aic_coco import Picture
+from pose.annotations.findings import Findings
+from pose.annotations.mpii import MpiiImage, read_official
+from pose.annotations.mpii_coco import Crop, Entry, plan_crop
 from pose.data.images import UnreadableImage, read_image
-from pose.data.mpii import MpiiImage, read_official
-from pose.data.mpii_coco import Crop, Entry, plan_crop
 from pose.errors import UserError, user_facing
-from pose.evaluate.coco import write_json
+from pose.metrics.coco import write_json
 from pose.skeleton import Skeleton
 from pose.tools.conversion import (
     add_source,

@@ -24,15 +24,15 @@ from pose import geometry
 from pose.data.images import UnreadableImage, read_image
 from pose.data.mixture import training_data
 from pose.decoders.detections import DetectionSettings, find_detections
+from pose.decoders.pair_models import Examples, examples, fit, told
 from pose.engine.distributed import Processes, pick_device
 from pose.errors import UserError, user_facing
-from pose.evaluate.coco import write_json
-from pose.evaluate.pair_models import Examples, examples, fit, told
-from pose.evaluate.predict import BatchPredictor
 from pose.experiment import STATISTICS, Experiment, ExperimentConfig, load_config
 from pose.heads.pairwise import PairwiseHead
+from pose.metrics.coco import write_json
 from pose.options import add_config_or_run, add_device, add_settings, add_weights
 from pose.pairwise_statistics import PairwiseStatistics, to_json
+from pose.predict.batches import BatchPredictor
 from pose.sessions import TrainingData, draw_synthetic, load_model, training_statistics
 
 

@@ -23,14 +23,14 @@ from typing import Any
 import yaml
 
 from pose import skeleton
-from pose.data.aic import AicImage, read_official
-from pose.data.aic_coco import from_coco
-from pose.data.findings import Finding
+from pose.annotations.aic import AicImage, read_official
+from pose.annotations.aic_coco import from_coco
+from pose.annotations.findings import Finding
 from pose.errors import UserError, user_facing
-from pose.evaluate import aic, coco, pck
-from pose.evaluate.validation import file_order, listed_sigmas
 from pose.experiment import config_folder
 from pose.files import write_text
+from pose.metrics import aic, coco, pck
+from pose.metrics.results import file_order, listed_sigmas
 from pose.report.analysis import analyse, file_skeleton
 from pose.report.page import picture_reader, render
 

@@ -13,8 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from pose.data.synthetic import SyntheticConfig, ensure
 from pose.errors import user_facing
+from pose.synthetic.dataset import SyntheticConfig, ensure
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

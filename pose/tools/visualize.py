@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from pose import geometry
-from pose.data.annotations import Annotations
+from pose.annotations.training import Annotations
 from pose.data.dataset import Item
 from pose.data.images import read_image
 from pose.data.loader import collate
@@ -34,11 +34,12 @@ from pose.draw.fields import field_sheet
 from pose.draw.people import Style
 from pose.engine.distributed import pick_device
 from pose.errors import UserError, user_facing
-from pose.evaluate.predict import BatchPredictor, Prepared, map_back
 from pose.experiment import Experiment, ExperimentConfig, run_settings
 from pose.files import write_picture
 from pose.model import PoseModel, autocast
 from pose.options import add_device, add_mode, add_run, add_weights
+from pose.predict.batches import BatchPredictor
+from pose.predict.canvas import Prepared, map_back
 from pose.sessions import load_model, of_first, true_people
 from pose.structures import WORTH_SEEING, Fields, People, Sample
 

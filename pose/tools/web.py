@@ -28,12 +28,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pose.data import synthetic
 from pose.data.settings import set_files
 from pose.errors import UserError, user_facing
 from pose.files import write_picture
 from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights
 from pose.predictor import Predictor
+from pose.synthetic import dataset as synthetic
 from pose.web.limits import Limits
 from pose.web.page import CSS, build
 from pose.web.views import Viewer

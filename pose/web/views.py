@@ -19,8 +19,8 @@ from pose import geometry
 from pose.data.images import UnreadableImage
 from pose.draw.fields import draw_fields
 from pose.draw.people import Style, draw_people
-from pose.evaluate.predict import Prepared, map_back
 from pose.media.records import openpose
+from pose.predict.canvas import Prepared, map_back
 from pose.predictor import Predictor
 from pose.structures import People
 from pose.web.limits import Limits, open_picture

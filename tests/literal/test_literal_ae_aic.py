@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.literal import ae_aic_group as group
-from benchmarks.literal import ae_aic_network as network
+from tests.literal.reference import ae_aic_group as group
+from tests.literal.reference import ae_aic_network as network
 
 K = 14
 

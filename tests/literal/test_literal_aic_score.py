@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks.aic_score import scene
-from benchmarks.literal import aic_score as literal
+from pose.annotations.aic import KEYPOINTS, read_official, to_official
 from pose.config import read_yaml
-from pose.data.aic import KEYPOINTS, read_official, to_official
-from pose.evaluate import aic
+from pose.metrics import aic
+from tests.literal.reference import aic_score as literal
 
 SKELETONS = Path(__file__).parents[2] / "configs" / "_skeletons"
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.literal import deepercut_decode as literal
-from benchmarks.literal.deepercut_decode import Detection
+from tests.literal.reference import deepercut_decode as literal
+from tests.literal.reference.deepercut_decode import Detection
 
 
 def one(kind: int, x: float, y: float, **offset: tuple[float, float]) -> Detection:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.literal import deepercut_network as literal
+from tests.literal.reference import deepercut_network as literal
 
 SMALL = {"units": (2, 2, 3, 2), "width": 4}
 

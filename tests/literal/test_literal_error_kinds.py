@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pose.evaluate import coco
+from pose.metrics import coco
 from pose.report.analysis import analyse, file_skeleton
 from pose.report.errors import KINDS
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks.literal import pose_ae_network as network
-from benchmarks.literal import pose_ae_testing as testing
-from benchmarks.literal import pose_ae_training as training
+from tests.literal.reference import pose_ae_network as network
+from tests.literal.reference import pose_ae_testing as testing
+from tests.literal.reference import pose_ae_training as training
 
 FLIP = list(training.COCO_FLIP_INDEX)
 

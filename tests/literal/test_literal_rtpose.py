@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from benchmarks.literal import rtpose_decoding as decoding
-from benchmarks.literal import rtpose_network as network
-from benchmarks.literal import rtpose_targets as targets
+from tests.literal.reference import rtpose_decoding as decoding
+from tests.literal.reference import rtpose_network as network
+from tests.literal.reference import rtpose_targets as targets
 
 SQUARE = (368, 368)
 CMU: dict[str, Any] = {"overlap": "overwrite", "edge": "closed", "rounding": "half_up"}

@@ -27,13 +27,14 @@ from small_networks import SMALL
 from pose import demo
 from pose.data.images import read_image
 from pose.errors import user_facing
-from pose.evaluate.predict import BatchPredictor, TestSettings
 from pose.experiment import Experiment, load_config
 from pose.media import drawings
 from pose.media.pipeline import Frame
 from pose.media.sources import Source
 from pose.media.video import VideoFile, VideoWriter
 from pose.model import build_model
+from pose.predict.batches import BatchPredictor
+from pose.predict.settings import TestSettings
 from pose.predictor import Predictor
 from pose.structures import People
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pose.evaluate.coco import COCO_SIGMAS
 from pose.experiment import load_config
+from pose.metrics.coco import COCO_SIGMAS
 
 
 def config_for(folder: Path, names: list[str]) -> list[str]:

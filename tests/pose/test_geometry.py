@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.literal.pose_ae_training import get_transform
 from pose import geometry
+from tests.literal.reference.pose_ae_training import get_transform
 
 CENTERS = [0.5, 0.0]
 

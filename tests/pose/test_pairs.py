@@ -12,10 +12,11 @@ from small_networks import SMALL
 from torch import nn
 
 from pose.decoders.multicut import MulticutSettings
-from pose.evaluate.predict import BatchPredictor, TestSettings
 from pose.heads.pairwise import PairwiseHead
 from pose.model import PoseModel, TrainStep, build_model
 from pose.pairwise_statistics import gather
+from pose.predict.batches import BatchPredictor
+from pose.predict.settings import TestSettings
 from pose.registry import BACKBONES, HEADS
 from pose.structures import Batch, InputSettings
 

@@ -18,17 +18,17 @@ from dot_people import SKELETON, assert_same_people, dot_model, dots, write_set
 from PIL import Image
 
 from pose import test as test_command
-from pose.data import synthetic
-from pose.data.annotations import load_annotations
-from pose.data.coco_json import read_skeleton
+from pose.annotations.coco_json import read_skeleton
+from pose.annotations.training import load_annotations
 from pose.engine.distributed import processes
 from pose.errors import user_facing
-from pose.evaluate import coco
-from pose.evaluate.images import Outcome
 from pose.experiment import Experiment, load_config
+from pose.metrics import coco
 from pose.model import build_model
+from pose.predict.images import Outcome
 from pose.skeleton import Skeleton
 from pose.structures import People
+from pose.synthetic import dataset as synthetic
 from tests.training_fixtures import command, drawn, settings
 
 ROOT = Path(__file__).parents[2]

@@ -14,19 +14,19 @@ import torch
 import yaml
 
 from benchmarks.aic_score import scene
-from benchmarks.literal import aic_score as literal
 from pose import test as test_command
+from pose.annotations.aic import KEYPOINTS, to_official
+from pose.annotations.aic_coco import Picture, to_coco
 from pose.config import read_yaml
-from pose.data.aic import KEYPOINTS, to_official
-from pose.data.aic_coco import Picture, to_coco
 from pose.engine.distributed import processes
 from pose.errors import user_facing
-from pose.evaluate.images import Outcome
 from pose.experiment import Experiment, load_config
 from pose.model import build_model
+from pose.predict.images import Outcome
 from pose.skeleton import from_dict
 from pose.structures import People
 from pose.tools import score as score_tool
+from tests.literal.reference import aic_score as literal
 
 NET = {"name": "hourglass", "stacks": 1, "width": 8, "growth": 4, "depth": 2, "stem_width": 4}
 NAMES = [f"{i:040x}" for i in range(6)]

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from pose.data.selection import validation_images
 from pose.data.settings import set_files
 from pose.errors import UserError
-from pose.evaluate import aic_lists, coco
-from pose.evaluate.matching import Matches, match
-from pose.evaluate.validation import file_sigmas
 from pose.experiment import Experiment
+from pose.metrics import aic_lists, coco
+from pose.metrics.matching import Matches, match
+from pose.metrics.results import file_sigmas
 from pose.report.bootstrap import Bootstrap, bootstrap
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from pose.evaluate.coco import STATS
 from pose.experiment import Experiment
+from pose.metrics.coco import STATS
 from pose.model import build_model
 from pose.report.bootstrap import Bootstrap, Interval
 from pose.run_folders import summarize

@@ -11,9 +11,6 @@ import pytest
 import torch
 from small_networks import SMALL
 
-from benchmarks.literal.ae_aic_network import HG, PARAMETERS, published_checkpoint
-from benchmarks.literal.pose_ae_network import PoseNet
-from benchmarks.literal.rtpose_network import RTPose
 from pose.backbones.hourglass import HourglassSettings, StackedHourglass
 from pose.backbones.hourglass_swish import HourglassSwish, HourglassSwishSettings
 from pose.backbones.vgg19_cpm import Vgg19Cpm, Vgg19CpmSettings
@@ -21,6 +18,9 @@ from pose.registry import BACKBONES
 from pose.tools.published.ae_aic import ae_aic_names
 from pose.tools.published.pose_ae import rename_pose_ae
 from pose.tools.published.rtpose import rename_rtpose
+from tests.literal.reference.ae_aic_network import HG, PARAMETERS, published_checkpoint
+from tests.literal.reference.pose_ae_network import PoseNet
+from tests.literal.reference.rtpose_network import RTPose
 
 CHANNELS = {"heatmap": 5, "tag": 10, "offset": 1}
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, ResNet101_Weights, ResNet152_Weights
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from benchmarks.literal import deepercut_network as literal
 from pose.backbones.pretrained import Pretrained
 from pose.backbones.resnet import (
     FrozenBatchNorm2d,
@@ -26,6 +25,7 @@ from pose.backbones.resnet import (
 )
 from pose.errors import UserError
 from pose.tools.published import deepercut
+from tests.literal.reference import deepercut_network as literal
 
 CHANNELS = {"heatmap": 3, "locref": 6, "pairwise": 12}
 PREDICTIONS = dict(zip(CHANNELS, literal.PREDICTIONS))

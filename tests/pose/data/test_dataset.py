@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from pose import geometry
-from pose.data.annotations import load_annotations
+from pose.annotations.training import load_annotations
 from pose.data.augment import AugmentSettings, draw_affine, draw_color, draw_person_affine, no_augmentation
 from pose.data.dataset import KeypointDataset, load_training_set
 from pose.data.images import UnreadableImage, read_image

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from pose.data.annotations import load_annotations
+from pose.annotations.training import load_annotations
 from pose.data.augment import no_augmentation
 from pose.data.loader import ShardedBatchSampler, TrainStream, collate
 from pose.data.mixture import MixedDataset, MixedStream, portions, training_data

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.literal import deepercut_decode as literal
 from pose.config import read_yaml
 from pose.decoders.detections import (
     Detections,
@@ -26,6 +25,7 @@ from pose.decoders.detections import (
 from pose.errors import UserError
 from pose.pairwise_statistics import PairwiseStatistics
 from pose.skeleton import Skeleton, from_dict
+from tests.literal.reference import deepercut_decode as literal
 
 COCO17 = from_dict(read_yaml(Path(__file__).parents[3] / "configs" / "_skeletons" / "coco17.yaml"))
 Maps = tuple[Tensor, Tensor, Tensor]

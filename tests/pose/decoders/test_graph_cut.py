@@ -8,7 +8,6 @@ from itertools import product
 import numpy as np
 import pytest
 
-from benchmarks.literal import deepercut_decode as literal
 from pose.decoders import graph_cut
 from pose.decoders.graph_cut import (
     NOBODY,
@@ -21,6 +20,7 @@ from pose.decoders.graph_cut import (
     solve_by_search,
     solve_exactly,
 )
+from tests.literal.reference import deepercut_decode as literal
 
 
 def exhaustive(graph: Graph) -> float:

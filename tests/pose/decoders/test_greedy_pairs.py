@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.literal import deepercut_decode as literal
 from pose.config import read_yaml
 from pose.decoders.detections import Detections
 from pose.decoders.greedy_pairs import GreedyPairs, GreedyPairsSettings
@@ -19,6 +18,7 @@ from pose.errors import UserError
 from pose.pairwise_statistics import PairwiseStatistics
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton, from_dict
+from tests.literal.reference import deepercut_decode as literal
 
 COCO17 = from_dict(read_yaml(Path(__file__).parents[3] / "configs" / "_skeletons" / "coco17.yaml"))
 CHAIN = Skeleton("chain", ("a", "b", "c"), limbs=(("a", "b"), ("b", "c")))

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.literal import deepercut_decode as literal
 from pose.config import read_yaml
 from pose.decoders.detections import Detections, find_detections, list_pairs
 from pose.decoders.graph_cut import energy, make_graph
@@ -20,6 +19,7 @@ from pose.pairwise_statistics import PairModel, PairwiseStatistics
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import People
+from tests.literal.reference import deepercut_decode as literal
 
 COCO17 = from_dict(read_yaml(Path(__file__).parents[3] / "configs" / "_skeletons" / "coco17.yaml"))
 ONE = Skeleton("one", ("a",))

@@ -17,7 +17,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.literal import rtpose_decoding as literal
 from pose.config import read_yaml
 from pose.decoders import limb_assembly, paf_groups
 from pose.decoders.paf_groups import Grid, PafGroups, PafGroupsSettings
@@ -25,6 +24,7 @@ from pose.errors import UserError
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import People
+from tests.literal.reference import rtpose_decoding as literal
 
 SKELETONS = Path(__file__).parents[3] / "configs" / "_skeletons"
 COCO18, AIC14 = (from_dict(read_yaml(SKELETONS / f"{name}.yaml")) for name in ("coco18", "aic14"))

@@ -11,12 +11,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmarks.literal import ae_aic_group as literal
 from pose.decoders.seed_tags import SeedTags, SeedTagsSettings, suppress
 from pose.errors import UserError
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People
+from tests.literal.reference import ae_aic_group as literal
 
 SKELETON = Skeleton(
     "five",

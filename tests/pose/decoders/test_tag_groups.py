@@ -9,12 +9,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmarks.literal import pose_ae_testing as literal
 from pose.decoders import peaks, tag_groups
 from pose.decoders.tag_groups import TagGroups, TagGroupsSettings
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People
+from tests.literal.reference import pose_ae_testing as literal
 
 SKELETON = Skeleton(
     "seven",

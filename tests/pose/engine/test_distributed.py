@@ -21,9 +21,9 @@ import torch.multiprocessing as mp
 from pose import checkpoint
 from pose.engine.distributed import Processes, peer_loss, pick_device, processes
 from pose.errors import ToldElsewhere, UserError, user_facing
-from pose.evaluate.validation import predict_set
 from pose.experiment import load_config
 from pose.model import build_model
+from pose.predict.predict_set import predict_set
 from pose.sessions import validation_set
 from pose.structures import People
 from tests.training_fixtures import CPU, command, drawn, environment, lines, settings, tiny_step

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pose.data.annotations import load_annotations
+from pose.annotations.training import load_annotations
 from pose.data.augment import no_augmentation
 from pose.data.dataset import KeypointDataset
 from pose.data.loader import collate

@@ -14,18 +14,20 @@ import torch
 from torch import Tensor
 
 from pose import geometry
+from pose.annotations.training import load_annotations
 from pose.config import read_yaml
-from pose.data.annotations import load_annotations
 from pose.decoders.single_person import SinglePersonSettings
 from pose.decoders.tag_groups import TagGroupsSettings
 from pose.errors import UserError
-from pose.evaluate.predict import TestSettings, lay_out, map_back, unflip
-from pose.evaluate.validation import score
 from pose.heads.base import Head
 from pose.heads.paf import PafHead, PafSettings
 from pose.heads.pairwise import PairwiseHead, PairwiseSettings
 from pose.heads.tags import TagsSettings
+from pose.metrics.results import score
 from pose.pairwise_statistics import gather
+from pose.predict.canvas import lay_out, map_back
+from pose.predict.fuse import unflip
+from pose.predict.settings import TestSettings
 from pose.registry import DECODERS, HEADS
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import Batch, Fields, InputSettings, People

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.literal import deepercut_targets as literal
 from pose import pairwise_statistics
 from pose.errors import UserError
 from pose.heads.pairwise import PairwiseHead, PairwiseSettings, pair_id
 from pose.pairwise_statistics import PairModel, PairwiseStatistics
 from pose.skeleton import Skeleton
 from pose.structures import Batch
+from tests.literal.reference import deepercut_targets as literal
 
 FIVE = Skeleton("five", ("nose", "left_hand", "right_hand", "left_foot", "right_foot"))
 K = len(FIVE)

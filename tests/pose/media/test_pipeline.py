@@ -15,11 +15,12 @@ import pytest
 from dot_people import assert_same_people, dot_model, dots, write_set
 
 from pose.errors import UserError
-from pose.evaluate.predict import BatchPredictor, TestSettings
 from pose.media import pipeline
 from pose.media.pipeline import Frame, Stream, frames_of, one_by_one
 from pose.media.sources import Source, find_sources
 from pose.media.video import VideoWriter
+from pose.predict.batches import BatchPredictor
+from pose.predict.settings import TestSettings
 
 SIZES = [(120, 160), (160, 120), (140, 140), (97, 128), (120, 160), (200, 90), (120, 160)]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from dot_people import SKELETON, write_set
 
-from pose.evaluate import coco
-from pose.evaluate.matching import Matches, match
+from pose.metrics import coco
+from pose.metrics.matching import Matches, match
 from pose.report.bootstrap import Interval, bootstrap, draws, interval
 
 

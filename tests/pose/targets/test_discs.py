@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.literal import deepercut_targets as literal
 from pose.targets.discs import discs, draw_discs
+from tests.literal.reference import deepercut_targets as literal
 
 CORNER = 0.0  # pixel_center of pose-tensorflow: cell i at 8 i + 4
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.literal import pose_ae_training as literal
 from pose.geometry import mirror_x, to_grid, to_pixels
 from pose.targets.heatmaps import cells, draw_heatmaps, flat_index, grid_mask
+from tests.literal.reference import pose_ae_training as literal
 
 SIZE = (24, 40)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.literal import rtpose_targets as literal
 from pose.geometry import mirror_x, to_grid
 from pose.targets.heatmaps import cells, draw_heatmaps
 from pose.targets.pafs import draw_pafs
+from tests.literal.reference import rtpose_targets as literal
 
 STRIDE, SIDE = 8, 46
 S1: dict[str, Any] = {"extent": "box"}

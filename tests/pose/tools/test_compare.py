@@ -15,8 +15,8 @@ from dot_people import SKELETON, write_set
 from small_networks import SMALL
 
 from pose.errors import user_facing
-from pose.evaluate import coco
 from pose.experiment import Experiment, load_config
+from pose.metrics import coco
 from pose.tools import compare
 from pose.tools.comparison.curves import COLORS, STYLES
 

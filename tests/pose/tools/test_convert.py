@@ -12,19 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.literal import (
-    ae_aic_group,
-    ae_aic_network,
-    pose_ae_network,
-    pose_ae_testing,
-    rtpose_network,
-)
 from pose import checkpoint
 from pose.backbones.hourglass_swish import HourglassSwishSettings
 from pose.backbones.vgg19_cpm import Vgg19Cpm, Vgg19CpmSettings
 from pose.errors import UserError
-from pose.evaluate.predict import BatchPredictor
 from pose.experiment import Experiment
+from pose.predict.batches import BatchPredictor
 from pose.registry import BACKBONES
 from pose.sessions import load_model
 from pose.tools import convert
@@ -32,6 +25,13 @@ from pose.tools.published.ae_aic import plan_ae_aic
 from pose.tools.published.plan import named_tensors
 from pose.tools.published.rtpose import plan_rtpose, rename_rtpose, rtpose_order
 from pose.train import first_model
+from tests.literal.reference import (
+    ae_aic_group,
+    ae_aic_network,
+    pose_ae_network,
+    pose_ae_testing,
+    rtpose_network,
+)
 
 
 @pytest.fixture

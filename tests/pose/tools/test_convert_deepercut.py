@@ -13,7 +13,6 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from benchmarks.literal import deepercut_network as literal
 from pose import config as cfg
 from pose import pairwise_statistics
 from pose.errors import UserError
@@ -23,6 +22,7 @@ from pose.sessions import load_model
 from pose.skeleton import Skeleton, from_dict
 from pose.tools import convert
 from pose.tools.published import deepercut
+from tests.literal.reference import deepercut_network as literal
 
 COUNT = 17
 UNITS = (1, 2, 3, 2)

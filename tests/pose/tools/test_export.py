@@ -15,11 +15,11 @@ from small_networks import SMALL
 from torch import nn
 
 from pose.errors import UserError, user_facing
-from pose.evaluate.predict import BatchPredictor
 from pose.experiment import Experiment, load_config
 from pose.exported import load_exported
 from pose.model import PoseModel, build_model
 from pose.pairwise_statistics import PairwiseStatistics
+from pose.predict.batches import BatchPredictor
 from pose.predictor import Predictor
 from pose.sessions import load_model
 from pose.tools import export

@@ -14,8 +14,8 @@ import torch
 
 from pose import pairwise_statistics
 from pose.errors import user_facing
-from pose.evaluate.predict import BatchPredictor
 from pose.experiment import Experiment, load_config
+from pose.predict.batches import BatchPredictor
 from pose.sessions import load_model
 from pose.test import main as pose_test
 from pose.tools import pairwise_stats

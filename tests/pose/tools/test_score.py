@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from benchmarks.aic_score import scene
+from pose.annotations.aic import to_official
+from pose.annotations.aic_coco import Picture, to_coco
 from pose.config import read_yaml
-from pose.data.aic import to_official
-from pose.data.aic_coco import Picture, to_coco
 from pose.errors import UserError, user_facing
-from pose.evaluate import aic
+from pose.metrics import aic
 from pose.skeleton import from_dict
 from pose.tools.score import main, read_image_ids, read_sigmas
 

@@ -21,7 +21,8 @@ from pose.data.images import UnreadableImage
 from pose.data.settings import DataSettings
 from pose.draw.people import Style
 from pose.errors import UserError, user_facing
-from pose.evaluate.predict import BatchPredictor, TestSettings
+from pose.predict.batches import BatchPredictor
+from pose.predict.settings import TestSettings
 from pose.predictor import Predictor
 from pose.structures import People
 from pose.tools import web

@@ -13,7 +13,9 @@ import torch
 from dot_people import SKELETON, dot_model, dots
 
 from pose.draw.people import Style
-from pose.evaluate.predict import BatchPredictor, Prepared, TestSettings
+from pose.predict.batches import BatchPredictor
+from pose.predict.canvas import Prepared
+from pose.predict.settings import TestSettings
 from pose.predictor import Predictor
 from pose.structures import People
 from pose.web.limits import Limits

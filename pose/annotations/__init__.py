@@ -1,0 +1,1 @@
+"""What a keypoint file says: one reader, its issues, its cache."""

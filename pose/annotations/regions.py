@@ -1,0 +1,76 @@
+"""Segmentations and boxes of annotations -> run-length encodings of what is not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from pose.annotations.numbers import box_of, is_number
+
+
+def merged(regions: list[dict[str, Any]]) -> bytes:
+    """The run lengths of their union."""
+    return coco_mask.merge(regions)["counts"] if regions else b""
+
+
+def region(annotation: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any] | None:
+    """The run-length encoding of an annotation's segmentation, or of its box where that cannot be used."""
+    height, width = size
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, dict):
+        runs = _runs(segmentation, size)
+        if runs is not None:
+            return coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    if isinstance(segmentation, list):
+        polygons = [p for p in (_polygon(points, size) for points in segmentation) if p is not None]
+        if polygons:
+            return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    box = box_of(annotation)
+    if box is None:
+        return None
+    x0, y0 = min(max(box[0], 0.0), width), min(max(box[1], 0.0), height)
+    x1, y1 = min(max(box[0] + box[2], x0), width), min(max(box[1] + box[3], y0), height)
+    return coco_mask.frPyObjects(np.array([[x0, y0, x1 - x0, y1 - y0]], np.float64), height, width)[0]
+
+
+def _polygon(points: Any, size: tuple[int, int]) -> list[float] | None:
+    """x0, y0, x1, y1, ... inside the picture: the C library draws every pixel of an edge, however far out."""
+    if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
+        return None
+    if not all(is_number(v) for v in points):
+        return None
+    return [min(max(float(v), 0.0), float(size[1 - i % 2])) for i, v in enumerate(points)]
+
+
+def _runs(rle: Mapping[str, Any], size: tuple[int, int]) -> list[int] | None:
+    """The run lengths of an encoding, checked: the C library trusts them and would write past the picture."""
+    counts = rle.get("counts")
+    if rle.get("size") != list(size):
+        return None
+    runs = _decode_counts(counts) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or not all(isinstance(run, int) and run >= 0 for run in runs):
+        return None
+    return runs if sum(runs) == size[0] * size[1] else None
+
+
+def _decode_counts(text: str) -> list[int] | None:
+    """COCO's compressed text -> run lengths: digits of base 32 from 48 on, the lowest first, 32 = more
+    follow; from the fourth run on, a number is the difference to the run two before it."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64:
+            return None
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        if digit & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return runs if shift == 0 else None

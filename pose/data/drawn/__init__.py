@@ -1,1 +1,0 @@
-"""The people of the embedded data set: described, painted and annotated."""

@@ -1,0 +1,366 @@
+"""What is wrong with a file of annotations, beyond what makes it unusable: `pose.tools.doctor` tells it.
+
+Every check looks at arrays of the whole file; `check_texts.KINDS` says what each finding means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose.annotations.regions import region
+from pose.doctor.content import NO_ID, Content
+from pose.doctor.sides import find_exchanged
+from pose.doctor.texts import AS_A_WHOLE, KINDS, Level
+
+SHOWN = 5  # examples of a finding
+ROOMY = 1.05  # times the box: a larger area is no area of the person in it
+LEAST_SHARE = 0.02  # of the box, the same
+EXTENT = (0.08, 4.0)  # smallest and largest sqrt(area) over the diagonal of the keypoints' box
+EXTENT_KEYPOINTS = 5  # labelled ones by which an extent says something
+BOX_REACH = 0.5  # longer sides of the box that a keypoint may lie outside it
+BOX_BEYOND = 0.1  # sides of the picture that a box may reach out of it
+SMALL = 32.0**2  # COCO's small people
+CROWDED = 20  # results that COCO scores in a picture
+COPY = 0.98  # similarity at which two people are one
+COPY_KEYPOINTS = 3  # labelled in both
+
+
+@dataclass(frozen=True)
+class Example:
+    """One place where something was found; "" and None where there is none."""
+
+    image_id: int | None
+    annotation_id: int | None
+    file: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of finding: how many of how many, and the first places."""
+
+    kind: str
+    count: int
+    of: int
+    examples: tuple[Example, ...]
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # annotations, where it is theirs
+    costly: bool = False  # AP was measured, and it takes some
+
+    @property
+    def level(self) -> Level:
+        """That of its kind, serious where it is costly; a note where careful files have as many."""
+        if self.costly:
+            return "serious"
+        kind = KINDS[self.kind]
+        natural = 0 < self.count <= max(1.0, kind.natural * self.of) and kind.natural > 0
+        return "note" if natural else kind.level
+
+    @property
+    def what(self) -> str:
+        """With its number."""
+        text = KINDS[self.kind].what
+        return text if self.kind in AS_A_WHOLE else f"{self.count} {text}"
+
+
+class Faults:
+    """A collection in the making."""
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        self.found: list[Fault] = []
+
+    def annotations(
+        self, kind: str, wrong: np.ndarray, detail: Callable[[int], str] | None = None, of: int | None = None
+    ) -> None:
+        """wrong: (N,) bool, or rows.  of: how many were looked at (default: all annotations)."""
+        rows = np.flatnonzero(wrong) if wrong.dtype == bool else wrong
+        if len(rows):
+            examples = tuple(self._example(row, detail) for row in _spread(rows))
+            self.found.append(
+                Fault(kind, len(rows), len(self.content.entries) if of is None else of, examples, rows)
+            )
+
+    def images(self, kind: str, wrong: np.ndarray, detail: Callable[[int], str] | None = None) -> None:
+        """wrong: (I,) bool, or places of the images."""
+        places = np.flatnonzero(wrong) if wrong.dtype == bool else wrong
+        if len(places):
+            examples = tuple(
+                replace(image_example(self.content, place), detail=detail(place) if detail else "")
+                for place in _spread(places)
+            )
+            self.found.append(Fault(kind, len(places), len(self.content.images), examples))
+
+    def file(self, kind: str, details: Sequence[str], rows: np.ndarray | None = None) -> None:
+        """About the file itself; rows: annotations that show it."""
+        if not details:
+            return
+        examples = [Example(None, None, "", detail) for detail in details[:SHOWN]]
+        shown = np.zeros(0, np.int64) if rows is None else rows
+        examples += [self._example(row, None) for row in _spread(shown)]
+        self.found.append(Fault(kind, len(details), 0, tuple(examples), shown))
+
+    def all(self) -> list[Fault]:
+        """In the order of KINDS, the worst level first."""
+        levels, kinds = ("serious", "doubtful", "note"), list(KINDS)
+        return sorted(self.found, key=lambda one: (levels.index(one.level), kinds.index(one.kind)))
+
+    def _example(self, row: int, detail: Callable[[int], str] | None) -> Example:
+        content = self.content
+        number, image = int(content.ids[row]), content.entries[row].get("image_id")
+        return Example(
+            image if isinstance(image, int) else None,
+            None if number == NO_ID else number,
+            content.file_name(row),
+            detail(row) if detail else "",
+        )
+
+
+def image_example(content: Content, place: int) -> Example:
+    number = int(content.image_ids[place])
+    name = str(content.images[place].get("file_name", ""))
+    return Example(None if number == NO_ID else number, None, name, "")
+
+
+def _spread(rows: np.ndarray) -> list[int]:
+    """Some of them, from the whole file."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, SHOWN).astype(int))].tolist() if len(rows) else []
+
+
+def check(content: Content) -> list[Fault]:
+    """All that the annotations themselves show, the worst first."""
+    faults = Faults(content)
+    with np.errstate(invalid="ignore"):  # NaN is compared throughout: nothing is wrong with what is missing
+        for one in (
+            _check_file, _check_images, _check_annotations, _check_keypoints, _check_numbers, _check_sides,
+            _check_areas, _check_boxes, _check_masks, _check_copies,
+        ):  # fmt: skip
+            one(content, faults)
+    return faults.all()
+
+
+def _check_file(content: Content, faults: Faults) -> None:
+    faults.file("names", [content.other_names] if content.other_names else [])
+    faults.file("limbs", [content.bad_limbs] if content.bad_limbs else [])
+    if not content.people.any():
+        faults.file("no_people", [f"{len(content.entries)} annotations, {len(content.images)} images"])
+        return
+    if content.partial:  # training on a mixture knows what each set lacks
+        return
+    labelled = np.any(content.keypoints[..., 2] > 0, axis=0)
+    annotated = content.skeleton.annotated_index
+    faults.file("never_labelled", [content.skeleton.keypoints[k] for k in annotated if not labelled[k]])
+
+
+def _check_images(content: Content, faults: Faults) -> None:
+    names: list[Any] = [image.get("file_name") for image in content.images]
+    unnamed = np.array([not isinstance(name, str) or not name for name in names], bool)
+    numberless = content.image_ids == NO_ID
+    faults.images("image_entry", numberless | unnamed | (content.sizes <= 0).any(1))
+    faults.images("same_image_id", _repeated(content.image_ids) & ~numberless)
+    known = {name: place for place, name in reversed(list(enumerate(names))) if isinstance(name, str)}
+    # of a name that is no string the place itself: it may be a list, which no mapping looks up
+    first = np.array([known[n] if isinstance(n, str) else i for i, n in enumerate(names)], np.int64)
+    faults.images("same_file", (first != np.arange(len(names))) & ~unnamed)
+    counts = np.bincount(content.image[content.image >= 0], minlength=len(names))
+    faults.images("no_annotations", counts == 0)
+    people = np.bincount(content.image[content.people], minlength=len(names))
+    faults.images("crowded", people > CROWDED, lambda place: f"{people[place]} people")
+
+
+def _repeated(values: np.ndarray) -> np.ndarray:
+    """(N,) bool: an earlier one is the same."""
+    found = np.ones(len(values), bool)
+    found[np.unique(values, return_index=True)[1]] = False
+    return found
+
+
+def _check_annotations(content: Content, faults: Faults) -> None:
+    faults.annotations(
+        "absent_image", content.image < 0, lambda row: f"image_id {content.entries[row].get('image_id')!r}"
+    )
+    other = [entry.get("category_id") != content.category for entry in content.entries]
+    faults.annotations(
+        "category", np.array(other, bool), lambda row: f"category {content.entries[row].get('category_id')!r}"
+    )
+    faults.annotations("keypoint_length", ~content.fits)
+    faults.annotations("id_zero", content.ids <= 0)
+    faults.annotations("same_annotation_id", _repeated(content.ids) & (content.ids > 0))
+
+
+def _check_keypoints(content: Content, faults: Faults) -> None:
+    given = content.given
+    people = ~content.crowd
+    v = given[..., 2]
+    finite = np.isfinite(given).all(-1)
+    faults.annotations("not_finite", people & ~finite.all(1))
+    odd = finite & ~np.isin(v, (0, 1, 2))
+    faults.annotations("visibility", people & odd.any(1), lambda row: f"v = {v[row][odd[row]][0]:g}")
+    labelled = finite & (v > 0)
+    origin = labelled & (given[..., :2] == 0).all(-1)
+    faults.annotations("origin", people & origin.any(1), lambda row: _named(content.names, origin[row]))
+    outside, names = content.outside, content.skeleton.keypoints
+    faults.annotations(
+        "outside", people & outside.any(1),
+        lambda row: f"{_named(names, outside[row])} by {content.beyond[row].max():.0f} pixels",
+    )  # fmt: skip
+
+
+def _named(keypoints: Sequence[str], which: np.ndarray) -> str:
+    """The keypoints that `which` marks."""
+    names = [keypoints[k] for k in np.flatnonzero(which).tolist()]
+    return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
+
+
+def _check_numbers(content: Content, faults: Faults) -> None:
+    said, labelled = content.num_keypoints, (content.given[..., 2] > 0).sum(1)
+    people = ~content.crowd & content.fits & np.isfinite(said)
+
+    def both(row: int) -> str:
+        return f"num_keypoints {said[row]:g}, labelled {labelled[row]}"
+
+    faults.annotations("num_keypoints_zero", people & (said == 0) & (labelled > 0), both)
+    faults.annotations("num_keypoints_empty", people & (said != 0) & (labelled == 0), both)
+    faults.annotations("num_keypoints", people & (said != labelled) & (said != 0) & (labelled > 0), both)
+
+
+def _check_sides(content: Content, faults: Faults) -> None:
+    rows = np.flatnonzero(content.people)
+    sides = find_exchanged(content.keypoints[rows], content.skeleton)
+    faults.file("sides_file", [sides.exchanged] if sides.exchanged else [], rows[sides.faces])
+    faults.file("sides_pair", sides.pairs)
+    if not sides.exchanged:  # else everybody would be accused once more
+        parts = dict(zip(rows[sides.people].tolist(), sides.parts, strict=True))
+        if not sides.pairs:
+            faults.annotations("sides_person", rows[sides.people], lambda row: parts[row], of=len(rows))
+        faults.annotations("sides_face", rows[sides.faces], of=len(rows))
+
+
+def _check_areas(content: Content, faults: Faults) -> None:
+    areas, boxes, people = content.areas, content.boxes, content.people
+    faults.annotations("area_missing", people & np.isnan(areas), of=int(people.sum()))
+    faults.annotations("area_zero", people & (areas <= 0), lambda row: f"area {areas[row]:g}")
+    positive = people & (areas > 0)
+    box = boxes[:, 2] * boxes[:, 3]
+    share = areas / np.where(box > 0, box, np.nan)
+    wrong = positive & ((share > ROOMY) | (share < LEAST_SHARE))
+    faults.annotations("area_box", wrong, lambda row: f"area {areas[row]:.0f}, box {box[row]:.0f}")
+    x0, y0, x1, y1 = content.extents.T
+    diagonal = np.hypot(x1 - x0, y1 - y0)
+    enough = (content.keypoints[..., 2] > 0).sum(1) >= EXTENT_KEYPOINTS
+    ratio = np.sqrt(np.maximum(areas, 0)) / np.where(diagonal > 0, diagonal, np.nan)
+    faults.annotations(
+        "area_extent", positive & enough & ~wrong & ((ratio < EXTENT[0]) | (ratio > EXTENT[1])),
+        lambda row: f"area {areas[row]:.0f}, keypoints {diagonal[row]:.0f} pixels apart",
+    )  # fmt: skip
+    faults.annotations("small", positive & (areas < SMALL) & ~wrong, lambda row: f"area {areas[row]:.0f}")
+
+
+def _check_boxes(content: Content, faults: Faults) -> None:
+    boxes, people = content.boxes, content.people
+    usable = (boxes[:, 2:] > 0).all(1) & np.isfinite(boxes).all(1)
+    faults.annotations("box_missing", people & ~usable, of=int(people.sum()))
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    longer = boxes[:, 2:].max(1)
+    away = np.maximum(low - content.extents[:, :2], content.extents[:, 2:] - high).max(1)
+    faults.annotations(
+        "box_keypoints", people & usable & (away > BOX_REACH * longer),
+        lambda row: f"{away[row]:.0f} pixels outside a box of {boxes[row, 2]:.0f} x {boxes[row, 3]:.0f}",
+        of=int(people.sum()),
+    )  # fmt: skip
+    size = content.picture_sizes[:, ::-1]
+    beyond = (np.maximum(-low, high - size) / np.where(size > 0, size, np.nan)).max(1)
+    faults.annotations("box_picture", people & usable & (beyond > BOX_BEYOND))
+
+
+def _check_masks(content: Content, faults: Faults) -> None:
+    unlabelled = ~content.crowd & ~(content.keypoints[..., 2] > 0).any(1) & content.fits
+    hidden = (content.crowd | unlabelled) & (content.image >= 0)
+    masked = np.ones(len(hidden), bool)
+    boxed = (content.boxes[:, 2:] > 0).all(1)
+    for row in np.flatnonzero(hidden).tolist():
+        masked[row] = _has_mask(content.entries[row], content.sizes[content.image[row]])
+    faults.annotations("crowd_unmasked", hidden & ~masked & ~boxed)
+    faults.annotations("crowd_box", content.crowd & hidden & ~masked & boxed, of=int(content.crowd.sum()))
+    faults.annotations("unlabelled", unlabelled & (masked | boxed) & hidden)
+
+
+def _has_mask(entry: Mapping[str, Any], size: np.ndarray) -> bool:
+    """Whether training can use its segmentation."""
+    segmentation = entry.get("segmentation")
+    if not segmentation:
+        return False
+    if isinstance(segmentation, list):  # of polygons, the quick way: not drawn
+        return any(isinstance(one, list) and len(one) >= 6 and len(one) % 2 == 0 for one in segmentation)
+    height, width = (int(side) for side in size)
+    without_box = {"segmentation": segmentation}
+    return height > 0 and width > 0 and region(without_box, (height, width)) is not None
+
+
+def _check_copies(content: Content, faults: Faults) -> None:
+    first, second = find_copies(content)
+    of = dict(zip(second.tolist(), content.ids[first].tolist(), strict=True))
+    faults.annotations("copies", np.unique(second), lambda row: f"as annotation {of[row]}")
+
+
+def find_copies(content: Content) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of pairs of people in one picture whose labelled keypoints are the same (similarity >= COPY); the
+    second of a pair comes later in the file."""
+    rows = np.flatnonzero(content.people)
+    rows = rows[np.argsort(content.image[rows], kind="stable")]
+    image = content.image[rows]
+    scale = np.nan_to_num(content.extents[:, 2:] - content.extents[:, :2]).prod(1).clip(min=1)
+    variance = (2 * np.array(content.skeleton.sigmas)) ** 2
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
+    for step in range(1, len(rows)):
+        near = np.flatnonzero(image[step:] == image[:-step])
+        if not len(near):
+            break
+        a, b = rows[near], rows[near + step]
+        one, other = content.keypoints[a], content.keypoints[b]
+        both = (one[..., 2] > 0) & (other[..., 2] > 0)
+        apart = ((one[..., :2] - other[..., :2]) ** 2).sum(-1) / (2 * variance * scale[a][:, None])
+        alike = np.where(both, np.exp(-apart), 0).sum(1) / np.maximum(both.sum(1), 1)
+        labelled = np.maximum((one[..., 2] > 0).sum(1), (other[..., 2] > 0).sum(1))
+        copies = (alike >= COPY) & (both.sum(1) >= COPY_KEYPOINTS) & (2 * both.sum(1) > labelled)
+        pairs.append((a[copies], b[copies]))
+    if not pairs:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
+
+
+def shared_pictures(
+    train: Sequence[tuple[Content, Path]], val: tuple[Content, Path], same: Callable[[Path, Path], bool]
+) -> list[Fault]:
+    """Validation pictures that are trained on.  train, val: contents and their folders of pictures.
+
+    A picture is the same where it is the same file, or has the same name and `same` of both files."""
+    content, folder = val
+    own = {str(image.get("file_name")): place for place, image in enumerate(content.images)}
+    found: dict[int, str] = {}
+    for other, elsewhere in train:
+        for image in other.images:
+            name = str(image.get("file_name"))
+            place = own.get(name)
+            if place is None or place in found:
+                continue
+            if folder.resolve() == elsewhere.resolve() or same(folder / name, elsewhere / name):
+                found[place] = f"in {other.source.name}, too"
+    faults = Faults(content)
+    faults.images("shared", np.array(sorted(found), np.int64), lambda place: found[place])
+    return faults.all()
+
+
+def picture_faults(content: Content, problems: Iterable[tuple[int, str, str]]) -> list[Fault]:
+    """problems: (place of the image, kind, what is wrong), as of `check_pictures`."""
+    faults = Faults(content)
+    by_kind: dict[str, dict[int, str]] = {}
+    for place, kind, detail in problems:
+        by_kind.setdefault(kind, {})[place] = detail
+    for kind, details in by_kind.items():
+        faults.images(kind, np.array(sorted(details), np.int64), details.__getitem__)
+    return faults.all()

@@ -1,1 +1,0 @@
-"""From images to people, to results files, to scores."""

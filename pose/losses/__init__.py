@@ -1,1 +1,0 @@
-"""Losses: pure functions on whole batches."""

@@ -1,0 +1,1 @@
+"""People -> numbers: COCO, AI Challenger, PCK."""

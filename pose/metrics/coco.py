@@ -1,0 +1,373 @@
+"""COCO keypoint results files and COCO's ten numbers (AP, AR) by OKS, for any skeleton.
+
+The numbers come from pycocotools or from its fast twin faster-coco-eval.  Both assume well-formed input: they
+drop ground truth without a word, crash without a name, or return a wrong AP.  So `coco_files`
+checks and copies the input first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+
+from pose.annotations.coco_json import BOX_TO_AREA
+from pose.errors import UserError
+from pose.files import write_text
+from pose.metrics.coco_files import (
+    Record,
+    clean_ground_truth,
+    clean_results,
+    floats,
+    integer,
+    load_content,
+    place_of,
+)
+
+Backend = Literal["fast", "pycocotools"]
+
+STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+MAX_PEOPLE = 20  # per image, best scores first: COCO's maxDets for keypoints
+# nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles: https://cocodataset.org/#keypoints-eval
+COCO_SIGMAS = tuple(
+    np.repeat([0.026, 0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089], [1] + [2] * 8).tolist()
+)
+
+IGNORED = {
+    "crowd": "crowd",
+    "no_keypoints": "without labelled keypoints",
+    "num_keypoints_0": "with num_keypoints 0 although keypoints are labelled",
+    "unlisted_image": "of images that the file does not list",
+}
+DOUBTFUL = {
+    "area_0": "with area 0, so that only an exact hit can match",
+    "num_keypoints_without_labels": "with num_keypoints above 0 but none labelled, scored against the box",
+}
+REPAIRED = {
+    "area": f"area missing or invalid, taken as {BOX_TO_AREA} of the box",
+    "bbox": "bbox missing, taken from the labelled keypoints",
+    "iscrowd": "iscrowd missing, taken as 0",
+    "num_keypoints": "num_keypoints missing, counted",
+    "keypoints": "keypoints missing, taken as not labelled",
+    "id": "id missing, 0 or used twice, numbered anew",
+}
+
+
+@dataclass(frozen=True)
+class CocoScores:
+    """What COCOeval says, and about what.  Counts of ground truth are of the chosen images and categories."""
+
+    stats: dict[str, float]  # keys STATS; -1 where there is nothing to score
+    ignored: dict[str, int]  # keys IGNORED: people that COCOeval leaves out, found or not
+    doubtful: dict[str, int]  # keys DOUBTFUL: people that COCOeval counts, but in a way nobody may have meant
+    repaired: dict[str, int]  # keys REPAIRED: annotations completed in our copy
+    num_images: int
+    num_ground_truth: int
+    num_used: int  # ground truth not ignored
+    num_results: int
+    backend: str
+
+
+# results files
+
+
+def results_json(
+    people_by_image: Mapping[int, tuple[np.ndarray, np.ndarray]], category_id: int = 1
+) -> list[Record]:
+    """COCO results records of the people found, in the order given.
+
+    people_by_image: image id -> keypoints (N, K, 3) x, y in pixels of the original image and score, 0 = not
+    found; scores (N,).  COCOeval compares all K positions and has no "not found": such a keypoint is placed
+    at the mean of the person's found ones (its score stays 0); a person with no found keypoint is dropped.
+    Keypoints are rounded to 3 decimals.  Raises UserError where a found position or a score is not finite.
+    """
+    records = []
+    for image_id, (keypoints, scores) in people_by_image.items():
+        keypoints, scores = np.asarray(keypoints, np.float64), np.asarray(scores, np.float64)
+        for person, score in zip(keypoints, scores, strict=True):
+            found = person[:, 2] > 0
+            if not np.isfinite([score, *person[:, 2], *person[found, :2].ravel()]).all():
+                raise UserError(f"image {image_id}: a person has a score or a keypoint that is not finite")
+            if not found.any():
+                continue
+            placed = np.where(found[:, None], person, [*person[found, :2].mean(axis=0), 0.0])
+            records.append(
+                {
+                    "image_id": int(image_id),
+                    "category_id": category_id,
+                    "keypoints": placed.round(3).ravel().tolist(),
+                    "score": float(score),
+                }
+            )
+    return records
+
+
+def write_results(path: Path | str, records: Sequence[Mapping[str, Any]]) -> None:
+    """Compact JSON, written by `write_json`."""
+    write_json(path, list(records))
+
+
+def write_json(path: Path | str, data: Any, indent: int | None = None) -> None:
+    """A reader of `path` sees the old file or the whole new one, never a part.  Folders are made.
+    Raises UserError where the file cannot be written, ValueError for a number that is not finite."""
+    text = json.dumps(data, indent=indent, separators=None if indent else (",", ":"), allow_nan=False)
+    write_text(path, text)
+
+
+# the metric
+
+
+def read_annotations(path: Path | str) -> Any:
+    """The content of an annotation file, for functions that take either."""
+    return load_content(path, "annotations")
+
+
+def read_results(path: Path | str) -> Any:
+    """The content of a results file, for functions that take either."""
+    return load_content(path, "results")
+
+
+def keypoint_category(annotations: Path | str | Mapping[str, Any]) -> int:
+    """The category of a COCO file that lists keypoints, which results must name (1 where none does)."""
+    data = load_content(annotations, "annotations")
+    categories = data.get("categories") if isinstance(data, Mapping) else None
+    listed = [c for c in categories or () if isinstance(c, Mapping) and c.get("keypoints")]
+    return (
+        integer({"id": 1, **listed[0]}, "id", f"{place_of(annotations, 'annotations')}: category")
+        if listed
+        else 1
+    )
+
+
+def evaluate(
+    annotations: Path | str | Mapping[str, Any],
+    results: Path | str | Sequence[Mapping[str, Any]],
+    *,
+    sigmas: Sequence[float] | None = None,
+    image_ids: Sequence[int] | None = None,
+    backend: Backend = "fast",
+    category_id: int | None = None,
+) -> CocoScores:
+    """COCO's keypoint AP and AR of `results` against `annotations`: files, or their content (never changed).
+
+    sigmas: K fall-offs in the ground truth's keypoint order; None takes COCO's where K = 17.
+    image_ids: the images to score; None scores every image of the ground truth.  An image without results
+    counts as one where nobody was found.
+    category_id: None scores every category that has keypoints, and averages.
+    backend: "fast" is faster-coco-eval, "pycocotools" the original; their numbers are equal.
+    Results whose first record has a `bbox` take their area from it, others from the keypoints' extent, as in
+    COCOeval; the area only decides which unmatched results count for medium and large.
+    Raises UserError for a file, record or number that cannot be scored.
+    """
+    if backend not in _BACKENDS:
+        raise UserError(f"unknown backend {backend!r} (known: {', '.join(_BACKENDS)})")
+    task = prepare(annotations, results, sigmas=sigmas, image_ids=image_ids, category_id=category_id)
+    kinds = Counter(kind for person in task.targets for kind in _kinds(person))
+    ignored = {key: kinds[key] for key in IGNORED}
+    places = list(range(1, len(task.image_ids) + 1))
+    numbers = _BACKENDS[backend](task.targets, task.found, task.sigmas, places, task.category_ids)
+    return CocoScores(
+        stats=dict(zip(STATS, map(float, numbers), strict=True)),
+        ignored={**ignored, "unlisted_image": task.num_unlisted},
+        doubtful={key: kinds[key] for key in DOUBTFUL},
+        repaired=task.repaired,
+        num_images=len(places),
+        num_ground_truth=len(task.targets) + task.num_unlisted,
+        num_used=len(task.targets) - sum(ignored.values()),
+        num_results=len(task.found),
+        backend=backend,
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is scored: checked copies, in which `image_id` is 1 + the image's position in `image_ids`."""
+
+    targets: list[Record]
+    found: list[Record]
+    sigmas: np.ndarray  # (K,)
+    image_ids: list[int]  # chosen ones, in order
+    category_ids: list[int]
+    num_unlisted: int
+    repaired: dict[str, int]  # keys REPAIRED
+
+
+def prepare(
+    annotations: Path | str | Mapping[str, Any],
+    results: Path | str | Sequence[Mapping[str, Any]],
+    *,
+    sigmas: Sequence[float] | None = None,
+    image_ids: Sequence[int] | None = None,
+    category_id: int | None = None,
+) -> Task:
+    """Reads, checks and copies what `evaluate` is to score, whose arguments these are."""
+    ground_truth, where = load_content(annotations, "annotations"), place_of(annotations, "annotations")
+    truth = clean_ground_truth(ground_truth, where, category_id)
+    sigmas_array = _check_sigmas(sigmas, truth.num_keypoints)
+    people = clean_results(load_content(results, "results"), truth, place_of(results, "results"))
+    images = _choose_images(image_ids, truth.image_ids)
+    # 1, 2, ... keeps the order, which settles ties, whatever integers a file uses as ids
+    rank = {image_id: number for number, image_id in enumerate(images, start=1)}
+    pairs = list(zip(truth.people, truth.repairs, strict=True))
+    repaired = Counter(key for person, keys in pairs if person["image_id"] in rank for key in keys)
+    found = _within(rank, people)
+    if category_id is not None:
+        found = [person for person in found if person["category_id"] == category_id]
+    return Task(
+        targets=_within(rank, truth.people),
+        found=found,
+        sigmas=sigmas_array,
+        image_ids=images,
+        category_ids=truth.category_ids,
+        num_unlisted=truth.num_unlisted,
+        repaired={key: repaired[key] for key in REPAIRED},
+    )
+
+
+def _within(rank: Mapping[int, int], people: Sequence[Record]) -> list[Record]:
+    """Copies of the people in the chosen images, which `rank` numbers anew."""
+    chosen = (person for person in people if person["image_id"] in rank)
+    return [{**person, "image_id": rank[person["image_id"]]} for person in chosen]
+
+
+def table(scores: CocoScores, header: Mapping[str, str]) -> str:
+    """Lines for a terminal: what was evaluated, the ten numbers in COCO's wording, what was left out."""
+    lines = _wrapped([f"{key}: {value}" for key, value in header.items()], "   ")
+    lines += [_row(name, value) for name, value in scores.stats.items()]
+    lines.append(
+        f"scored: {scores.num_results} results against {scores.num_used} people in {scores.num_images} images"
+    )
+    for title, counts, reasons in (
+        ("ignored ground truth", scores.ignored, IGNORED),
+        ("doubtful ground truth", scores.doubtful, DOUBTFUL),
+        ("repaired ground truth", scores.repaired, REPAIRED),
+    ):
+        parts = [f"{count} {reasons[key]}" for key, count in counts.items() if count]
+        if parts:
+            lines += _wrapped([f"{title}: {parts[0]}", *parts[1:]], "; ")
+    return "\n".join(lines)
+
+
+def _row(name: str, value: float) -> str:
+    title = "Average Precision  (AP)" if name.startswith("AP") else "Average Recall     (AR)"
+    oks = {"50": "0.50", "75": "0.75"}.get(name[2:], "0.50:0.95")
+    area = {"M": "medium", "L": "large"}.get(name[2:], "all")
+    return f" {title} @[ IoU={oks:<9} | area={area:>6} | maxDets={MAX_PEOPLE:>3} ] = {value:0.3f}"
+
+
+def _wrapped(parts: Sequence[str], separator: str, width: int = 110) -> list[str]:
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(separator) + len(part) <= width:
+            lines[-1] += separator + part
+        else:
+            lines = [*lines[:-1], lines[-1] + separator.rstrip(), "  " + part] if lines else [part]
+    return lines
+
+
+def _kinds(person: Mapping[str, Any]) -> list[str]:
+    """Which keys of IGNORED (at most one, by COCOeval's rule) and of DOUBTFUL the person falls under."""
+    labelled = any(v > 0 for v in person["keypoints"][2::3])
+    if person["iscrowd"]:
+        return ["crowd"]
+    if person["num_keypoints"] == 0:
+        return ["num_keypoints_0" if labelled else "no_keypoints"]
+    kinds = [] if labelled else ["num_keypoints_without_labels"]
+    return kinds + (["area_0"] if person["area"] == 0 else [])
+
+
+def _check_sigmas(sigmas: Sequence[float] | None, num_keypoints: int) -> np.ndarray:
+    if sigmas is None:
+        if num_keypoints != len(COCO_SIGMAS):
+            raise UserError(
+                f"the ground truth has {num_keypoints} keypoints per person, COCO's sigmas are for "
+                f"{len(COCO_SIGMAS)}: give one sigma per keypoint (the skeleton's `sigmas`; --sigmas FILE)"
+            )
+        sigmas = COCO_SIGMAS
+    if len(sigmas) != num_keypoints:
+        raise UserError(f"{len(sigmas)} sigmas for a ground truth with {num_keypoints} keypoints per person")
+    array = np.asarray(floats(list(sigmas), "sigmas", num_keypoints))
+    if not (array > 0).all():
+        raise UserError(f"sigmas must be positive, got {array.tolist()}")
+    return array
+
+
+def _choose_images(image_ids: Sequence[int] | None, known: Sequence[int]) -> list[int]:
+    if image_ids is None:
+        return sorted(known)
+    chosen = sorted({integer({"image id": value}, "image id", "images to score") for value in image_ids})
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} of the images to score are not in the ground truth (the first: {unknown[0]})"
+        )
+    if not chosen:
+        raise UserError("the list of images to score is empty")
+    return chosen
+
+
+# the two libraries
+
+
+def _score_with_pycocotools(
+    targets: list[Record], found: list[Record], sigmas: np.ndarray, images: list[int], categories: list[int]
+) -> np.ndarray:
+    coco, cocoeval = _optional("pycocotools.coco", "pycocotools.cocoeval", package="pycocotools")
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes and has no switch for that
+        truth = _filled(coco.COCO(), targets, images, categories)
+        people = _filled(coco.COCO(), found, images, categories)
+        run = cocoeval.COCOeval(truth, people, "keypoints")
+        run.params.kpt_oks_sigmas, run.params.imgIds, run.params.catIds = sigmas, images, categories
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return run.stats
+
+
+def _score_fast(
+    targets: list[Record], found: list[Record], sigmas: np.ndarray, images: list[int], categories: list[int]
+) -> np.ndarray:
+    (core,) = _optional("faster_coco_eval.core", package="faster-coco-eval")
+    truth = _filled(core.COCO(print_function=_silent), targets, images, categories)
+    people = _filled(core.COCO(print_function=_silent), found, images, categories)
+    run = core.COCOeval_faster(truth, people, "keypoints", print_function=_silent, kpt_oks_sigmas=sigmas)
+    run.params.imgIds, run.params.catIds = images, categories
+    run.run()
+    return run.all_stats
+
+
+_BACKENDS: dict[str, Callable[..., np.ndarray]] = {
+    "fast": _score_fast,
+    "pycocotools": _score_with_pycocotools,
+}
+
+
+def _filled(coco: Any, entries: list[Record], images: list[int], categories: list[int]) -> Any:
+    # not `loadRes`: it fails on an empty list, which is a valid (if poor) result
+    coco.dataset = {
+        "images": [{"id": image_id} for image_id in images],
+        "categories": [{"id": category, "name": str(category)} for category in categories],
+        "annotations": entries,
+    }
+    coco.createIndex()
+    return coco
+
+
+def _silent(*_: object) -> None:
+    """A print function that says nothing."""
+
+
+def _optional(*modules: str, package: str) -> list[ModuleType]:
+    try:
+        return [importlib.import_module(module) for module in modules]
+    except ImportError as error:
+        raise UserError(f"this backend needs {package}: pip install {package} ({error})") from error

@@ -1,0 +1,1 @@
+"""Pictures -> people: canvases, fusion, batches, whole sets."""

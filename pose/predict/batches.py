@@ -1,0 +1,181 @@
+"""Pictures -> people: letterbox at each scale, mirror, fuse, decode, map back.  Written once for every
+head."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pose.errors import UserError
+from pose.model import PoseModel, resolve_precision
+from pose.predict.canvas import Prepared, map_back, prepare, whole_pixels
+from pose.predict.fuse import resample, unflip
+from pose.predict.settings import Mode, TestSettings
+from pose.structures import Fields, People
+
+WAITING = 8  # batches' worth of pictures that may wait for others of their canvas size
+
+
+@dataclass
+class Timing:
+    """Seconds spent by the caller's thread, and by the decoding thread beside it."""
+
+    wait: float = 0.0
+    forward: float = 0.0
+    decode: float = 0.0
+    images: int = 0
+
+
+@dataclass
+class BatchPredictor:
+    """A model with its test settings, on one device.  Use `predictor(image)` for one picture, `predict` for
+    many."""
+
+    model: PoseModel
+    settings: TestSettings
+    mode: Mode = "single"
+    timing: Timing = field(default_factory=Timing)
+
+    def __post_init__(self) -> None:
+        self.model.eval()
+        self.device = self.model.device
+        self.precision = resolve_precision(self.settings.precision, self.device)
+        every = self.settings.grid_stride or 1
+        if self.model.size_multiple % every:
+            raise UserError(
+                f"test.grid_stride={every} does not divide the canvases, whose sides are multiples of "
+                f"{self.model.size_multiple} for this network"
+            )
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return self.settings.single if self.mode == "single" else self.settings.multi
+
+    def prepare(self, image: np.ndarray, index: int = 0) -> Prepared:
+        return prepare(image, index, self.scales, self.settings, self.model.input, self.model.size_multiple)
+
+    def __call__(self, image: np.ndarray) -> People:
+        """image (H, W, 3) uint8 RGB -> its people, in pixels of the picture."""
+        return next(self.predict([self.prepare(image)]))[1]
+
+    def predict(self, prepared: Iterable[Prepared]) -> Iterator[tuple[int, People]]:
+        """(index, people) for every picture, grouped into batches of one canvas size; not in order.
+
+        Decoding of a batch overlaps with the forward of the next one."""
+        with ThreadPoolExecutor(1) as decoder:
+            pending: deque[Future[list[tuple[int, People]]]] = deque()
+            for batch in self._batches(prepared):
+                start = time.perf_counter()
+                fields, stride = self.fields([item.canvases for item in batch])
+                self.timing.forward += time.perf_counter() - start
+                pending.append(decoder.submit(self.decode, fields, stride, batch))
+                while len(pending) > 1:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+
+    def _batches(self, prepared: Iterable[Prepared]) -> Iterator[list[Prepared]]:
+        """Full batches; partial ones at the end, or while pictures of many sizes wait: each holds memory, and
+        from a worker also an open file per canvas."""
+        buckets: dict[tuple[torch.Size, ...], list[Prepared]] = {}
+        start = time.perf_counter()
+        for item in prepared:
+            self.timing.wait += time.perf_counter() - start
+            shape = tuple(canvas.shape for canvas in item.canvases)
+            bucket = buckets.setdefault(shape, [])
+            bucket.append(item)
+            if len(bucket) == self.settings.batch_size:
+                yield buckets.pop(shape)
+            elif sum(map(len, buckets.values())) >= WAITING * self.settings.batch_size:
+                yield buckets.pop(max(buckets, key=lambda key: len(buckets[key])))
+            start = time.perf_counter()
+        yield from buckets.values()
+
+    @torch.inference_mode()
+    def fields(self, canvases: Sequence[Sequence[Tensor]]) -> tuple[Fields, int]:
+        """Fused fields of a batch (outer: pictures, inner: scales) on the grid of the first scale, and its
+        stride.
+
+        Fields with `fuse="mean"` are (B, C, h, w), with `fuse="stack"` (B, T, C, h, w)."""
+        specs = self.model.head.fields
+        sums: Fields = {}
+        stacks: dict[str, list[Tensor]] = {name: [] for name in specs}
+        grid: tuple[int, int] | None = None
+        stride = 1
+        kept = torch.ones(1, device=self.device)  # (B, 1, 1, 1) 0: the stacked passes were outliers
+        nearest = min(abs(scale - 1) for scale in self.scales)
+        for s, scale in enumerate(self.scales):
+            images = torch.stack([one[s] for one in canvases]).to(self.device, non_blocking=True)
+            # pixels of the first canvas, which the people are read in, per pixel of this one
+            unit = math.sqrt(canvases[0][0][0].numel() / images[0, 0].numel())
+            passes = self._passes(images, unit)
+            first = next(iter(passes.values()))[0]
+            if grid is None:
+                stride = self.settings.grid_stride or images.shape[-2] // first.shape[-2]
+                grid = (images.shape[-2] // stride, images.shape[-1] // stride)
+            weight = self._inlier(passes)
+            stacked = abs(scale - 1) < self.settings.stack_within or abs(scale - 1) == nearest
+            for name, spec in specs.items():
+                maps = [resample(one, grid, self.settings.interpolation) for one in passes[name]]
+                if spec.fuse == "stack":
+                    stacks[name] += maps if stacked else []
+                else:
+                    total = torch.where(weight > 0, torch.stack(maps).sum(0), 0)
+                    sums[name] = sums[name] + total if name in sums else total
+            if stacked:
+                kept = kept * weight
+        count = len(self.scales) * (2 if self.settings.flip else 1)
+        fused = {name: total / count * kept for name, total in sums.items()}
+        fused |= {name: torch.stack(maps, 1) for name, maps in stacks.items() if maps}
+        return fused, stride
+
+    def _passes(self, images: Tensor, unit: float) -> dict[str, list[Tensor]]:
+        """Every field of every pass at one scale, the mirrored pass brought back, lengths times `unit`."""
+        specs = self.model.head.fields
+        batch = len(images)
+        stacked = torch.cat([images, images.flip(-1)]) if self.settings.flip else images
+        fields = self.model.read(stacked, self.precision)
+        passes = {}
+        for name, spec in specs.items():
+            maps = fields[name] * unit if spec.in_pixels else fields[name]
+            passes[name] = [maps[:batch]]
+            if self.settings.flip:
+                passes[name].append(unflip(maps[batch:], spec))
+        return passes
+
+    def _inlier(self, passes: dict[str, list[Tensor]]) -> Tensor:
+        """(B, 1, 1, 1) 1, or 0 for pictures whose summed heat is beyond `outlier_heat`."""
+        some = next(iter(passes.values()))
+        if self.settings.outlier_heat is None or "heatmap" not in passes:
+            return torch.ones(len(some[0]), 1, 1, 1, device=some[0].device)
+        heat = torch.stack(passes["heatmap"]).sum(0).amax((1, 2, 3), keepdim=True)
+        return (heat <= self.settings.outlier_heat).float()
+
+    @torch.inference_mode()
+    def decode(self, fields: Fields, stride: int, batch: Sequence[Prepared]) -> list[tuple[int, People]]:
+        """(index, people) of every picture of a batch, in pixels of the picture; fields, stride: of
+        `fields`."""
+        start = time.perf_counter()
+        people = self.model.head.decode(fields, stride)
+        height, width = next(iter(fields.values())).shape[-2:]
+        results = [
+            (item.position, self._back(one, item, stride, (height, width)))
+            for item, one in zip(batch, people, strict=True)
+        ]
+        self.timing.decode += time.perf_counter() - start
+        self.timing.images += len(batch)
+        return results
+
+    def _back(self, people: People, item: Prepared, stride: int, grid: tuple[int, int]) -> People:
+        """People in pixels of the first canvas -> in pixels of the picture."""
+        if self.settings.rounding == "ae_aic":
+            return whole_pixels(people, stride, grid, item.size, self.model.input.pixel_center)
+        return map_back(people, item.matrix)

@@ -1,0 +1,52 @@
+"""People on a data set's pictures, with the work shared among processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pose.model import PoseModel
+from pose.predict.images import Orientation, Outcome, predict_images
+from pose.predict.settings import Mode, TestSettings
+from pose.structures import People
+
+Gather = Callable[[Any], list[Any]]
+
+
+def predict_set(
+    models: Sequence[PoseModel],
+    images: Sequence[tuple[int, Path]],
+    settings: TestSettings,
+    *,
+    gather: Gather,
+    share: tuple[int, int],
+    mode: Mode,
+    workers: int,
+    strict: bool = False,
+    orientation: Orientation = "stored",
+    progress: bool = True,
+) -> tuple[dict[int, People], Outcome]:
+    """People by image id from all processes (each does its share), and this process's outcome."""
+    outcome = predict_images(
+        models,
+        [path for _, path in images],
+        settings,
+        mode=mode,
+        workers=workers,
+        strict=strict,
+        orientation=orientation,
+        share=share,
+        progress=progress,
+    )
+    parts = gather((outcome.people, outcome.unreadable))
+    merged = {index: people for part, _ in parts for index, people in part.items()}
+    bad = {index: text for _, part in parts for index, text in part.items()}
+    shared = sum(len(part) + len(texts) for part, texts in parts)
+    if shared != len(images) or len(merged) + len(bad) != len(images):
+        raise AssertionError(
+            f"{len(images)} pictures, but people of {len(merged)} and {len(bad)} unreadable ones "
+            f"out of {shared} that were read"
+        )
+    outcome.unreadable = bad
+    return {images[index][0]: merged[index] for index in sorted(merged)}, outcome

@@ -1,0 +1,83 @@
+"""The `test:` section: how pictures are tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pose.config import PresetSettings
+
+Mode = Literal["single", "multi"]
+
+
+class TestSettings(PresetSettings):
+    """How pictures are tested.  The defaults are pose-ae-train's."""
+
+    __test__ = False  # not a test case, whatever its name says to pytest
+    section: ClassVar = "test"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        "ae_aic": {
+            "input_size": (512, 512), "resize": "squash", "antialias": True, "flip": True, "single": (1.0,),
+            "multi": (1.0, 1.25), "grid_stride": None, "interpolation": "bilinear", "stack_within": 0.5,
+            "outlier_heat": None, "rounding": "ae_aic",
+        },
+    }  # fmt: skip
+
+    preset: Literal["default", "ae_aic"] = "default"
+    """Values for the keys that are not given: default, or those of JakeRenn's associative-embedding entry to
+    AI Challenger."""
+    input_size: tuple[int, int] | None = None
+    """Height and width of the canvas at scale 1; null = the training input size."""
+    resize: Literal["letterbox", "short_side", "long_side", "squash", "original"] = "letterbox"
+    """letterbox: the picture inside a canvas of `input_size`.  short_side, long_side: that side is brought
+    to the smaller / larger number of `input_size`, the canvas keeps the picture's aspect.  squash: the
+    picture is stretched to `input_size`, whatever its aspect.  original: the picture as it is, shrunk only
+    where it has more pixels than `input_size`."""
+    antialias: bool = False
+    """Pixels are averaged where the picture is shrunk, as Pillow's BILINEAR does; only with squash."""
+    flip: bool = True
+    """Each pass is repeated on the mirrored picture."""
+    single: tuple[float, ...] = Field((1.0,), min_length=1)
+    """Scales of `-m single`; the maps are fused on the grid of the first."""
+    multi: tuple[float, ...] = Field((2.0, 1.0, 0.5), min_length=1)
+    """Scales of `-m multi`."""
+    grid_stride: int | None = Field(None, ge=1)
+    """Pixels of the first scale's canvas per cell of the grid on which maps are fused and people are found;
+    null = as the network gives them, 1 = full resolution (slow: 8 x 8 times the cells of stride 8)."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """How maps are brought to that grid."""
+    stack_within: float = Field(0.5, gt=0)
+    """Stacked fields (tags) come from scales that differ from 1 by less than this."""
+    outlier_heat: float | None = None
+    """A scale is left out for a picture where the heat summed over its passes exceeds this (10 in
+    pose-ae-train)."""
+    rounding: Literal["none", "ae_aic"] = "none"
+    """ae_aic: people lie at the whole pixel that the entry of the preset ae_aic computes from a keypoint's
+    cell; only with squash."""
+    batch_size: int = Field(8, ge=1)
+    """Pictures of one canvas size per forward."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32."""
+    person_threshold: float = 0.0
+    """People with a lower score are left out of AI Challenger lists and of its score, which does not rank;
+    COCO's AP ranks and takes all."""
+
+    @field_validator("input_size", "single", "multi")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and min(value) <= 0:
+            raise ValueError(f"expected numbers above 0, got {min(value):g}")
+        return value
+
+    @model_validator(mode="after")
+    def _only_squashed(self) -> TestSettings:
+        for key, off in (("antialias", False), ("rounding", "none")):
+            if self.resize != "squash" and getattr(self, key) != off:
+                raise ValueError(
+                    f"{key} is known for resize: squash only, not for {self.resize}; "
+                    f"set {key}: {str(off).lower()}"
+                )
+        return self

@@ -1,0 +1,1 @@
+"""The drawn people: described, painted and annotated."""
