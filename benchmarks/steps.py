@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pose.data.loader import Loaded, train_loader, training_data
+from pose.data.loader import Loaded, train_loader
+from pose.data.mixture import training_data
 from pose.engine.distributed import Processes
 from pose.engine.trainer import Trainer
 from pose.experiment import ExperimentConfig, load_config
@@ -82,20 +83,20 @@ def training_parts(config: ExperimentConfig, device: torch.device, batches: list
     if device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
+    strides: tuple[int, ...] = model.backbone.strides  # type: ignore[assignment]  # one for each stage
     clock = Clock(device)
     for i, host in enumerate(itertools.islice(itertools.cycle(batches), WARM_UP + STEPS)):
         if i == WARM_UP:
             clock.seconds.clear()
         with clock.part("copy to the device"):
             batch = Batch(*(value.to(device, non_blocking=True) for value in host))
-        stride = model.backbone.strides[-1]
         with clock.part("targets"):
-            targets = model.head.targets(batch, stride)
+            drawn = {stride: model.head.targets(batch, stride) for stride in set(strides)}
         with clock.part("forward"), autocast(device, precision):
             stages = model(batch.image)
         with clock.part("loss"):
-            terms = model.head.loss(stages, [targets] * len(stages))
-            loss = sum(value for name, value in terms.items() if not name.startswith("stat/"))
+            terms = model.head.loss(stages, [drawn[stride] for stride in strides])
+            loss = torch.stack([v for name, v in terms.items() if not name.startswith("stat/")]).sum()
         with clock.part("backward"):
             loss.backward()
         with clock.part("optimiser"):
