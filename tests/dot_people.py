@@ -55,7 +55,7 @@ class DotNetwork(nn.Module):
     """Heat from blue and green, tags from red; an exact mirror image for a mirrored canvas."""
 
     size_multiple = 32
-    strides = (STRIDE,)
+    strides: tuple[int, ...] = (STRIDE,)
     kernel: Tensor
 
     def __init__(self) -> None:

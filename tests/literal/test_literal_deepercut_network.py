@@ -10,7 +10,7 @@ import torch
 
 from tests.literal.reference import deepercut_network as literal
 
-SMALL = {"units": (2, 2, 3, 2), "width": 4}
+UNITS, WIDTH = (2, 2, 3, 2), 4
 
 
 def test_the_published_network_has_its_number_of_parameters() -> None:
@@ -29,11 +29,11 @@ def test_the_published_network_has_its_number_of_parameters() -> None:
     ("size", "block", "heads"), [((97, 100), (7, 7), (14, 14)), ((64, 33), (4, 3), (8, 6))]
 )
 def test_sizes_of_the_maps(size: tuple[int, int], block: tuple[int, int], heads: tuple[int, int]) -> None:
-    values = literal.random_variables(literal.variable_shapes(2, **SMALL))
+    values = literal.random_variables(literal.variable_shapes(2, units=UNITS, width=WIDTH))
     image = torch.randn(1, 3, *size)
-    points = literal.resnet_v1(values, image, 101, SMALL["units"])
+    points = literal.resnet_v1(values, image, 101, UNITS)
     assert points["block3/unit_1"].shape[2:] == points["block4/unit_2"].shape[2:] == block
-    made = literal.pose_net(values, image, units=SMALL["units"], intermediate_unit=2)
+    made = literal.pose_net(values, image, units=UNITS, intermediate_unit=2)
     counts = {"part_pred": 2, "locref_pred": 4, "pairwise_pred": 4, "intermediate_supervision": 2}
     assert {name: tuple(maps.shape) for name, maps in made.items()} == {
         name: (1, count, *heads) for name, count in counts.items()

@@ -20,9 +20,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from dot_people import SKELETON, assert_same_people, dot_model, dots, write_set
 from PIL import Image
-from small_networks import SMALL
 
 from pose import demo
 from pose.data.images import read_image
@@ -37,6 +35,8 @@ from pose.predict.batches import BatchPredictor
 from pose.predict.settings import TestSettings
 from pose.predictor import Predictor
 from pose.structures import People
+from tests.dot_people import SKELETON, assert_same_people, dot_model, dots, write_set
+from tests.small_networks import SMALL
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from dot_people import SKELETON, dots
-from small_networks import SMALL
 
 import pose
 from pose.errors import UserError
@@ -22,6 +20,8 @@ from pose.experiment import Experiment, load_config
 from pose.exported import NOTES, fingerprint, load_exported
 from pose.model import build_model
 from pose.tools import export
+from tests.dot_people import SKELETON, dots
+from tests.small_networks import SMALL
 
 ort = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")

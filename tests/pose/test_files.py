@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from pose.errors import UserError
 from pose.files import encode_picture, write_bytes, write_picture, write_text
+from tests.image_files import read_rgb
 
 
 def test_folders_are_made_and_an_older_file_is_replaced(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_picture_comes_back(tmp_path: Path, kind: str) -> None:
     picture[:, 15:] = (250, 120, 10)
     file = tmp_path / f"a.{kind.removeprefix('.')}"
     write_picture(file, picture, quality=95)
-    again = cv2.imread(str(file))[..., ::-1]
+    again = read_rgb(file)
     np.testing.assert_allclose(again[:, [2, 27]], picture[:, [2, 27]], atol=12)
 
 

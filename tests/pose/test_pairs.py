@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dot_people import SKELETON, dots
-from small_networks import SMALL
 from torch import nn
 
 from pose.decoders.multicut import MulticutSettings
@@ -19,6 +17,8 @@ from pose.predict.batches import BatchPredictor
 from pose.predict.settings import TestSettings
 from pose.registry import BACKBONES, HEADS
 from pose.structures import Batch, InputSettings
+from tests.dot_people import SKELETON, dots
+from tests.small_networks import SMALL
 
 SIZE = (96, 96)
 HEAD: dict[str, dict[str, Any]] = {

@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from dot_people import SKELETON, assert_same_people, dot_model, dots, write_set
 from PIL import Image
-from small_networks import SMALL
 
 import pose
 from pose import predictor as module
@@ -22,6 +20,8 @@ from pose.errors import UserError
 from pose.experiment import Experiment, load_config
 from pose.model import build_model
 from pose.skeleton import to_dict
+from tests.dot_people import SKELETON, assert_same_people, dot_model, dots, write_set
+from tests.small_networks import SMALL
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from dot_people import SKELETON, dot_model, write_set
 
 from pose import test as test_command
 from pose.engine.distributed import processes
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
 from pose.tools import score
+from tests.dot_people import SKELETON, dot_model, write_set
 
 NET = {"name": "hourglass", "stacks": 1, "width": 8, "growth": 4, "depth": 2, "stem_width": 4}
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dot_people import DotNetwork
 from pydantic import ValidationError
 from torch import nn
 
@@ -17,6 +16,7 @@ from pose.errors import UserError
 from pose.experiment import load_config
 from pose.model import PoseModel
 from pose.structures import InputSettings, People
+from tests.dot_people import DotNetwork
 
 BASE = "published/pose_ae.yaml"  # gives none of mean, std, channel_order
 

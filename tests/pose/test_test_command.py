@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from dot_people import SKELETON, assert_same_people, dot_model, dots, write_set
 from PIL import Image
 
 from pose import test as test_command
@@ -29,6 +28,7 @@ from pose.predict.images import Outcome
 from pose.skeleton import Skeleton
 from pose.structures import People
 from pose.synthetic import dataset as synthetic
+from tests.dot_people import SKELETON, assert_same_people, dot_model, dots, write_set
 from tests.training_fixtures import command, drawn, settings
 
 ROOT = Path(__file__).parents[2]

@@ -210,7 +210,7 @@ def refine(person: Person, det: np.ndarray, tag: np.ndarray) -> np.ndarray:
     keypoint, and only what was missing is kept."""
     keypoints = found_keypoints(person, det)
     own_tags = []
-    for k in np.flatnonzero(person.found):
+    for k in np.flatnonzero(person.found).tolist():
         x, y = person.cells[k]
         own_tags.append(tag[k, y, x].astype(np.float64))
     mean_tag = np.mean(own_tags, axis=0)
@@ -226,7 +226,7 @@ def refine(person: Person, det: np.ndarray, tag: np.ndarray) -> np.ndarray:
 def found_keypoints(person: Person, det: np.ndarray) -> np.ndarray:
     """keypoints (K, 3) of grouping alone: x, y in cells (sub-pixel) and heat, 0 where not found."""
     keypoints = np.zeros((len(person.found), 3))
-    for k in np.flatnonzero(person.found):
+    for k in np.flatnonzero(person.found).tolist():
         x, y = person.cells[k]
         keypoints[k] = (*adjust(det[k], int(x), int(y)), person.values[k])
     return keypoints

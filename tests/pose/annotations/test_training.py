@@ -202,8 +202,8 @@ def derive(tmp_path: Path, left: list[float], right: list[float], skeleton: Skel
     loaded = load_annotations(write(tmp_path, data), skeleton, strict=True).keypoints(0)
     assert loaded.shape == (1, 4, 3) and loaded.dtype == np.float32
     np.testing.assert_array_equal(loaded[0, 2], [9, 9, 2])
-    np.testing.assert_array_equal(loaded[0, 3], np.float32(left) if left[2] else [0, 0, 0])
-    np.testing.assert_array_equal(loaded[0, 1], np.float32(right) if right[2] else [0, 0, 0])
+    np.testing.assert_array_equal(loaded[0, 3], np.array(left, np.float32) if left[2] else [0, 0, 0])
+    np.testing.assert_array_equal(loaded[0, 1], np.array(right, np.float32) if right[2] else [0, 0, 0])
     return loaded[0, 0].tolist()
 
 

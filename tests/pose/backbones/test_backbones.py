@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from small_networks import SMALL
 
 from pose.backbones.hourglass import HourglassSettings, StackedHourglass
 from pose.backbones.hourglass_swish import HourglassSwish, HourglassSwishSettings
@@ -21,6 +20,7 @@ from pose.tools.published.rtpose import rename_rtpose
 from tests.literal.reference.ae_aic_network import HG, PARAMETERS, published_checkpoint
 from tests.literal.reference.pose_ae_network import PoseNet
 from tests.literal.reference.rtpose_network import RTPose
+from tests.small_networks import SMALL
 
 CHANNELS = {"heatmap": 5, "tag": 10, "offset": 1}
 
@@ -224,5 +224,6 @@ def test_first_weights_are_small_and_biases_zero() -> None:
 
 def test_any_number_of_fields_has_a_branch_each() -> None:
     net = Vgg19Cpm(settings("vgg19_cpm", stages=2), CHANNELS)
-    assert [list(stage) for stage in net.stages] == [list(CHANNELS)] * 2  # type: ignore[arg-type]
-    assert net.stages[1]["tag"][0].in_channels == sum(CHANNELS.values()) + 8  # type: ignore[index]
+    stages: Any = net.stages
+    assert [list(stage) for stage in stages] == [list(CHANNELS)] * 2
+    assert stages[1]["tag"][0].in_channels == sum(CHANNELS.values()) + 8

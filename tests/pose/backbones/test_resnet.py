@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http.client import IncompleteRead
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -56,12 +56,15 @@ def under_our_names(variables: literal.Variables) -> dict[str, Tensor]:
     return {deepercut.our_name(name).removeprefix("backbone."): value for name, value in weights.items()}
 
 
+Depth = Literal[50, 101, 152]
+
+
 @pytest.mark.parametrize(
     ("depth", "units", "middle"), [(101, (2, 3, 5, 3), 3), (50, (1, 1, 1, 1), 1), (152, (3, 1, 6, 2), 3)]
 )
 @pytest.mark.parametrize("size", [(97, 100), (64, 96), (81, 65), (34, 47), (16, 1)])
 def test_the_network_is_that_of_deepercut(
-    depth: int, units: tuple[int, ...], middle: int, size: tuple[int, int]
+    depth: Depth, units: tuple[int, int, int, int], middle: int, size: tuple[int, int]
 ) -> None:
     """Under slim's names, with its way of laying strides; whatever the size of the picture."""
     values = literal.random_variables(literal.variable_shapes(3, depth, units, width=4), seed=depth)
@@ -117,7 +120,8 @@ def test_same_upsampling_starts_at_the_cells_own_place() -> None:
 
 def test_the_published_network_has_its_number_of_weights() -> None:
     with torch.device("meta"):
-        for depth, count in ((50, 23_508_032), (101, literal.TRUNK_101), (152, 58_143_808)):
+        counts: dict[Depth, int] = {50: 23_508_032, 101: literal.TRUNK_101, 152: 58_143_808}
+        for depth, count in counts.items():
             net = Resnet(ResnetSettings(depth=depth), {"heatmap": 17, "locref": 34, "pairwise": 544})
             assert sum(p.numel() for p in net.trunk.parameters()) == count
             assert net.trunk.middle == {50: 3, 101: 12, 152: 18}[depth]

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from pose.data import loader as module
-from pose.data.dataset import Item
+from pose.data.dataset import Item, KeypointDataset
 from pose.data.loader import (
     Loaded,
     ShardedBatchSampler,
@@ -233,6 +233,7 @@ def test_strict_stops_at_an_unreadable_picture(folder: Path, workers: int) -> No
 
 def test_mostly_unreadable_pictures_stop_the_run(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset, stream = open_data(folder)
+    assert isinstance(dataset, KeypointDataset)
     dataset.images = folder / "elsewhere"
     with pytest.raises(UserError, match="20 of the first 20 .* check data.root"):
         list(train_loader(dataset, stream, 5, workers=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ A = ("nose", "left_hand", "right_hand")
 B = ("Head Top", "right-hand", "left_hand", "tail")  # other order, other spelling, one that the union lacks
 
 
-def write(folder: Path, names: tuple[str, ...], people: list[list[list[float]]], pictures: int) -> Path:
+def write(
+    folder: Path, names: tuple[str, ...], people: Sequence[Sequence[Sequence[float]]], pictures: int
+) -> Path:
     """`pictures` black pictures of 64 x 48; person p stands on picture p modulo their number."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images = []
@@ -232,12 +235,13 @@ def test_what_no_set_labels_is_told(sets: tuple[Path, Path], caplog: pytest.LogC
 
 
 def test_settings_of_a_mixture_are_checked(sets: tuple[Path, Path]) -> None:
-    for change, words in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"weights": (1.0, None)}, "give every set a weight, or none"),
         ({"skeleton": None}, "sets: they need a data.skeleton"),
         ({"validation_ids": "ids.txt"}, "validation_ids: chosen from `train`"),
         ({"weights": (-1.0, 1.0)}, "greater than 0"),
-    ]:
+    ]
+    for change, words in cases:
         with pytest.raises(ValueError, match=words):
             mixed(*sets, **change)
     with pytest.raises(UserError, match=r"data.sets.1: its weight gives it none of a pass's 8 samples"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -16,7 +18,7 @@ THREE = Skeleton(
 )
 
 
-def detections(kind: list[int], position: list[list[float]]) -> Detections:
+def detections(kind: list[int], position: Sequence[Sequence[float]]) -> Detections:
     """Each predicts the others exactly where they are from it in a person whose hands are 10 px beside."""
     ideal = np.array([[0, 0], [-10, 20], [10, 20]], float)
     at = np.array(position, float)

@@ -314,9 +314,9 @@ def test_half_precision_and_strided_maps_are_taken() -> None:
 def test_a_gpu_finds_the_same_people() -> None:
     for number in range(20):
         heat, tag = scene(number)
-        maps_ = torch.from_numpy(heat)[None], torch.from_numpy(tag)[None].permute(0, 1, 4, 2, 3)
-        here, there = decoder()(*maps_, STRIDE)[0], decoder()(*(one.cuda() for one in maps_), STRIDE)[0]
-        assert_equal(there, here)
+        heatmap, tags = torch.from_numpy(heat)[None], torch.from_numpy(tag)[None].permute(0, 1, 4, 2, 3)
+        on_cpu = decoder()(heatmap, tags, STRIDE)[0]
+        assert_equal(decoder()(heatmap.cuda(), tags.cuda(), STRIDE)[0], on_cpu)
 
 
 def test_maps_that_do_not_fit_are_told() -> None:

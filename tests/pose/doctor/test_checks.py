@@ -50,7 +50,7 @@ def standing(dx: float = 0, dy: float = 0, flip: int = 1) -> list[float]:
 
 def data() -> Json:
     """Three pictures with two people each, and a crowd: nothing is wrong."""
-    images = [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in (1, 2, 3)]
+    images: list[Json] = [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in (1, 2, 3)]
     annotations: list[Json] = []
     for image in images:
         for dx in (0, 250):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dot_people import write_set
 
 from pose.doctor.bounds import Bounds
 from pose.doctor.checks import Example, Fault
@@ -16,6 +15,7 @@ from pose.doctor.diagnosis import Diagnosis, Source
 from pose.doctor.reports import WIDTH, cost, example_picture, html_report, json_report, place, table
 from pose.doctor.texts import KINDS
 from pose.draw import pages
+from tests.dot_people import write_set
 
 BOUNDS = Bounds(mended=0.95, as_it_is=0.9, costs={"area_zero": 0.05, "outside": -0.001}, images=3, people=6)
 FAULTS = [

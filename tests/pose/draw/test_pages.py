@@ -6,10 +6,10 @@ import base64
 import re
 from html.parser import HTMLParser
 
-import cv2
 import numpy as np
 
 from pose.draw import pages
+from tests.image_files import decode_rgb
 
 
 class Reader(HTMLParser):
@@ -60,8 +60,8 @@ def test_a_page_is_well_formed_and_asks_nobody_for_anything() -> None:
         "data:image/png;base64", "data:image/svg+xml;base64",
     ]  # fmt: skip
     assert not re.search(r"(href|src)=\"(?!#|data:)|@import|url\(", content)
-    decoded = cv2.imdecode(np.frombuffer(base64.b64decode(sources[0].partition(",")[2]), np.uint8), 1)
-    np.testing.assert_array_equal(decoded[..., ::-1], red)
+    decoded = decode_rgb(base64.b64decode(sources[0].partition(",")[2]))
+    np.testing.assert_array_equal(decoded, red)
 
 
 def test_the_same_drawing_gives_the_same_page() -> None:

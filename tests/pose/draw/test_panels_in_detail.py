@@ -137,7 +137,12 @@ def test_a_sheet_leaves_out_the_people_that_the_style_does_and_says_how_many(
     from pose.draw import fields as module
 
     sheets: list[list[list[Panel]]] = []
-    monkeypatch.setattr(module, "panel_sheet", lambda rows: sheets.append(rows) or IMAGE)
+
+    def sheet(rows: list[list[Panel]]) -> np.ndarray:
+        sheets.append(rows)
+        return IMAGE
+
+    monkeypatch.setattr(module, "panel_sheet", sheet)
     heat = bumps(16, 24, (4, 4), (4, 8))
     found = people(person((18, 18), (34, 18)), person((66, 50), (82, 50)), scores=(0.9, 0.2))
     for least in (0.0, 0.5):

@@ -10,12 +10,22 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training_fixtures import CPU, batches, command, differences, drawn, lines, settings, tiny_step, trainer
 
 from pose.draw.sheets import MARGIN
 from pose.experiment import load_config
 from pose.model import PoseModel, build_model
 from pose.sessions import PANEL_SIDE, PANELS, PanelDrawer, panel_drawer, prepare_data
+from tests.training_fixtures import (
+    CPU,
+    batches,
+    command,
+    differences,
+    drawn,
+    lines,
+    settings,
+    tiny_step,
+    trainer,
+)
 
 
 @pytest.fixture(scope="module")

@@ -260,7 +260,8 @@ def test_what_is_masked_everywhere_teaches_no_heatmap(make: Any, tolerance: floa
     for name in dense:
         assert terms[name] == 0
         terms[name].backward(retain_graph=True)
-        assert stage[name].grad is not None and not stage[name].grad.any()
+        gradient = stage[name].grad
+        assert gradient is not None and not gradient.any()
 
 
 @pytest.mark.parametrize(("make", "tolerance"), HEAD_CASES)
@@ -372,8 +373,9 @@ def test_the_sum_of_caffe_is_the_mean_with_another_learning_rate(field: str) -> 
         given = batch_of(truth, (368, 368))
         stage = {name: torch.zeros(2, count, 46, 46).requires_grad_() for name, count in one.channels.items()}
         one.loss([stage], [one.targets(given, 8)])[field].backward()
-        assert stage[field].grad is not None
-        steps.append(rate * stage[field].grad)
+        gradient = stage[field].grad
+        assert gradient is not None
+        steps.append(rate * gradient)
     torch.testing.assert_close(steps[0], steps[1], rtol=1e-4, atol=0)
 
 
@@ -515,7 +517,7 @@ def test_what_a_set_never_labels_has_no_gradient(make: Any, seed: int) -> None:
     everything = batch_of(truth)
     labelled = everything.labelled.clone()
     labelled[0, absent] = False
-    gradients = {}
+    gradients: dict[str, Any] = {}
     for which, batch in (("all", everything), ("some", everything._replace(labelled=labelled))):
         maps = {
             name: torch.randn(2, spec.channels, HEIGHT // STRIDE, WIDTH // STRIDE, generator=generator)

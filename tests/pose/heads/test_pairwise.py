@@ -124,6 +124,7 @@ def test_cells_near_a_keypoint_weigh_more(tmp_path: Path) -> None:
         rest = {name: torch.zeros(2, head.channels[name], *GRID) for name in ("locref", "pairwise")}
         targets = head.targets(given, 8)
         head.loss([{"heatmap": logits, **rest}], [targets])["heatmap"].backward()
+        assert logits.grad is not None
         gradients.append(logits.grad)
     torch.testing.assert_close(gradients[1], gradients[0] * (1 + 3 * targets.heatmap))
 

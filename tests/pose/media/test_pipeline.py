@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dot_people import assert_same_people, dot_model, dots, write_set
 
 from pose.errors import UserError
 from pose.media import pipeline
@@ -21,6 +20,7 @@ from pose.media.sources import Source, find_sources
 from pose.media.video import VideoWriter
 from pose.predict.batches import BatchPredictor
 from pose.predict.settings import TestSettings
+from tests.dot_people import assert_same_people, dot_model, dots, write_set
 
 SIZES = [(120, 160), (160, 120), (140, 140), (97, 128), (120, 160), (200, 90), (120, 160)]
 
@@ -126,7 +126,7 @@ def test_a_slow_pipe_is_not_kept_waiting_for_a_whole_batch(tmp_path: Path, pool:
 
 
 def test_it_ends_when_told(pool: ThreadPoolExecutor) -> None:
-    seen = []
+    seen: list[int] = []
     stream = Stream(batches(), endless([]), pool, stop=lambda: len(seen) >= 4)
     for frame in stream:
         seen.append(frame.id)

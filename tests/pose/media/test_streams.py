@@ -271,7 +271,12 @@ def test_a_reader_that_waits_for_room_is_woken_when_a_picture_is_let_go(
     stream._prepare(frame)
     waiting, entered = threading.Thread(target=stream._room, daemon=True), threading.Event()
     wait_for = stream._memory.wait_for
-    monkeypatch.setattr(stream._memory, "wait_for", lambda *given: entered.set() or wait_for(*given))
+
+    def reported(*arguments: Any) -> bool:
+        entered.set()
+        return wait_for(*arguments)
+
+    monkeypatch.setattr(stream._memory, "wait_for", reported)
     waiting.start()
     assert entered.wait(PATIENCE)
     stream.release(frame)  # needs the lock, which the other thread gives back where it waits

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dot_people import SKELETON, dot_model, write_set
 
 from pose.annotations.training import load_annotations
 from pose.config import read_yaml
@@ -20,6 +19,7 @@ from pose.predict.settings import TestSettings
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import People
 from pose.synthetic import dataset as synthetic
+from tests.dot_people import SKELETON, dot_model, write_set
 
 SIZES = [(120, 160), (160, 120), (140, 140), (101, 203), (120, 160), (97, 128), (120, 160)]
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dot_people import SKELETON, STRIDE, DotNetwork, assert_same_people, dot_model, dots
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -23,6 +22,7 @@ from pose.predict.batches import WAITING, BatchPredictor
 from pose.predict.canvas import Prepared, lay_out, map_back, prepare
 from pose.predict.settings import TestSettings
 from pose.structures import Fields, FieldSpec, InputSettings, People
+from tests.dot_people import SKELETON, STRIDE, DotNetwork, assert_same_people, dot_model, dots
 from tests.literal.reference import pose_ae_testing as literal
 
 SIZES = [(240, 320), (320, 240), (203, 311), (97, 64), (640, 480), (1, 1), (3, 5), (1, 2000), (2000, 1)]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dot_people import dot_model, dots
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -23,6 +22,7 @@ from pose.predict.batches import BatchPredictor
 from pose.predict.canvas import prepare, squash, whole_pixels
 from pose.predict.settings import TestSettings
 from pose.structures import Fields, InputSettings, People
+from tests.dot_people import dot_model, dots
 from tests.literal.reference import ae_aic_group as literal
 
 AE_AIC = load_config("published/ae_aic.yaml")
@@ -38,7 +38,7 @@ def checkerboard(side: int) -> np.ndarray:
 
 def test_only_antialiasing_averages_where_a_picture_shrinks():
     """A checkerboard of pixels at a third of its size: sampled it stays one, averaged it is grey."""
-    settings = {"resize": "squash", "input_size": (16, 16)}
+    settings: dict[str, Any] = {"resize": "squash", "input_size": (16, 16)}
     shape = InputSettings(size=(16, 16))
     board = checkerboard(48)
     sampled = prepare(board, 0, (1.0,), TestSettings(**settings), shape, 16).canvases[0]
@@ -103,7 +103,7 @@ def test_where_in_its_cell_a_keypoint_lies_plays_no_part():
         keypoints = np.concatenate([(cells + within) * 8, np.ones((5, 7, 1))], 2).astype(np.float32)
         people = People(keypoints, np.ones(5, np.float32))
         results.append(whole_pixels(people, 8, (64, 64), (500, 333), 0.0).keypoints)
-    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(results[0], results[1])
 
 
 @pytest.mark.parametrize("size", [(300, 400), (331, 203)])

@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from dot_people import DotNetwork, assert_same_people, dot_model, dots, write_set
 from PIL import Image
 
 from pose.errors import UserError
 from pose.predict.images import Outcome, predict_images, replicas
 from pose.predict.settings import TestSettings
 from pose.structures import People
+from tests.dot_people import DotNetwork, assert_same_people, dot_model, dots, write_set
 
 SIZES = [
     (120, 160),
@@ -162,7 +162,7 @@ def test_pictures_smaller_than_a_cell_are_skipped_like_unreadable_ones(
 
 def test_the_largest_cell_of_the_network_counts(paths, tmp_path):
     network = DotNetwork()
-    network.strides = (4, 16, 4)  # type: ignore[misc]
+    network.strides = (4, 16, 4)
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((40, 15, 3), np.uint8))
     cv2.imwrite(str(tmp_path / "enough.png"), np.zeros((40, 16, 3), np.uint8))
     files = [tmp_path / "small.png", tmp_path / "enough.png"]

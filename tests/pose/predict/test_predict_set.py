@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dot_people import dot_model, write_set
 
 from pose.predict import predict_set as module
 from pose.predict.images import Outcome
 from pose.predict.settings import TestSettings
 from pose.structures import People
+from tests.dot_people import dot_model, write_set
 
 SIZES = [(120, 160), (160, 120), (140, 140), (101, 203), (120, 160), (97, 128), (120, 160)]
 

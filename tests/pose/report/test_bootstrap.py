@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dot_people import SKELETON, write_set
 
 from pose.metrics import coco
 from pose.metrics.matching import Matches, match
 from pose.report.bootstrap import Interval, bootstrap, draws, interval
+from tests.dot_people import SKELETON, write_set
 
 
 def results_of(content: Any, wrong: set[int]) -> list[dict[str, Any]]:

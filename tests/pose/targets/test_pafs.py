@@ -172,7 +172,7 @@ def test_the_literal_targets(size: tuple[int, int], system: str, number: int) ->
     field, _ = draw_pafs(
         ends[:, :, a], ends[:, :, b], valid[:, :, a] & valid[:, :, b], grid, **(S1 if system == "s1" else CMU)
     )
-    wanted = (
+    wanted: dict[str, Any] = (
         {"overlap": "average", "edge": "open", "rounding": "half_even"}
         if system == "s1"
         else {"overlap": "overwrite", "edge": "closed", "rounding": "half_up"}

@@ -6,13 +6,10 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
-from dot_people import SKELETON, write_set
-from small_networks import SMALL
 
 from pose.data.augment import AugmentSettings
 from pose.data.loader import train_loader
@@ -20,6 +17,9 @@ from pose.data.mixture import MixedDataset, training_data
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
 from pose.tools import browse
+from tests.dot_people import SKELETON, write_set
+from tests.image_files import read_rgb
+from tests.small_networks import SMALL
 
 PANELS = {"tags": 2 + 3, "paf": 2 + 3, "pairwise": 2 + 3}  # picture, sample, and what is drawn of the targets
 BACKBONES = {"tags": "hourglass", "paf": "vgg19_cpm", "pairwise": "resnet"}
@@ -53,7 +53,7 @@ def test_a_sheet_and_a_page_of_every_head(
     write_config(head)
     assert browse.main(["--config", "run.yaml", "-n", "5"]) == 0
     assert capsys.readouterr().out.split() == ["samples/samples.png", "samples/samples.html"]
-    sheet = cv2.imread("samples/samples.png")
+    sheet = read_rgb("samples/samples.png")
     assert sheet.shape[1] > 4 * browse.CELL and sheet.shape[0] > 2 * browse.CELL
     assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 100
     page = Path("samples/samples.html").read_text()

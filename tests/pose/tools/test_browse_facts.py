@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from dot_people import SKELETON, write_set
-from small_networks import SMALL
 
 from pose.data.mixture import Training, training_data
 from pose.experiment import ExperimentConfig, load_config
 from pose.tools import browse
+from tests.dot_people import SKELETON, write_set
+from tests.small_networks import SMALL
 
 SIZES = [(48, 64), (64, 48), (48, 48), (64, 64), (40, 80)]
 STILL = {"rotation": 0, "flip": 0, "shift": 0}

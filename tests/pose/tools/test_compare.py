@@ -7,18 +7,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import yaml
-from dot_people import SKELETON, write_set
-from small_networks import SMALL
 
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
 from pose.metrics import coco
 from pose.tools import compare
 from pose.tools.comparison.curves import COLORS, STYLES
+from tests.dot_people import SKELETON, write_set
+from tests.image_files import read_rgb
+from tests.small_networks import SMALL
 
 FEW = ("--rounds", "100")
 IDS = [10 * (i + 1) for i in range(24)]
@@ -160,7 +160,7 @@ def test_every_run_has_its_colour_in_the_curves() -> None:
     for i in range(3):
         make_run(f"run{i}", 1.0 + i)
     assert compare.main(["run0", "run1", "run2", "-o", "out", *FEW]) == 0
-    picture = cv2.imread("out/curves.png")[..., ::-1]
+    picture = read_rgb("out/curves.png")
     for color in COLORS[:3]:
         wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
         assert (np.abs(picture.astype(int) - wanted).max(-1) <= 2).sum() > 100

@@ -18,6 +18,7 @@ from pose.backbones.vgg19_cpm import Vgg19Cpm, Vgg19CpmSettings
 from pose.errors import UserError
 from pose.experiment import Experiment
 from pose.predict.batches import BatchPredictor
+from pose.predict.settings import Mode
 from pose.registry import BACKBONES
 from pose.sessions import load_model
 from pose.tools import convert
@@ -60,7 +61,7 @@ def picture(seed: int, size: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("mode", ["single", "multi"])
-def test_keypoints_of_pose_ae_train(published, tmp_path: Path, monkeypatch, mode: str):
+def test_keypoints_of_pose_ae_train(published, tmp_path: Path, monkeypatch, mode: Mode):
     """The fused maps are the original's to rounding; on the same maps people and keypoints are exactly its;
     and from picture to people nearly all are: random weights give many near ties, which rounding decides."""
     monkeypatch.chdir(tmp_path)
@@ -425,7 +426,7 @@ def ae_aic(folder: Path) -> ae_aic_network.HG:
 
 
 @pytest.mark.parametrize("mode", ["single", "multi"])
-def test_people_of_the_ai_challenger_entry(ae_aic: ae_aic_network.HG, mode: str):
+def test_people_of_the_ai_challenger_entry(ae_aic: ae_aic_network.HG, mode: Mode):
     """From picture to people, whatever the aspect: the same keypoints, at the same whole pixels."""
     assert convert.main(["ae-aic", "weights.pth", "-e", "published"]) == 0
     experiment = Experiment.open("published")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from dot_people import SKELETON, write_set
 
 from pose.errors import user_facing
 from pose.tools import doctor
+from tests.dot_people import SKELETON, write_set
 
 
 @pytest.fixture

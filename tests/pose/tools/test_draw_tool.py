@@ -9,10 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from dot_people import write_set
 
 from pose.errors import user_facing
 from pose.tools import draw
+from tests.dot_people import write_set
+from tests.image_files import read_rgb
 
 FILES = ["--annotations", "dots.json", "--images", "dots"]
 
@@ -24,7 +25,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def changed_at(picture: Path, spot: np.ndarray) -> bool:
-    before, after = cv2.imread(f"dots/{picture.name}"), cv2.imread(f"out/{picture.name}")
+    before, after = read_rgb(f"dots/{picture.name}"), read_rgb(f"out/{picture.name}")
     x, y = spot.round().astype(int)
     part = slice(max(0, y - 3), y + 4), slice(max(0, x - 3), x + 4)
     return bool((before[part] != after[part]).any())

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from dot_people import SKELETON, dots
-from small_networks import SMALL
 from torch import nn
 
 from pose.errors import UserError, user_facing
@@ -23,6 +21,8 @@ from pose.predict.batches import BatchPredictor
 from pose.predictor import Predictor
 from pose.sessions import load_model
 from pose.tools import export
+from tests.dot_people import SKELETON, dots
+from tests.small_networks import SMALL
 
 HEADS = ("tags", "paf", "pairwise")
 CPU = torch.device("cpu")

@@ -106,7 +106,7 @@ def test_a_flag_has_one_spelling(options: dict[str, list[argparse.Action]]) -> N
 def test_what_several_commands_share_is_the_same_in_all(options: dict[str, list[argparse.Action]]) -> None:
     shared = ("--continue", "--mode", "--weights", "--device", "settings")
     worded = shared[1:-1]  # with the same sentence; those of others fit the command
-    found = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[Any, list[str]]] = defaultdict(lambda: defaultdict(list))
     for command, actions in options.items():
         for action in actions:
             name = (action.option_strings or [action.dest])[-1]

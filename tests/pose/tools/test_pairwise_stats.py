@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from pose import pairwise_statistics
+from pose.decoders.multicut import Multicut
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
+from pose.heads.pairwise import PairwiseHead
 from pose.predict.batches import BatchPredictor
 from pose.sessions import load_model
 from pose.test import main as pose_test
@@ -58,7 +60,8 @@ def test_a_training_keeps_the_statistics_of_its_samples(
     known = pairwise_statistics.gather(samples, experiment.config.skeleton)
     np.testing.assert_allclose(found.mean, known.mean)
     model, _ = load_model(experiment, "last", torch.device("cpu"))
-    np.testing.assert_allclose(model.head.statistics.std, found.std)  # type: ignore[union-attr]
+    assert isinstance(model.head, PairwiseHead)
+    np.testing.assert_allclose(model.head.statistics.std, found.std)
 
 
 def test_a_config_gives_the_same(
@@ -87,8 +90,9 @@ def test_models_are_added_to_a_run_and_tested_with(
     assert {**after, "models": []} == before and after["models"]
     told = capsys.readouterr()
     assert f"{len(after['models'])} models" in told.out
-    decoder = load_model(Experiment.open("modelled"), "last", torch.device("cpu"))[0].head.decoder
-    assert decoder.modelled.sum() == len(after["models"])  # type: ignore[union-attr]
+    head = load_model(Experiment.open("modelled"), "last", torch.device("cpu"))[0].head
+    assert isinstance(head, PairwiseHead) and isinstance(head.decoder, Multicut)
+    assert head.decoder.modelled.sum() == len(after["models"])
     monkeypatch.setattr(sys, "argv", ["pose.test", "-c", "modelled", "--limit", "2"])
     assert user_facing(pose_test)() == 0
 
@@ -100,6 +104,7 @@ def test_models_are_fitted_in_pixels_of_the_canvas(trained: Path, monkeypatch: p
     experiment = Experiment.open("one")
     model, _ = load_model(experiment, "last", torch.device("cpu"))
     predictor = BatchPredictor(model, experiment.config.test, "single")
+    assert isinstance(model.head, PairwiseHead)
     assert list(pairwise_stats.detections_of(predictor, model.head, experiment.config, 8)) == [None] * 8
     labelled = np.concatenate([one[one[..., 2] > 0] for one in seen])
     assert 40 < labelled[:, :2].max() < 64  # of 128-pixel pictures in a canvas of 64

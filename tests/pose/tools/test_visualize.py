@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from dot_people import SKELETON, dots, write_set
-from small_networks import SMALL
 
 from pose.draw.sheets import MARGIN, captioned
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
 from pose.model import build_model
 from pose.tools import visualize
+from tests.dot_people import SKELETON, dots, write_set
+from tests.image_files import read_rgb
+from tests.small_networks import SMALL
 
 PANELS = {  # beside the people: of the targets, of the prediction
     "tags": (["heatmap", "tag", "tag_people"], ["tag_values"]),
@@ -63,7 +64,7 @@ def make_run(head: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
 
 def drawn(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[np.ndarray]:
     assert visualize.main(["-c", "run", *arguments]) == 0
-    return [cv2.imread(line) for line in capsys.readouterr().out.split()]
+    return [read_rgb(line) for line in capsys.readouterr().out.split()]
 
 
 def cells(sheet: np.ndarray) -> tuple[int, int]:
@@ -81,7 +82,7 @@ def test_targets_stand_above_the_prediction(run: Any, capsys: pytest.CaptureFixt
     written = capsys.readouterr().out.split()
     assert written == [f"exp/run/{picture.stem}-fields.png" for picture in pictures]
     for name in written:
-        sheet = cv2.imread(name)
+        sheet = read_rgb(name)
         assert cells(sheet) == (2, 1 + sum(map(len, PANELS[head])))
         assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 20
 

@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from dot_people import SKELETON, assert_same_people, dot_model, dots, write_set
 from PIL import Image
 
 from pose.data.images import UnreadableImage
@@ -30,6 +29,8 @@ from pose.web import limits as web_limits
 from pose.web import page as web_page
 from pose.web.limits import Limits, open_picture
 from pose.web.views import Viewer, page_sized, summary
+from tests.dot_people import SKELETON, assert_same_people, dot_model, dots, write_set
+from tests.image_files import read_rgb
 
 SIZE = (120, 160)  # height, width
 
@@ -227,7 +228,13 @@ def test_tiny_and_long_pictures(viewer: Viewer, tmp_path: Path) -> None:
 
 # ---- the page's calls ----
 
-CONTROLS = (0.0, 0.05, 1.0, "person", [])  # as sliders() lists them
+CONTROLS: tuple[float, float, float, str, list[str]] = (
+    0.0,
+    0.05,
+    1.0,
+    "person",
+    [],
+)  # as sliders() lists them
 
 
 class FakeGradio:
@@ -332,7 +339,7 @@ def test_downloads_lie_where_nobody_can_guess(viewer: Viewer, picture: Path, tmp
     assert files[0].name == "two-people.json"
     assert len({file.parent for file in files}) == 2
     assert all(len(file.parent.name) == 32 and file.is_relative_to(tmp_path) for file in files)
-    drawn = cv2.imread(str(handlers.write_png(seen, *CONTROLS)))[..., ::-1]
+    drawn = read_rgb(handlers.write_png(seen, *CONTROLS))
     assert (drawn == viewer.draw_whole(seen, Style())).all()
 
 
@@ -400,7 +407,7 @@ def test_examples_are_the_given_pictures_those_of_the_run_or_drawn(
     assert web.find_examples(None, of("dots"), tmp_path) == mine[: web.EXAMPLES]
     drawn = web.find_examples(None, of("bare"), tmp_path)
     assert len(drawn) == web.EXAMPLES
-    assert all(cv2.imread(str(path)).max() > 100 for path in drawn)
+    assert all(read_rgb(path).max() > 100 for path in drawn)
     for given, message in ((tmp_path / "nowhere", "is no folder"), (tmp_path / "bare", "has no pictures")):
         with pytest.raises(UserError, match=message):
             web.find_examples(given, of("dots"), tmp_path)

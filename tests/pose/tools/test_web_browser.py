@@ -25,11 +25,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from dot_people import SKELETON, assert_same_people, dots, write_set
-from small_networks import SMALL
 
 from pose.experiment import Experiment, load_config
 from pose.structures import People
+from tests.dot_people import SKELETON, assert_same_people, dots, write_set
+from tests.image_files import read_rgb
+from tests.small_networks import SMALL
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MISSING = [name for name in ("gradio", "playwright") if find_spec(name) is None]
@@ -66,7 +67,7 @@ socket.socket.connect_ex = watched(socket.socket.connect_ex, lambda given: given
 socket.getaddrinfo = watched(socket.getaddrinfo, lambda given: (given[0] or "", given[1]))
 
 import torch
-from dot_people import dot_model
+from tests.dot_people import dot_model
 from pose import predictor
 from pose.errors import user_facing
 from pose.tools import web
@@ -243,7 +244,7 @@ def test_people_appear_and_go_with_the_slider(
     assert record["keypoint_names"] == list(SKELETON.keypoints)
     drawing = saved(page, "save-png", tmp_path)
     assert drawing.suffix == ".png"
-    drawn = cv2.imread(str(drawing))[..., ::-1]
+    drawn = read_rgb(drawing)
     assert (drawn[:5] == image[:5]).all()
     for x, y, _ in expected.reshape(-1, 3).round().astype(int):
         assert (drawn[y, x] != image[y, x]).any(), f"nothing is drawn at {x}, {y}"
@@ -251,7 +252,7 @@ def test_people_appear_and_go_with_the_slider(
     to_the_end(page, "score of a person")
     line(page, "0 people (2 more below the scores)")
     assert json.loads(saved(page, "save-json", tmp_path).read_text())["people"] == []
-    assert (cv2.imread(str(saved(page, "save-png", tmp_path)))[..., ::-1] == image).all()
+    assert (read_rgb(saved(page, "save-png", tmp_path)) == image).all()
 
 
 def test_every_field_has_a_tab(visit: Callable[..., Any], picture: Path) -> None:

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from dot_people import SKELETON, dot_model, dots
 
 from pose.draw.people import Style
 from pose.predict.batches import BatchPredictor
@@ -20,6 +19,7 @@ from pose.predictor import Predictor
 from pose.structures import People
 from pose.web.limits import Limits
 from pose.web.views import LARGEST, Seen, Viewer, cells_of, page_sized, summary, visible
+from tests.dot_people import SKELETON, dot_model, dots
 
 STYLE = Style(fade=False)
 
