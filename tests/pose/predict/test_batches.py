@@ -154,7 +154,7 @@ def test_a_picture_beyond_opencvs_limit_is_warped_as_any_other(monkeypatch):
     image, _ = dots((150, 400), 1)
     arguments = (0, (1.0, 0.5), TestSettings(), InputSettings(size=(64, 64)), 32)
     usual = prepare(image, *arguments)
-    monkeypatch.setattr("pose.predict.batches.LARGEST_SOURCE", 200)
+    monkeypatch.setattr("pose.predict.canvas.LARGEST_SOURCE", 200)
     limited = prepare(image, *arguments)
     np.testing.assert_array_equal(limited.matrix, usual.matrix)
     for one, other in zip(limited.canvases, usual.canvases, strict=True):
