@@ -1,16 +1,15 @@
 """Time of AI Challenger's official score on one core: the literal loops of its script against `evaluate`.
 
-python -m benchmarks.aic_score
+python -m benchmarks.aic_score [--smallest]
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
-from benchmarks.grouping import median_ms
+from benchmarks.timing import Row, median_ms, print_rows
 from pose.annotations.aic import AicImage, to_official
 from pose.metrics import aic
 from tests.literal.reference import aic_score as literal
@@ -43,26 +42,25 @@ def _humans(count: int) -> tuple[str, ...]:
     return tuple(f"human{i + 1}" for i in range(count))
 
 
-def row(people: int, predictions: int, literal_runs: int, runs: int) -> tuple[str, float, float]:
-    truth, found = scene(people, predictions)
+def row(people: int, predictions: int, images: int, literal_runs: int, runs: int) -> Row:
+    truth, found = scene(people, predictions, images=images)
     content = to_official(truth, boxes=True), to_official(found, boxes=False)
     expected, scores = literal.evaluate(*content), aic.evaluate(truth, found)
     assert scores.score == expected[0] and list(scores.ap.values()) == expected[1]
     slow = median_ms(partial(literal.evaluate, *content), literal_runs)
     fast = median_ms(partial(aic.evaluate, truth, found), runs)
-    return f"AI Challenger's score, {IMAGES} images, {people} people, {predictions} found", slow, fast
+    return Row(f"AI Challenger's score, {images} images, {people} people, {predictions} found", slow, fast)
 
 
-def rows(
-    literal_runs: int = 5, runs: int = 31, cases: Sequence[tuple[int, int]] = ((3, 3), (3, 20), (10, 10))
-) -> list[tuple[str, float, float]]:
-    """(what, milliseconds of the literal version, of ours) per data set, medians on one thread."""
-    return [row(*case, literal_runs, runs) for case in cases]
+def rows(smallest: bool = False) -> list[Row]:
+    """Per data set, medians on one thread."""
+    if smallest:
+        return [row(3, 3, 5, literal_runs=1, runs=1)]
+    return [row(*case, IMAGES, literal_runs=5, runs=31) for case in ((3, 3), (3, 20), (10, 10))]
 
 
-def main() -> None:
-    for what, slow, fast in rows():
-        print(f"{what}: literal {slow:.0f} ms, ours {fast:.1f} ms, {slow / fast:.0f} x")
+def main(arguments: list[str] | None = None) -> None:
+    print_rows("benchmarks.aic_score", __doc__, [rows], arguments)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
 """Time from maps to people on one core: the literal restatement of pose-ae-train against `TagGroups`.
 
-python -m benchmarks.grouping
+python -m benchmarks.grouping [--smallest]
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.timing import Row, median_ms, one_thread, print_rows
 from pose.config import read_yaml
 from pose.decoders.tag_groups import TagGroups, TagGroupsSettings
 from pose.skeleton import from_dict
@@ -41,36 +39,26 @@ def scene(
     return np.minimum(heat, 1).astype(np.float32), tags.astype(np.float32)
 
 
-def median_ms(call: Callable[[], object], runs: int) -> float:
-    """Of the processor time of this thread, so that other work on the machine counts little."""
-    call()
-    times = []
-    for _ in range(runs):
-        start = time.thread_time()
-        call()
-        times.append(time.thread_time() - start)
-    return statistics.median(times) * 1000
-
-
-def rows(literal_runs: int = 7, runs: int = 31) -> list[tuple[str, float, float]]:
-    """(what, milliseconds of the literal version, of ours) per image, medians on one thread."""
+def row(people: int, noise: float, literal_runs: int, runs: int) -> Row:
     decoder = TagGroups(TagGroupsSettings(), from_dict(read_yaml(SKELETON)), pixel_center=0.0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    result = []
-    for people, noise in ((10, 0.02), (10, 0.03), (10, 0.05), (30, 0.02), (30, 0.05)):
-        heat, tags = scene(people, noise=noise)
-        maps = torch.from_numpy(heat)[None], torch.from_numpy(tags.transpose(0, 3, 1, 2).copy())[None]
-        slow = median_ms(partial(group_and_refine, heat, tags), literal_runs)
-        fast = median_ms(partial(decoder, *maps, 4), runs)
-        result.append((f"group + refine, {people} people, noise {noise}, 128 x 128", slow, fast))
-    torch.set_num_threads(threads)
-    return result
+    heat, tags = scene(people, noise=noise)
+    maps = torch.from_numpy(heat)[None], torch.from_numpy(tags.transpose(0, 3, 1, 2).copy())[None]
+    slow = median_ms(partial(group_and_refine, heat, tags), literal_runs)
+    fast = median_ms(partial(decoder, *maps, 4), runs)
+    return Row(f"group + refine, {people} people, noise {noise}, 128 x 128", slow, fast)
 
 
-def main() -> None:
-    for what, slow, fast in rows():
-        print(f"{what}: literal {slow:.1f} ms, ours {fast:.2f} ms, {slow / fast:.0f} x")
+def rows(smallest: bool = False) -> list[Row]:
+    """Per image, medians on one thread."""
+    with one_thread():
+        if smallest:
+            return [row(2, 0.02, literal_runs=1, runs=1)]
+        cases = ((10, 0.02), (10, 0.03), (10, 0.05), (30, 0.02), (30, 0.05))
+        return [row(*case, literal_runs=7, runs=31) for case in cases]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    print_rows("benchmarks.grouping", __doc__, [rows], arguments)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Time from maps to people on one core: the literal restatement of DeeperCut against `Multicut` and
 `GreedyPairs`.
 
-python -m benchmarks.multicut
+    python -m benchmarks.multicut [--smallest]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.grouping import median_ms
+from benchmarks.timing import Row, median_ms, one_thread, print_rows
 from pose.config import read_yaml
 from pose.decoders.detections import find_detections
 from pose.decoders.greedy_pairs import GreedyPairs, GreedyPairsSettings
@@ -31,33 +31,37 @@ def tensor(drawn: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(drawn.transpose(2, 0, 1).copy())[None]
 
 
-def rows(runs: int = 9) -> list[tuple[str, float, float]]:
-    """(what, milliseconds of the literal version, of ours) per image, medians on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def scene_rows(about: int, literal_runs: int, runs: int) -> list[Row]:
+    """A row for each decoder."""
     skeleton = from_dict(read_yaml(SKELETON))
     settings = MulticutSettings()
     decoders: dict[str, Callable[..., object]] = {
         "multicut": Multicut(settings, skeleton, 0.0),
         "greedy_pairs": GreedyPairs(GreedyPairsSettings(), skeleton, 0.0),
     }
-    result = []
-    for about, (people, false) in SCENES.items():
-        heat, locref, pairwise = literal.scene(people, 0, false=false)
-        maps = (tensor(heat), tensor(locref), tensor(pairwise))
-        (found,) = find_detections(maps[0], maps[1], maps[2], STRIDE, settings, 0.0)
-        whole = partial(literal.decode, heat, locref, pairwise, {}, settings.default_length)
-        slow = median_ms(whole, 3 if about < 300 else 1)
-        for name, decoder in decoders.items():
-            fast = median_ms(partial(decoder, *maps, STRIDE), runs)
-            result.append((f"{len(found.kind)} detections of {people} people, 60 x 80, {name}", slow, fast))
-    torch.set_num_threads(threads)
-    return result
+    people, false = SCENES[about]
+    heat, locref, pairwise = literal.scene(people, 0, false=false)
+    maps = (tensor(heat), tensor(locref), tensor(pairwise))
+    (found,) = find_detections(maps[0], maps[1], maps[2], STRIDE, settings, 0.0)
+    whole = partial(literal.decode, heat, locref, pairwise, {}, settings.default_length)
+    slow = median_ms(whole, literal_runs)
+    what = f"{len(found.kind)} detections of {people} people, 60 x 80"
+    return [
+        Row(f"{what}, {name}", slow, median_ms(partial(decoder, *maps, STRIDE), runs))
+        for name, decoder in decoders.items()
+    ]
 
 
-def main() -> None:
-    for what, slow, fast in rows():
-        print(f"{what}: literal {slow:.1f} ms, ours {fast:.2f} ms, {slow / fast:.0f} x")
+def rows(smallest: bool = False) -> list[Row]:
+    """Per image, medians on one thread."""
+    with one_thread():
+        if smallest:
+            return scene_rows(20, literal_runs=1, runs=1)
+        return [row for about in SCENES for row in scene_rows(about, 3 if about < 300 else 1, runs=9)]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    print_rows("benchmarks.multicut", __doc__, [rows], arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time from maps to people on one core: the literal restatement of rtpose against `PafGroups`.
 
-python -m benchmarks.paf_groups
+python -m benchmarks.paf_groups [--smallest]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.grouping import median_ms
+from benchmarks.timing import Row, median_ms, one_thread, print_rows
 from pose.config import read_yaml
 from pose.decoders.paf_groups import Joints, PafGroups, PafGroupsSettings
 from pose.decoders.peaks import list_peaks
@@ -22,23 +22,26 @@ SKELETON = Path(__file__).parents[1] / "configs" / "_skeletons" / "coco18.yaml"
 STRIDE = 8
 
 
-def rows(literal_runs: int = 5, runs: int = 51) -> list[tuple[str, float, float]]:
-    """(what, milliseconds of the literal version, of ours) per image, medians on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def rows(smallest: bool = False) -> list[Row]:
+    """Per image, medians on one thread."""
+    with one_thread():
+        if smallest:
+            return scene_rows(2, literal_runs=1, runs=1)
+        return [row for people in (5, 15, 30) for row in scene_rows(people, literal_runs=5, runs=51)]
+
+
+def scene_rows(people: int, literal_runs: int, runs: int) -> list[Row]:
+    """From maps to people by two presets, then the parts of the first."""
+    heat, paf = literal.scene(people, 0)
+    maps, fields = (torch.from_numpy(one.transpose(2, 0, 1).copy())[None] for one in (heat, paf))
+    slow = median_ms(partial(literal.decode_s1, heat, paf), literal_runs)
     result = []
-    for people in (5, 15, 30):
-        heat, paf = literal.scene(people, 0)
-        whole = median_ms(partial(literal.decode_s1, heat, paf), literal_runs)
-        maps, fields = (torch.from_numpy(one.transpose(2, 0, 1).copy())[None] for one in (heat, paf))
-        for preset in ("s1", "default"):
-            ours = median_ms(partial(decoder(preset), maps, fields, STRIDE), runs)
-            result.append((f"peaks + limbs + people, {people} people, 46 x 62, {preset}", whole, ours))
-    slow = literal_parts(heat, paf, literal_runs)
-    fast = our_parts(maps, fields, runs)
-    parts = (f"  {part} alone, 30 people, s1" for part in ("peaks", "limbs", "people"))
-    torch.set_num_threads(threads)
-    return [*result, *zip(parts, slow, fast, strict=True)]
+    for preset in ("s1", "default"):
+        fast = median_ms(partial(decoder(preset), maps, fields, STRIDE), runs)
+        result.append(Row(f"peaks + limbs + people, {people} people, 46 x 62, {preset}", slow, fast))
+    of_literal, of_ours = literal_parts(heat, paf, literal_runs), our_parts(maps, fields, runs)
+    names = (f"  {part} alone, {people} people, s1" for part in ("peaks", "limbs", "people"))
+    return result + [Row(*row) for row in zip(names, of_literal, of_ours, strict=True)]
 
 
 def decoder(preset: str) -> PafGroups:
@@ -81,9 +84,8 @@ def our_parts(heat: torch.Tensor, paf: torch.Tensor, runs: int) -> list[float]:
     return [median_ms(part, runs) for part in (peaks, limbs, people)]
 
 
-def main() -> None:
-    for what, slow, fast in rows():
-        print(f"{what}: literal {slow:.1f} ms, ours {fast:.2f} ms, {slow / fast:.0f} x")
+def main(arguments: list[str] | None = None) -> None:
+    print_rows("benchmarks.paf_groups", __doc__, [rows], arguments)
 
 
 if __name__ == "__main__":

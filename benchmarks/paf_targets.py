@@ -2,7 +2,7 @@
 368, on one core: every keypoint and limb over the whole grid with NumPy, as rtpose does it, against
 `PafHead.targets`; and the formulas cell by cell in plain Python.
 
-    python -m benchmarks.paf_targets
+    python -m benchmarks.paf_targets [--smallest]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.grouping import median_ms
+from benchmarks.timing import Row, median_ms, one_thread, print_rows
 from pose.config import read_yaml
 from pose.heads.paf import PafHead, PafSettings, PafTargets
 from pose.skeleton import from_dict
@@ -137,32 +137,32 @@ def check(targets: PafTargets, expected: list[np.ndarray]) -> None:
     np.testing.assert_allclose(ours, np.stack(expected), atol=1e-4)
 
 
-def rows(literal_runs: int = 5, runs: int = 51) -> list[tuple[str, float, float]]:
-    """(what, milliseconds of the literal version, of ours) per batch, medians on one thread."""
-    keypoints = people(PICTURES, 5).astype(np.float32).astype(float)
+def rows(smallest: bool = False) -> list[Row]:
+    """Per batch, medians on one thread."""
+    pictures, number = (1, 1) if smallest else (PICTURES, 5)
+    literal_runs, runs = (1, 1) if smallest else (5, 51)
+    keypoints = people(pictures, number).astype(np.float32).astype(float)
     # a large tensor that comes and goes, as in training: after it the C library keeps freed memory instead of
     # giving it back, which would cost both ways more than their arithmetic
     torch.zeros(30 * 2**18)
     batch = batch_of(keypoints)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     result = []
-    for preset, rules in SYSTEMS.items():
-        head = PafHead(PafSettings(preset=preset), SKELETON)  # type: ignore[arg-type]
-        check(head.targets(batch, STRIDE), by_full_grids(keypoints, rules))
-        slow = median_ms(partial(by_full_grids, keypoints, rules), literal_runs)
-        fast = median_ms(partial(head.targets, batch, STRIDE), runs)
-        result.append((f"heat + PAF targets ({preset}), 8 pictures, 5 people, 368", slow, fast))
-        if preset == "s1":
-            slowest = median_ms(partial(cell_by_cell, keypoints), 1)
-            result.append((f"the same ({preset}), literal cell by cell", slowest, fast))
-    torch.set_num_threads(threads)
+    with one_thread():
+        for preset, rules in SYSTEMS.items():
+            head = PafHead(PafSettings(preset=preset), SKELETON)  # type: ignore[arg-type]
+            check(head.targets(batch, STRIDE), by_full_grids(keypoints, rules))
+            slow = median_ms(partial(by_full_grids, keypoints, rules), literal_runs)
+            fast = median_ms(partial(head.targets, batch, STRIDE), runs)
+            what = f"heat + PAF targets ({preset}), {pictures} pictures, {number} people, {SIDE}"
+            result.append(Row(what, slow, fast))
+            if preset == "s1":
+                slowest = median_ms(partial(cell_by_cell, keypoints), 1)
+                result.append(Row(f"the same ({preset}), literal cell by cell", slowest, fast))
     return result
 
 
-def main() -> None:
-    for what, slow, fast in rows():
-        print(f"{what}: literal {slow:.1f} ms, ours {fast:.2f} ms, {slow / fast:.0f} x")
+def main(arguments: list[str] | None = None) -> None:
+    print_rows("benchmarks.paf_targets", __doc__, [rows], arguments)
 
 
 if __name__ == "__main__":

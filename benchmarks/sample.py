@@ -1,7 +1,7 @@
 """Worker CPU time of one 512-pixel training sample: this package against the literal way of pose-ae-train;
 and of a 368-pixel sample cut round a person, as part affinity fields are trained, against that.
 
-Run it as `python -m benchmarks.sample`.
+    python -m benchmarks.sample [--smallest]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.timing import Row, print_rows
 from pose.annotations.training import load_annotations
 from pose.data.augment import AugmentSettings, color_jitter
 from pose.data.dataset import KeypointDataset
@@ -85,7 +86,7 @@ def data_set(folder: Path) -> tuple[KeypointDataset, KeypointDataset, Path, np.n
     return first, second, path, keypoints
 
 
-def cpu_ms(function: Callable[[int], Any], repeats: int = 30, rounds: int = 3) -> float:
+def cpu_ms(function: Callable[[int], Any], repeats: int, rounds: int = 3) -> float:
     """Least mean CPU milliseconds of a call over some rounds."""
     function(0)
     best = float("inf")
@@ -97,7 +98,7 @@ def cpu_ms(function: Callable[[int], Any], repeats: int = 30, rounds: int = 3) -
     return best
 
 
-def measure() -> tuple[float, float, float, float]:
+def measure(smallest: bool) -> tuple[float, float, float, float]:
     """Milliseconds per sample: the literal way, ours, our colour jitter (which the device does), and ours cut
     round a person."""
     from tests.literal.reference import pose_ae_training as literal
@@ -120,29 +121,34 @@ def measure() -> tuple[float, float, float, float]:
                 samples = [literal.sample_from_file(str(path), keypoints, None, rng) for rng in rngs]
                 return literal.collate(samples)
 
-            old = cpu_ms(theirs, 2) / BATCH
+            repeats, rounds = (1, 1) if smallest else (2, 3)
+            old = cpu_ms(theirs, repeats, rounds) / BATCH
             # by turns, as the speed of a shared machine changes with time
-            pairs = [(cpu_ms(ours, 6, 1), cpu_ms(person, 6, 1)) for _ in range(6)]
+            turns = 1 if smallest else 6
+            pairs = [(cpu_ms(ours, turns, 1), cpu_ms(person, turns, 1)) for _ in range(turns)]
             new, cut = (min(times) / BATCH for times in zip(*pairs, strict=True))
             batch = ours(0).batch
             images = batch.image.float() / 255
-            jitter = cpu_ms(lambda _: color_jitter(images, batch.color), 2) / BATCH
+            jitter = cpu_ms(lambda _: color_jitter(images, batch.color), repeats, rounds) / BATCH
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
     return old, new, jitter, cut
 
 
-def rows() -> list[tuple[str, float, float]]:
-    """(what, milliseconds of the literal way, of ours); in the last row both are ours."""
-    old, new, jitter, cut = measure()
+def rows(smallest: bool = False) -> list[Row]:
+    """Per sample, on one thread; in the last row both are ours."""
+    old, new, jitter, cut = measure(smallest)
     return [
-        ("training sample, CPU of a worker", old, new),
-        ("training sample, and its colours (done on the device)", old, new + jitter),
-        ("368-pixel sample round a person, against our 512-pixel one", new, cut),
+        Row("training sample, CPU of a worker", old, new),
+        Row("training sample, and its colours (done on the device)", old, new + jitter),
+        Row("368-pixel sample round a person, against our 512-pixel one", new, cut),
     ]
 
 
+def main(arguments: list[str] | None = None) -> None:
+    print_rows("benchmarks.sample", __doc__, [rows], arguments)
+
+
 if __name__ == "__main__":
-    for what, slow, fast in rows():
-        print(f"{what}: {slow:.2f} ms, ours {fast:.2f} ms, {fast / slow:.2f} of it")
+    main()

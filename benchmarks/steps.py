@@ -1,13 +1,14 @@
-"""Where the time of a training step and of a tested picture goes.
+"""Where the time of a training step and of a tested image goes.
 
-    python -m benchmarks.steps [CONFIG] [key.sub=value ...]
+    python -m benchmarks.steps [CONFIG] [key.sub=value ...] [--smallest]
 
-Uses the config's network, head and input size on drawn pictures, on the GPU where there is one.  On a GPU it
+Uses the config's network, head and input size on drawn images, on the GPU where there is one.  On a GPU it
 also checks that a step never waits for the device (torch's sync debug mode raises where it would).
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import sys
 import tempfile
@@ -15,22 +16,36 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from benchmarks.timing import command_line
 from pose.data.loader import Loaded, train_loader
 from pose.data.mixture import training_data
 from pose.engine.distributed import Processes
 from pose.engine.trainer import Trainer
+from pose.errors import user_facing
 from pose.experiment import ExperimentConfig, load_config
 from pose.model import TrainStep, autocast, build_model, resolve_precision
 from pose.predict.batches import BatchPredictor
 from pose.structures import Batch
 from pose.synthetic.dataset import SyntheticConfig, synthesize
 
-WARM_UP, STEPS = 5, 20
+CONFIG = "synthetic/ae_small.yaml"
+
+
+class Effort(NamedTuple):
+    """How much is measured."""
+
+    warm_up: int = 5  # steps before the clock starts
+    steps: int = 20
+    images: int = 64  # in the training set
+
+
+SMALLEST = Effort(warm_up=1, steps=1, images=2)
+SMALLEST_SETTINGS = ["train.batch_size=1", "data.workers=0"]
 
 
 class Clock:
@@ -62,10 +77,10 @@ class Clock:
         return "\n".join(lines)
 
 
-def data_config(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
-    """The config on a small drawn data set, pictures as large as COCO's."""
+def data_config(config: ExperimentConfig, folder: Path, images: int) -> ExperimentConfig:
+    """The config on a small drawn data set, images as large as COCO's."""
     size = 640 if max(config.input.size) > 320 else 320
-    synthesize(folder, SyntheticConfig(train=64, val=16, size=size), progress=False)
+    synthesize(folder, SyntheticConfig(train=images, val=1, size=size), progress=False)
     sets = {
         name: config.data.train.model_copy(
             update={"annotations": f"annotations/person_keypoints_{name}.json", "images": name}
@@ -76,7 +91,9 @@ def data_config(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
     return config.model_copy(update={"data": data})
 
 
-def training_parts(config: ExperimentConfig, device: torch.device, batches: list[Batch]) -> str:
+def training_parts(
+    config: ExperimentConfig, device: torch.device, batches: list[Batch], effort: Effort
+) -> str:
     """A step taken apart: the sum is more than a real step, where the device runs ahead of the host."""
     model = build_model(config.backbone, config.head, config.skeleton, config.input).to(device)
     precision = resolve_precision(config.train.precision, device)
@@ -85,8 +102,8 @@ def training_parts(config: ExperimentConfig, device: torch.device, batches: list
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
     strides: tuple[int, ...] = model.backbone.strides  # type: ignore[assignment]  # one for each stage
     clock = Clock(device)
-    for i, host in enumerate(itertools.islice(itertools.cycle(batches), WARM_UP + STEPS)):
-        if i == WARM_UP:
+    for i, host in enumerate(itertools.islice(itertools.cycle(batches), effort.warm_up + effort.steps)):
+        if i == effort.warm_up:
             clock.seconds.clear()
         with clock.part("copy to the device"):
             batch = Batch(*(value.to(device, non_blocking=True) for value in host))
@@ -107,11 +124,13 @@ def training_parts(config: ExperimentConfig, device: torch.device, batches: list
         f"a training step, batch {len(batches[0].image_id)} at {config.input.size[0]} x "
         f"{config.input.size[1]}, {parameters / 1e6:.1f} M parameters, {precision}"
     )
-    return clock.table(title, STEPS)
+    return clock.table(title, effort.steps)
 
 
-def whole_steps(config: ExperimentConfig, device: torch.device, loader: Callable[[int], Any]) -> str:
-    """The real loop's step, data included: pictures per second, and the share of time waiting for data."""
+def whole_steps(
+    config: ExperimentConfig, device: torch.device, loader: Callable[[int], Any], effort: Effort
+) -> str:
+    """The real loop's step, data included: images per second, and the share of time waiting for data."""
     model = build_model(config.backbone, config.head, config.skeleton, config.input).to(device)
     if device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
@@ -126,8 +145,8 @@ def whole_steps(config: ExperimentConfig, device: torch.device, loader: Callable
     stream = iter(loader(0))
     start = 0.0
     step.train()
-    for i in range(WARM_UP + STEPS):
-        if i == WARM_UP:
+    for i in range(effort.warm_up + effort.steps):
+        if i == effort.warm_up:
             trainer._drain()
             if device.type == "cuda":
                 torch.cuda.set_sync_debug_mode("error")
@@ -143,13 +162,13 @@ def whole_steps(config: ExperimentConfig, device: torch.device, loader: Callable
     memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device.type == "cuda" else ""
     checked = "; no step waited for the device" if device.type == "cuda" else ""
     return (
-        f"whole steps with the loader: {images / seconds:.1f} pictures/s, "
+        f"whole steps with the loader: {images / seconds:.1f} images/s, "
         f"{wait / seconds:.1%} of the time waiting for data{memory}{checked}"
     )
 
 
 def testing_parts(config: ExperimentConfig, device: torch.device) -> str:
-    """Pictures through the predictor: forward and decode overlap in use, here they are timed apart."""
+    """Images through the predictor: forward and decode overlap in use, here they are timed apart."""
     model = build_model(config.backbone, config.head, config.skeleton, config.input).to(device)
     predictor = BatchPredictor(model, config.test)
     clock = Clock(device)
@@ -159,24 +178,32 @@ def testing_parts(config: ExperimentConfig, device: torch.device) -> str:
         if i == 1:
             clock.seconds.clear()
         with clock.part("letterbox"):
-            pictures = [rng.integers(0, 255, (425, 640, 3), np.uint8) for _ in range(count)]
-            batch = [predictor.prepare(picture, k) for k, picture in enumerate(pictures)]
+            images = [rng.integers(0, 255, (425, 640, 3), np.uint8) for _ in range(count)]
+            batch = [predictor.prepare(image, k) for k, image in enumerate(images)]
         with clock.part("forward (flip) + fuse"):
             fields, stride = predictor.fields([item.canvases for item in batch])
         with clock.part("decode"):
             predictor.decode(fields, stride, batch)
-    return clock.table("a tested picture, single scale", 2 * count)
+    return clock.table("a tested image, single scale", 2 * count)
 
 
-def main(arguments: list[str]) -> None:
-    files = [a for a in arguments if "=" not in a] or ["synthetic/ae_small.yaml"]
-    config = load_config(files[0], [a for a in arguments if "=" in a])
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = command_line("benchmarks.steps", __doc__)
+    parser.add_argument("config", nargs="*", help=f"a config file (default {CONFIG}), and settings")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    effort, fixed = (SMALLEST, SMALLEST_SETTINGS) if options.smallest else (Effort(), [])
+    files = [text for text in options.config if "=" not in text] or [CONFIG]
+    config = load_config(files[0], [*(text for text in options.config if "=" in text), *fixed])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     threads = f"CPU, {torch.get_num_threads()} threads"
     name = torch.cuda.get_device_name() if device.type == "cuda" else threads
     print(f"{files[0]} on {name}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
-        config = data_config(config, Path(folder) / "data")
+        config = data_config(config, Path(folder) / "data", effort.images)
         dataset, stream = training_data(config.data, config.input, config.skeleton)
 
         def loader(start: int) -> Any:
@@ -186,10 +213,10 @@ def main(arguments: list[str]) -> None:
             )
 
         batches = [loaded.batch for loaded in itertools.islice(loader(0), 4)]
-        print(training_parts(config, device, batches))
-        print(whole_steps(config, device, loader))
+        print(training_parts(config, device, batches, effort))
+        print(whole_steps(config, device, loader, effort))
     print(testing_parts(config, device))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(user_facing(main)())

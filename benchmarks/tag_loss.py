@@ -1,6 +1,6 @@
 """Time of the tag loss on one core: the literal loops of pose-ae-train against `tag_loss`.
 
-    python -m benchmarks.tag_loss
+    python -m benchmarks.tag_loss [--smallest]
 
 Batch 8, 17 maps of 128 x 128 cells, pull and push, forward and backward.  What is left of our time goes into
 filling the gradient of the whole tag maps, which is zero but for the keypoints' cells, with zeros.
@@ -8,13 +8,12 @@ filling the gradient of the whole tag maps, which is zero but for the keypoints'
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from benchmarks.timing import Row, median_ms, one_thread, print_rows
 from pose.losses import tag_loss
 from tests.literal.reference import pose_ae_training as literal
 
@@ -29,18 +28,7 @@ def scene(people: int, dim: int = 1, seed: int = 0) -> tuple[Tensor, Tensor, Ten
     return tags, index, torch.rand(index.shape, generator=generator) < 0.8
 
 
-def median_ms(call: Callable[[], object], runs: int) -> float:
-    """Of the processor time of this process (autograd works in threads of its own)."""
-    call()
-    times = []
-    for _ in range(runs):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return statistics.median(times) * 1000
-
-
-def row(people: int, dim: int, push: str, literal_runs: int, runs: int) -> tuple[str, float, float]:
+def row(people: int, dim: int, push: str, literal_runs: int, runs: int) -> Row:
     tags, index, visible = scene(people, dim)
     channels_last = (
         tags.permute(0, 1, 3, 4, 2).contiguous().requires_grad_()
@@ -63,24 +51,23 @@ def row(people: int, dim: int, push: str, literal_runs: int, runs: int) -> tuple
     ours()
     assert tags.grad is not None and channels_last.grad is not None
     torch.testing.assert_close(tags.grad, channels_last.grad.permute(0, 1, 4, 2, 3), rtol=1e-4, atol=1e-6)
-    slow, fast = median_ms(by_loops, literal_runs), median_ms(ours, runs)
-    return f"tag loss, {push}, {people} people, {dim} number(s) per keypoint", slow, fast
+    # of the whole process: autograd works in threads of its own
+    slow = median_ms(by_loops, literal_runs, time.process_time)
+    fast = median_ms(ours, runs, time.process_time)
+    return Row(f"tag loss, {push}, {people} people, {dim} number(s) per keypoint", slow, fast)
 
 
-def rows(literal_runs: int = 5, runs: int = 31) -> list[tuple[str, float, float]]:
-    """(what, milliseconds of the literal version, of ours) per batch, medians on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+def rows(smallest: bool = False) -> list[Row]:
+    """Per batch, medians on one thread."""
+    with one_thread():
+        if smallest:
+            return [row(1, 1, "exp", literal_runs=1, runs=1)]
         cases = [(10, 1, "exp"), (10, 1, "hinge"), (10, 4, "exp"), (30, 1, "exp")]
-        return [row(*case, literal_runs, runs) for case in cases]
-    finally:
-        torch.set_num_threads(threads)
+        return [row(*case, literal_runs=5, runs=31) for case in cases]
 
 
-def main() -> None:
-    for what, slow, fast in rows():
-        print(f"{what}: literal {slow:.1f} ms, ours {fast:.2f} ms, {slow / fast:.0f} x")
+def main(arguments: list[str] | None = None) -> None:
+    print_rows("benchmarks.tag_loss", __doc__, [rows], arguments)
 
 
 if __name__ == "__main__":
