@@ -106,7 +106,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="write records too")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     parser.add_argument("config", nargs="*", help="a config file, and settings")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.smallest:
         options.size, options.images, options.rounds = 128, 2, 1
         if not options.name and not options.config:

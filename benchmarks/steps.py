@@ -190,7 +190,7 @@ def testing_parts(config: ExperimentConfig, device: torch.device) -> str:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = command_line("benchmarks.steps", __doc__)
     parser.add_argument("config", nargs="*", help=f"a config file (default {CONFIG}), and settings")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
