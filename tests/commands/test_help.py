@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.command_lines import COMMANDS, options_of, parser_of
 
-
-def is_command(path: Path) -> bool:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
-
-
-FILES = [path for path in sorted((ROOT / "pose").rglob("*.py")) if "_configs" not in path.parts]
-COMMANDS = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES if is_command(p)]
+PACKAGE = [command for command in COMMANDS if command.startswith("pose.")]
 
 
 def help_of(capsys: pytest.CaptureFixture[str], command: str, *words: str) -> str:
@@ -41,7 +31,7 @@ def examples(text: str, command: str) -> list[str]:
     return [line for line in lines if re.search(pattern, line)]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", PACKAGE)
 def test_a_command_shows_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     text = help_of(capsys, command)
     assert text.startswith(f"usage: python -m {command}")
@@ -58,36 +48,10 @@ def test_the_commands_are_found() -> None:
 # ---- the same options in all of them ----
 
 
-class Taken(Exception):
-    """Carries the parser of a command out of it."""
-
-
-def take(parser: argparse.ArgumentParser, *_: Any) -> None:
-    raise Taken(parser)
-
-
-def options_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Those of its commands, too."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for inner in action.choices.values():
-                yield from options_of(inner)
-        else:
-            yield action
-
-
-@pytest.fixture
-def options(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[argparse.Action]]:
-    """Every option and argument of each command."""
-    for name in ("parse_args", "parse_known_args", "parse_intermixed_args"):
-        monkeypatch.setattr(argparse.ArgumentParser, name, take)
-    found = {}
-    for command in COMMANDS:
-        module = importlib.import_module(command)
-        with pytest.raises(Taken) as taken:
-            (getattr(module, "parse", None) or module.main)([])
-        found[command] = list(options_of(taken.value.args[0]))
-    return found
+@pytest.fixture(scope="module")
+def options() -> dict[str, list[argparse.Action]]:
+    """Every option and argument of each command of the package."""
+    return {command: list(options_of(parser_of(command))) for command in PACKAGE}
 
 
 def test_a_flag_has_one_spelling(options: dict[str, list[argparse.Action]]) -> None:
