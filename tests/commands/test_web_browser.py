@@ -40,7 +40,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="stops the server by SIGINT"),
 ]
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SIZE = (120, 160)  # height, width
 WAIT = 15_000  # milliseconds; two processes and a browser may share one core
 

@@ -32,7 +32,7 @@ from pose.registry import DECODERS, HEADS
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import Batch, Fields, InputSettings, People
 
-SKELETONS = Path(__file__).parents[3] / "configs" / "_skeletons"
+SKELETONS = Path(__file__).parents[2] / "configs" / "_skeletons"
 SKELETON, COCO18, AIC14 = (
     from_dict(read_yaml(SKELETONS / f"{name}.yaml")) for name in ("coco17", "coco18", "aic14")
 )
