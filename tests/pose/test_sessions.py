@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from pose.draw.sheets import MARGIN
 from pose.experiment import load_config
@@ -17,14 +14,11 @@ from pose.model import PoseModel, build_model
 from pose.sessions import PANEL_SIDE, PANELS, PanelDrawer, panel_drawer, prepare_data
 from tests.training_fixtures import (
     CPU,
-    batches,
     command,
     differences,
     drawn,
     lines,
     settings,
-    tiny_step,
-    trainer,
 )
 
 
@@ -139,25 +133,3 @@ def test_whole_pictures_are_drawn_on_their_own_canvas(data: Path) -> None:
 def test_no_panels_no_drawer(data: Path) -> None:
     config = load_config(None, settings(data, *TINY, "head.name=tags", "train.panels_every=0"))
     assert panel_drawer(config, prepare_data(config, CPU), CPU) is None
-
-
-def test_they_come_at_their_steps_and_training_goes_on(tmp_path: Path) -> None:
-    called: list[tuple[int, bool]] = []
-
-    def panels(model: nn.Module, step: int, log: Any) -> None:
-        called.append((step, model.training))
-        model.eval()
-
-    step = tiny_step()
-    one = trainer(tmp_path, batches(5), step=step, panels_every=2)
-    one.panels = panels
-    one.run()
-    assert called == [(1, True), (2, True), (4, True)] and step.model.training
-
-
-def test_their_seconds_are_not_the_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = trainer(tmp_path, batches(4), panels_every=2, log_every=4)
-    monkeypatch.setattr(one, "_draw_panels", lambda: -1e6)  # as if the training had lost so many
-    one.run()
-    (line,) = (json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines())
-    assert line["images_per_second"] == pytest.approx(16 / 2e6, rel=0.01)  # steps 1 and 2

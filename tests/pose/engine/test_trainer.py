@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -23,7 +24,13 @@ from pose.engine.trainer import Trainer
 from pose.errors import UserError
 from pose.model import TrainStep
 from pose.structures import Batch
-from tests.training_fixtures import batches, differences, lines, tiny_step, trainer
+from tests.training_fixtures import (
+    batches,
+    differences,
+    lines,
+    tiny_step,
+    trainer,
+)
 
 # ---------------------------------------------------------------------------------------- non-finite losses
 
@@ -437,3 +444,25 @@ def test_a_state_of_another_config_is_refused(tmp_path: Path, spoil: str) -> Non
         del state["progress"]
     with pytest.raises(UserError, match=r"last\.pt does not belong to this config.*config\.yaml"):
         trainer(tmp_path, batches(1)).load_state(state, tmp_path / "last.pt")
+
+
+def test_panels_come_at_their_steps_and_training_goes_on(tmp_path: Path) -> None:
+    called: list[tuple[int, bool]] = []
+
+    def panels(model: nn.Module, step: int, log: Any) -> None:
+        called.append((step, model.training))
+        model.eval()
+
+    step = tiny_step()
+    one = trainer(tmp_path, batches(5), step=step, panels_every=2)
+    one.panels = panels
+    one.run()
+    assert called == [(1, True), (2, True), (4, True)] and step.model.training
+
+
+def test_seconds_of_panels_are_not_the_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trainer(tmp_path, batches(4), panels_every=2, log_every=4)
+    monkeypatch.setattr(one, "_draw_panels", lambda: -1e6)  # as if the training had lost so many
+    one.run()
+    (line,) = (json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines())
+    assert line["images_per_second"] == pytest.approx(16 / 2e6, rel=0.01)  # steps 1 and 2

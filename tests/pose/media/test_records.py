@@ -102,3 +102,13 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
         records.close()
     assert not (tmp_path / "p.json").exists()
     assert not list(tmp_path.glob(".*"))  # nor a part of the other list
+
+
+def test_limbs_are_counted_from_1(tmp_path: Path) -> None:
+    limbs = (("nose", "left_hand"), ("nose", "right_hand"))
+    skeleton = Skeleton("hands", ("nose", "left_hand", "right_hand"), limbs=limbs)
+    records = Records(tmp_path / "out", tmp_path / "people.json", skeleton)
+    records.add(Frame(1, Source("picture", Path("a.png"), Path("a")), size=(4, 6)), People.none(3))
+    records.close()
+    (category,) = json.loads((tmp_path / "people-images.json").read_text())["categories"]
+    assert category["skeleton"] == [[1, 2], [1, 3]]

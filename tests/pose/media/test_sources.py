@@ -150,3 +150,11 @@ def test_names_never_lead_out_of_the_output_folder() -> None:
     assert {name for *_, name in found("*/../in/a.jpg")} == {"empty/in/a", "in/in/a"}
     Path("..jpg").write_bytes(b"")
     assert [outputs(source, OUT) for source in find_sources(["..jpg"], OUT)] == [OUT / "picture.jpg"]
+
+
+def test_a_pattern_matches_files_and_no_folders(tmp_path: Path) -> None:
+    (tmp_path / "set" / "b.png").mkdir(parents=True)
+    for name in ("a.png", "c.png", "b.png/inside.png"):
+        cv2.imwrite(str(tmp_path / "set" / name), np.zeros((4, 4, 3), np.uint8))
+    found = find_sources([str(tmp_path / "set" / "*.png")], tmp_path / "out")
+    assert [source.path.name for source in found] == ["a.png", "c.png"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from pose.errors import UserError
 from pose.media import video
-from pose.media.video import Camera, VideoFile, VideoWriter
+from pose.media.video import DEFAULT_RATE, Camera, VideoFile, VideoWriter
 
 
 def picture(value: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
@@ -232,3 +233,53 @@ def test_a_frame_of_another_size_is_fitted(tmp_path: Path) -> None:
     frames = [frame.image for frame in VideoFile(tmp_path / "a.mp4")]
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 2
     assert frames[1].mean() == pytest.approx(150, abs=9)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Rates and lengths that videos claim.
+
+
+class Capture:
+    """A video that says of itself what it is told to."""
+
+    def __init__(self, rate: float = 25.0, frames: float = 0.0) -> None:
+        self.said = {cv2.CAP_PROP_FPS: rate, cv2.CAP_PROP_FRAME_COUNT: frames}
+
+    def get(self, what: int) -> float:
+        return self.said[what]
+
+    def set(self, *_: object) -> None:
+        pass
+
+
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capture: Capture) -> VideoFile:
+    monkeypatch.setattr(video, "_open", lambda _: capture)
+    path = tmp_path / "film.mp4"
+    path.touch()
+    return VideoFile(path)
+
+
+@pytest.mark.parametrize(
+    ("said", "rate"),
+    [(25, 25), (500, 500), (501, DEFAULT_RATE), (90000, DEFAULT_RATE), (0, DEFAULT_RATE), (-1, DEFAULT_RATE),
+     (math.nan, DEFAULT_RATE), (math.inf, DEFAULT_RATE)],
+)  # fmt: skip
+def test_a_rate_that_no_video_has_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: float, rate: float
+) -> None:
+    assert opened(tmp_path, monkeypatch, Capture(rate=said)).rate == rate
+
+
+@pytest.mark.parametrize(
+    ("promised", "read", "short"),
+    [(1000, 1000, False), (1000, 968, False), (1000, 967, True), (3, 1, False), (5, 2, True), (0, 1, False),
+     (2**40, 1, False), (1000, 0, True), (0, 0, True)],
+)  # fmt: skip
+def test_a_video_that_ends_early_is_told_where_it_is_no_matter_of_an_estimate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promised: float, read: int, short: bool
+) -> None:
+    file = opened(tmp_path, monkeypatch, Capture(frames=promised))
+    file.read = read
+    assert bool(file.missing) == short
+    if short and read:
+        assert f"ended after {read} of {promised:g} frames" in str(file.missing)
