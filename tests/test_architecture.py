@@ -171,6 +171,33 @@ def test_no_text_is_run_as_code(module: str) -> None:
     assert [(name, line) for name, line in bare if name in ("eval", "exec")] == []
 
 
+def bare_class_variables(tree: ast.AST) -> list[int]:
+    """Lines on which a class attribute is annotated with `ClassVar` without an argument."""
+    annotated = [node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)]
+    return [n.lineno for n in annotated if ast.unparse(n.annotation).rpartition(".")[2] == "ClassVar"]
+
+
+def test_class_variables_have_a_type() -> None:
+    """Python 3.10 cannot evaluate a bare `ClassVar`: pydantic fails at import.  Syntax and names that the
+    oldest Python lacks are found by ruff and mypy, which read its version in pyproject.toml."""
+    files = [*FILES.values(), *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")]
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    assert [f"{path}:{line}" for path, tree in trees.items() for line in bare_class_variables(tree)] == []
+
+
+def test_the_class_variable_test_itself() -> None:
+    source = "class A:\n a: ClassVar = 1\n b: typing.ClassVar = 1\n c: ClassVar[int] = 1\n d: int = 1"
+    assert bare_class_variables(ast.parse(source)) == [2, 3]
+
+
+def test_the_oldest_python_is_the_same_everywhere() -> None:
+    """Ruff and mypy check against the version that pyproject.toml promises to users."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    keys = {"requires-python": r">=3\.(\d+)", "target-version": r"py3(\d+)", "python_version": r"3\.(\d+)"}
+    found = {key: re.findall(f'^{key} = "{value}"', text, re.MULTILINE) for key, value in keys.items()}
+    assert found == dict.fromkeys(keys, ["10"])
+
+
 def test_no_file_is_a_drawer_for_everything() -> None:
     drawers = ("utils", "util", "misc", "helpers", "common")
     assert [module for module in FILES if module.rpartition(".")[2] in drawers] == []

@@ -4,7 +4,7 @@ vectors along it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -31,7 +31,7 @@ else:
 class PafSettings(PresetSettings):
     """How targets are drawn and weighed."""
 
-    presets: ClassVar = {
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},
         "s1": {"combine": "sum_clip", "extent": "box", "paf_grid": "corner"},
         "cmu": {

@@ -16,7 +16,7 @@ class TestSettings(PresetSettings):
     """How pictures are tested.  The defaults are pose-ae-train's."""
 
     __test__ = False  # not a test case, whatever its name says to pytest
-    section: ClassVar = "test"
+    section: ClassVar[str] = "test"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {},
         "ae_aic": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union
 
@@ -419,7 +419,10 @@ def test_text_at_random_never_crashes(write: Write) -> None:
 
 
 class Recipe(config.PresetSettings):
-    presets: ClassVar = {"plain": {}, "strong": {"power": 9, "range": (7, 8)}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "plain": {},
+        "strong": {"power": 9, "range": (7, 8)},
+    }
     name: Literal["recipe"] = "recipe"
     preset: Literal["plain", "strong"] = "plain"
     power: int = 1
