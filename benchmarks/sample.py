@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.timing import Row, print_rows
-from pose.annotations.training import load_annotations
+from pose.annotations.annotations import load_annotations
 from pose.data.augment import AugmentSettings, color_jitter
 from pose.data.dataset import KeypointDataset
 from pose.data.loader import collate

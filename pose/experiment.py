@@ -95,17 +95,29 @@ def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> Exper
 
 
 def _embed_skeleton(merged: Merged) -> None:
-    """`data.skeleton: coco17` -> the skeleton itself, so that a run folder needs no other file."""
+    """`data.skeleton: coco17` -> the skeleton itself, so that a run folder needs no other file; likewise
+    `{base: coco17, mirror: ...}`, whose other keys replace those of the base."""
     data = merged.data.get("data")
-    name = data.get("skeleton") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or not isinstance(name, str):
+    given = data.get("skeleton") if isinstance(data, dict) else None
+    changes: dict[str, Any] = {}
+    if isinstance(given, dict) and isinstance(given.get("base"), str):
+        changes = {key: value for key, value in given.items() if key != "base"}
+        given = given["base"]
+    if not isinstance(data, dict) or not isinstance(given, str):
         return
     origin = merged.origin_of(("data", "skeleton")) or cfg.COMMAND_LINE
-    if name == "annotations":
+    if given == "annotations":
         skeleton = _skeleton_of_annotations(data, merged)
     else:
-        skeleton = cfg.read_yaml(_skeleton_file(name, Path(origin).parent))
-    merged.put({"data": {"skeleton": skeleton}}, origin)
+        skeleton = cfg.read_yaml(_skeleton_file(given, Path(origin).parent))
+    if "limbs" in changes:  # orders along the old ones would not fit
+        skeleton = {
+            k: v
+            for k, v in skeleton.items()
+            if k not in ("grouping_order", "limb_order", "pairs", "no_limbs")
+        }
+    data["skeleton"] = None  # replaced as a whole
+    merged.put({"data": {"skeleton": {**skeleton, **changes}}}, origin)
 
 
 def _skeleton_of_annotations(data: dict[str, Any], merged: Merged) -> dict[str, Any]:

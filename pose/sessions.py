@@ -13,8 +13,8 @@ from torch import nn
 
 from pose import checkpoint, geometry
 from pose.data.augment import color_jitter, no_augmentation
-from pose.data.dataset import KeypointDataset
-from pose.data.images import read_image
+from pose.data.dataset import FIRST, KeypointDataset, check_files
+from pose.data.images import Orientation, SetImage, read_of_size, wrong_size
 from pose.data.loader import Loaded, collate, default_workers, train_loader
 from pose.data.mixture import MixedStream, Training, training_data
 from pose.data.selection import open_annotations, validation_images
@@ -31,7 +31,6 @@ from pose.metrics.results import score
 from pose.model import PoseModel, autocast, build_model, resolve_precision
 from pose.pairwise_statistics import PairwiseStatistics, gather
 from pose.predict.canvas import map_back
-from pose.predict.images import Orientation
 from pose.predict.predict_set import predict_set
 from pose.structures import Batch, Fields, People
 from pose.synthetic import dataset as synthetic
@@ -54,7 +53,7 @@ class TrainingData:
 
     config: ExperimentConfig
     training: Training
-    validation: list[tuple[int, Path]]
+    validation: list[SetImage]
 
     @property
     def pass_length(self) -> int:
@@ -93,10 +92,10 @@ def draw_synthetic(config: ExperimentConfig, group: Processes) -> None:
         group.first(lambda: synthetic.ensure(Path(config.data.root), wanted.build()))
 
 
-def validation_set(config: ExperimentConfig, group: Processes, limit: int | None) -> list[tuple[int, Path]]:
-    """(image id, path) of the validation pictures, or of a fixed random subset."""
+def validation_set(config: ExperimentConfig, group: Processes, limit: int | None) -> list[SetImage]:
+    """The validation images, or a fixed random subset."""
 
-    def read() -> list[tuple[int, Path]]:
+    def read() -> list[SetImage]:
         images = validation_images(config.data, config.skeleton, limit=limit)
         check_pictures(images, config)
         return images
@@ -104,15 +103,18 @@ def validation_set(config: ExperimentConfig, group: Processes, limit: int | None
     return group.main_first(read)
 
 
-def check_pictures(images: Sequence[tuple[int, Path]], config: ExperimentConfig) -> None:
-    """Wrong paths are found before the training, not at its first validation."""
-    first = [path for _, path in images[:20]]
-    if not any(path.exists() for path in first):
-        files = set_files(config.data, "val")
-        example = f"none of its first {len(first)} pictures, e.g. {first[0].name}" if first else "no pictures"
+def check_pictures(images: Sequence[SetImage], config: ExperimentConfig) -> None:
+    """Wrong paths and images of another size are found before the training, not at its first validation."""
+    files, first = set_files(config.data, "val"), images[:FIRST]
+    names = [str(one.path).removeprefix(f"{files.images}/") for one in first]
+    check_files(files.images, names, files.annotations)
+    if not images:
+        raise UserError(f"validation: {files.annotations} has no images; check data.val.annotations")
+    wrong = [text for one in first if (text := wrong_size(one, config.data.orientation))]
+    if len(wrong) == len(first):
         raise UserError(
-            f"validation: {files.images} has {example}, of {files.annotations}; check data.root, "
-            "data.val.images and data.val.annotations"
+            f"validation: the first {len(first)} images of {files.annotations} have another size than it "
+            f"says (first: {wrong[0]}); are they the ones that were annotated?"
         )
 
 
@@ -156,13 +158,15 @@ def validator(
             mode=config.train.validate_mode,
             workers=test_workers(config),
             strict=config.data.strict,
+            orientation=config.data.orientation,
         )
 
         def judge() -> dict[str, float]:
-            ids = [image_id for image_id, _ in data.validation]
+            ids = [one.id for one in data.validation]
             scores = score(people, set_files(config.data, "val").annotations, config.skeleton, ids)
             if log is not None:
-                log.image("validation/people", step, drawn(config, data.validation[:SHEET], people))
+                shown = drawn(config, data.validation[:SHEET], people, orientation=config.data.orientation)
+                log.image("validation/people", step, shown)
             return scores.stats
 
         stats = group.first(judge)
@@ -177,10 +181,10 @@ def validation_loss(
     """The mean loss over the validation pictures as they are, by all processes together."""
     files, settings = set_files(config.data, "val"), config.data
     # rank 0 has filled the cache, where there is one
-    annotations = open_annotations(settings, files.annotations, config.skeleton)
+    annotations = open_annotations(settings, files, config.skeleton)
     plain = settings.model_copy(update={"augment": no_augmentation()})
     dataset = KeypointDataset(annotations, files.images, plain, config.input, config.skeleton)
-    indices = annotations.indices_of([image_id for image_id, _ in data.validation]).tolist()
+    indices = annotations.indices_of([one.id for one in data.validation]).tolist()
 
     def measure(model: PoseModel) -> float:
         return mean_loss(
@@ -198,22 +202,22 @@ def validation_loss(
 
 def drawn(
     config: ExperimentConfig,
-    images: Sequence[tuple[int, Path]],
+    images: Sequence[SetImage],
     people: dict[int, People],
     *,
-    orientation: Orientation = "stored",
+    orientation: Orientation = "auto",
     min_score: float = 0.2,
 ) -> np.ndarray:
     """A contact sheet of pictures with their people."""
     pictures = [
         draw_people(
-            read_image(path, orientation=orientation),
-            people[image_id],
+            read_of_size(one.path, one.size, orientation),
+            people[one.id],
             config.skeleton,
             Style(min_score=min_score),
         )
-        for image_id, path in images
-        if image_id in people
+        for one in images
+        if one.id in people
     ]
     return contact_sheet(pictures) if pictures else np.full((8, 8, 3), 255, np.uint8)
 

@@ -67,6 +67,7 @@ class Skeleton:
     derived: Mapping[str, Derived] = field(default_factory=dict)
     limb_order: tuple[tuple[str, str], ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
+    no_limbs: str = ""  # why there are none, for messages
 
     def __post_init__(self) -> None:
         if not self.sigmas:
@@ -265,6 +266,7 @@ def from_dict(data: Mapping[str, Any]) -> Skeleton:
         derived={name: _derived(one) for name, one in (data.get("derived") or {}).items()},
         limb_order=tuple((a, b) for a, b in data.get("limb_order") or ()),
         pairs=tuple((a, b) for a, b in data.get("pairs") or ()),
+        no_limbs=str(data.get("no_limbs") or ""),
     )
 
 
@@ -308,6 +310,7 @@ def _check_types(data: Mapping[str, Any]) -> None:
         ),
         "sigmas: expected numbers, as a list or by name": isinstance(sigmas, (Sequence, Mapping))
         and numbers(sigmas.values() if isinstance(sigmas, Mapping) else sigmas),
+        "no_limbs: expected a sentence": isinstance(data.get("no_limbs") or "", str),
         "grouping_order: expected a list of names": texts(data.get("grouping_order") or ()),
         "mirror: expected names by name": isinstance(mirror, Mapping) and texts([*mirror, *mirror.values()]),
     }
@@ -364,4 +367,5 @@ def to_dict(skeleton: Skeleton) -> dict[str, Any]:
         },
         "limb_order": [list(limb) for limb in skeleton.limb_order],
         "pairs": [list(pair) for pair in skeleton.pairs],
+        **({"no_limbs": skeleton.no_limbs} if skeleton.no_limbs else {}),
     }

@@ -33,6 +33,9 @@ import torch
 
 from pose import config as cfg
 from pose.annotations.aic import to_official
+from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.reader import read
+from pose.data.images import Orientation, SetImage
 from pose.data.settings import set_files
 from pose.engine.distributed import Processes, processes
 from pose.errors import UserError, user_facing
@@ -44,7 +47,7 @@ from pose.metrics.aic_lists import AicTest
 from pose.metrics.results import file_sigmas, records, score
 from pose.model import resolve_precision
 from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights
-from pose.predict.images import Orientation, Outcome, replicas
+from pose.predict.images import Outcome, replicas
 from pose.predict.predict_set import predict_set
 from pose.predict.settings import TestSettings
 from pose.report.analysis import analyse, file_skeleton
@@ -93,14 +96,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def folder_images(folder: Path) -> list[tuple[int, Path]]:
+def folder_images(folder: Path) -> list[SetImage]:
     """The pictures of a folder, numbered from 1 in the order of their names."""
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; give its folder" if folder.exists() else f"no folder {folder}")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
     if not files:
         raise UserError(f"{folder} holds no pictures ({', '.join(sorted(PICTURES))})")
-    return list(enumerate(files, start=1))
+    return [SetImage(number, file) for number, file in enumerate(files, start=1)]
 
 
 def devices(options: argparse.Namespace, group: Processes) -> list[torch.device]:
@@ -167,7 +170,7 @@ class Report:
     options: argparse.Namespace
     experiment: Experiment
     weights: Path
-    images: Sequence[tuple[int, Path]]
+    images: Sequence[SetImage]
     device: torch.device
     multiple: int  # of the canvases' sides
 
@@ -189,7 +192,7 @@ class Report:
         entries = records(people, experiment.config.skeleton, self.content)
         coco.write_results(results, entries)
         if options.images:
-            names = {image_id: str(path) for image_id, path in self.images}
+            names = {one.id: str(one.path) for one in self.images}
             coco.write_json(experiment.path(f"images-{self.stem}.json"), names)
             print(f"{len(entries)} people on {len(people)} pictures: {results}")
         else:
@@ -222,12 +225,16 @@ class Report:
     @property
     def orientation(self) -> Orientation:
         """A list for AI Challenger is about pixels as they are stored, like annotations."""
-        return "exif" if self.options.images and not self.options.submission else "stored"
+        if self.options.images:
+            return "stored" if self.options.submission else "exif"
+        return self.experiment.config.data.orientation
 
     @cached_property
-    def content(self) -> Mapping[str, Any] | None:
-        """Of the annotation file; None for a folder of pictures."""
-        return None if self.options.images else coco.read_annotations(self.annotations)
+    def content(self) -> KeypointFile | None:
+        """The annotation file; None for a folder of pictures."""
+        if self.options.images:
+            return None
+        return read(self.annotations, self.experiment.config.data.category, choose="data.category=NAME")
 
     @property
     def is_aic(self) -> bool:
@@ -237,7 +244,7 @@ class Report:
     @cached_property
     def aic_test(self) -> AicTest:
         config, threshold = self.experiment.config, self.experiment.config.test.person_threshold
-        return AicTest.on(self.images, self.content, config.skeleton, threshold, self.annotations)
+        return AicTest.on([one[:2] for one in self.images], self.content, config.skeleton, threshold)
 
     @property
     def annotations(self) -> Path:
@@ -271,21 +278,19 @@ class Report:
         return f"{skeleton.sigmas[0]:g} for all" if skeleton.has_default_sigmas else skeleton.name
 
     @property
-    def scored_content(self) -> Mapping[str, Any]:
-        """The annotations with the sigmas to score them by."""
+    def sigmas(self) -> list[float]:
+        """To score the annotations by."""
         assert self.content is not None
         skeleton = self.experiment.config.skeleton
-        return aic_lists.with_sigmas(self.content, skeleton) if self.is_aic else self.content
+        if self.is_aic:
+            return aic_lists.aic_sigmas(self.content, skeleton)
+        return file_sigmas(skeleton, self.content)
 
     def _score(self, people: dict[int, People], outcome: Outcome) -> None:
         config = self.experiment.config
-        scores = score(
-            people,
-            self.scored_content,
-            config.skeleton,
-            [image_id for image_id, _ in self.images],
-            self.options.backend,
-        )
+        assert self.content is not None
+        ids = [one.id for one in self.images]
+        scores = score(people, self.content, config.skeleton, ids, self.options.backend, self.sigmas)
         print(coco.table(scores, self.header()))
         official = self._official(people) if self.is_aic else {}
         metrics = {
@@ -293,7 +298,7 @@ class Report:
             **dataclasses.asdict(scores),
             **official,
             "annotations": str(self.annotations),
-            "image_ids": [image_id for image_id, _ in self.images],
+            "image_ids": [one.id for one in self.images],
             "unreadable": [outcome.unreadable[i] for i in sorted(outcome.unreadable)],
             "settings": {"test": cfg.to_plain(config.test), "head": cfg.to_plain(config.head)},
         }
@@ -322,20 +327,20 @@ class Report:
 
     def _analyse(self, people: dict[int, People], entries: Sequence[Mapping[str, Any]]) -> None:
         """entries: the people as COCO results."""
-        skeleton, content = self.experiment.config.skeleton, self.scored_content
+        assert self.content is not None
         analysis = analyse(
-            content,
+            self.content,
             entries,
-            file_skeleton(content, skeleton),
-            sigmas=file_sigmas(skeleton, content),
-            image_ids=[image_id for image_id, _ in self.images],
+            file_skeleton(self.content, self.experiment.config.skeleton),
+            sigmas=self.sigmas,
+            image_ids=[one.id for one in self.images],
         )
         header = {key: value for key, value in self.header().items() if key != "metric"}
         if self.is_aic:
             official = self.aic_test.scores(people).score
             header["AI Challenger's score"] = f"{official:.6f} (all that follows is by COCO's rules)"
         page = self.experiment.path(f"report-{self.stem}.html")
-        write_text(page, render(analysis, header, picture_reader(dict(self.images))))
+        write_text(page, render(analysis, header, picture_reader({one.id: one.path for one in self.images})))
         print(f"report: {page}")
 
     def _draw(self, people: dict[int, People], output: Path) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pose.annotations.aic import KEYPOINTS, NOT_LABELLED, AicImage, box_around, plain, rectangle
-from pose.annotations.findings import Finding, Findings, report
-from pose.annotations.names import entries, listed_names, person_category, plain_name
-from pose.annotations.numbers import LARGEST, is_number
+from pose.annotations.aic import KEYPOINTS, NOT_LABELLED, AicImage, box_around, plain
+from pose.annotations.findings import Finding, Findings
+from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.numbers import LARGEST, NONE
+from pose.annotations.reader import plain_name
+from pose.annotations.training import finding, report
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 
@@ -26,12 +28,7 @@ DOUBTS = {
     ),
     "flat": ("note", "human(s) whose box has no area, kept: only exact hits score"),
 }
-COCO_KINDS = {
-    "annotation": ("repaired", "annotation(s) that are no mapping or have no image in the file, left out"),
-    "length": ("repaired", "annotation(s) with too many or too few keypoints; none counts as labelled"),
-    "not finite": ("repaired", "annotation(s) with a keypoint that is no number; it counts as not labelled"),
-    "visibility": ("repaired", "annotation(s) with a v that is not 0, 1, 2; it counts as not labelled"),
-}  # fmt: skip
+REPAIRED = ("annotation_entry", "absent_image", "keypoint_length", "not_finite", "visibility")
 
 logger = logging.getLogger("pose")
 
@@ -138,110 +135,73 @@ def doubts(images: Sequence[AicImage], pictures: Sequence[Picture]) -> tuple[Fin
 # ---- the way back ----
 
 
-def from_coco(
-    content: Mapping[str, Any], source: Path | str = "the COCO file", *, strict: bool = False
-) -> list[AicImage]:
+def from_coco(file: KeypointFile, *, strict: bool = False) -> list[AicImage]:
     """The images of a COCO data set that has the 14 keypoints, by name, in any order, among others or not.
 
     The id is `aic_id`, else the file's name without folder and extension; humans are called `human`, else
     human1, human2, ... in the order of the file.  An annotation without keypoints is a person without
-    labelled ones, one without a box gets that around its keypoints; crowds are left out.  source: the file's
-    name for messages.  What has to be repaired is logged.  Raises `UserError` for other keypoints, or images
-    without a usable name; with `strict` also for what would be repaired."""
-    category = person_category(content, source)
-    names = [plain_name(name) for name in listed_names(category, source)] if category else []
+    labelled ones, one without a box gets that around its keypoints; crowds are left out.  What has to be
+    repaired is logged.  Raises `UserError` for other keypoints, or images without a usable name; with
+    `strict` also for what would be repaired."""
+    names = [plain_name(name) for name in file.names]
     absent = [name for name in KEYPOINTS if name not in names]
-    if category is None or absent:
+    if absent:
         raise UserError(
-            f"{source}: no category lists AI Challenger's 14 keypoints (it lacks {', '.join(absent[:4])}"
+            f"{file.source}: no category lists AI Challenger's 14 keypoints (it lacks {', '.join(absent[:4])}"
             f"{', ...' if absent[4:] else ''}); make the file with python -m pose.tools.aic to-coco"
         )
+    ids = _image_names(file)
+    repaired = [finding(file, issue) for issue in file.issues if issue.code in REPAIRED]
+    if strict and repaired:
+        raise UserError(report(file.source, repaired, "mend the file or leave out --strict"))
+    for one in repaired:
+        logger.warning("%s: %s", file.source, one)
     places = [names.index(name) for name in KEYPOINTS]
-    findings = Findings(COCO_KINDS)
-    people: dict[Any, list[tuple[str, np.ndarray, np.ndarray]]] = {
-        image["id"]: [] for image in _coco_images(content, source)
-    }
-    for i, annotation in enumerate(entries(content, "annotations", source)):
-        number = annotation.get("image_id") if isinstance(annotation, dict) else None
-        if not isinstance(number, int | str) or number not in people:
-            findings.add("annotation", f"entry {i}")
-        elif annotation.get("category_id") == category.get("id") and not annotation.get("iscrowd"):
-            keypoints = _official_keypoints(annotation, len(names), findings)[places]
-            human = annotation.get("human")
-            box = _official_box(annotation, keypoints)
-            people[number].append((human if isinstance(human, str) else "", keypoints, box))
-    if strict and findings.all():
-        raise UserError(report(Path(source), findings.all(), "mend the file or leave out --strict"))
-    for finding in findings.all():
-        logger.warning("%s: %s", source, finding)
-    return [_from_coco_image(image, people[image["id"]]) for image in _coco_images(content, source)]
+    people: list[list[tuple[str, np.ndarray, np.ndarray]]] = [[] for _ in ids]
+    ours = np.isin(file.category, file.category_ids) & (file.image >= 0) & ~file.crowd
+    official = file.keypoints.astype(np.float64)
+    official[~(file.labelled & (official[..., 2] > 0))] = 0
+    official[..., 2] = NOT_LABELLED - np.ceil(official[..., 2])
+    for row in np.flatnonzero(ours).tolist():
+        keypoints = official[row][places]
+        human = file.texts[row] if file.texts else ""
+        people[file.image[row]].append((human, keypoints, _official_box(file.boxes[row], keypoints)))
+    urls = file.image_texts.get("url", [""] * len(ids))
+    return [_aic_image(*one) for one in zip(ids, urls, people, strict=True)]
 
 
-def _coco_images(content: Mapping[str, Any], source: Path | str) -> list[dict[str, Any]]:
-    """Its images, each with an id and a name of its own."""
-    images = entries(content, "images", source)
-    ids: set[int | str] = set()
-    names: set[str] = set()
-    for i, image in enumerate(images):
-        number = image.get("id") if isinstance(image, dict) else None
-        if not isinstance(number, int | str) or not _aic_id(image):
-            raise UserError(f"{source}: image {i} has no id or no file_name; mend the file")
-        if number in ids or _aic_id(image) in names:
+def _image_names(file: KeypointFile) -> list[str]:
+    """Of its images, each different."""
+    given = file.image_texts.get("aic_id", [""] * file.num_images)
+    names = [own or PurePosixPath(name).stem for own, name in zip(given, file.file_names, strict=True)]
+    ids = file.image_ids.tolist()
+    for i, (name, number) in enumerate(zip(names, ids, strict=True)):
+        if not name or number == NONE:
+            raise UserError(f"{file.source}: image {i} has no id or no file_name; mend the file")
+    for values in (names, ids):
+        if len(set(values)) != len(values):
+            ((twice, _),) = Counter(values).most_common(1)
             raise UserError(
-                f"{source}: two images are called {_aic_id(image)!r} or have the id {number!r}; "
-                "AI Challenger knows images by their file's name, so give them different ones"
+                f"{file.source}: two images are called {names[values.index(twice)]!r} or have the id "
+                f"{ids[values.index(twice)]!r}; AI Challenger knows images by their file's name, so give "
+                "them different ones"
             )
-        ids.add(number)
-        names.add(_aic_id(image))
-    return images
+    return names
 
 
-def _aic_id(image: Mapping[str, Any]) -> str:
-    own, name = image.get("aic_id"), image.get("file_name")
-    if isinstance(own, str) and own:
-        return own
-    return PurePosixPath(name).stem if isinstance(name, str) else ""
-
-
-def _official_keypoints(annotation: Mapping[str, Any], count: int, findings: Findings) -> np.ndarray:
-    """(count, 3) float64 with the official v."""
-    values = annotation.get("keypoints") or [0] * (3 * count)
-    where = f"annotation {annotation.get('id')!r}"
-    if not isinstance(values, list) or len(values) != 3 * count:
-        findings.add("length", where)
-        values = [0] * (3 * count)
-    rows = rectangle([values], 3 * count)
-    if rows is None:
-        rows = np.array([v if is_number(v) else math.nan for v in values], np.float64)
-    keypoints = rows.reshape(-1, 3)
-    finite = (np.abs(keypoints) < LARGEST).all(1)
-    known = np.isin(keypoints[:, 2], (0, 1, 2))
-    if not finite.all():
-        findings.add("not finite", where)
-    if not (known | ~finite).all():
-        findings.add("visibility", where)
-    keypoints[:, 2] = NOT_LABELLED - keypoints[:, 2]
-    keypoints[~(finite & known) | (keypoints[:, 2] == NOT_LABELLED)] = (0, 0, NOT_LABELLED)
-    return keypoints
-
-
-def _official_box(annotation: Mapping[str, Any], keypoints: np.ndarray) -> np.ndarray:
-    box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box) or min(box[2:]) < 0:
+def _official_box(box: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    if not (np.abs(box) < LARGEST).all() or box[2:].min() < 0:
         return box_around(keypoints)
-    return np.array([*box[:2], box[0] + box[2], box[1] + box[3]], np.float64)
+    return np.concatenate([box[:2], box[:2] + box[2:]])
 
 
-def _from_coco_image(
-    image: Mapping[str, Any], people: Sequence[tuple[str, np.ndarray, np.ndarray]]
-) -> AicImage:
-    url = image.get("url")
+def _aic_image(name: str, url: str, people: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> AicImage:
     return AicImage(
-        _aic_id(image),
+        name,
         _human_names([human for human, _, _ in people]),
         np.array([keypoints for _, keypoints, _ in people], np.float64).reshape(-1, len(KEYPOINTS), 3),
         np.array([box for _, _, box in people], np.float64).reshape(-1, 4),
-        url if isinstance(url, str) else "",
+        url,
     )
 
 

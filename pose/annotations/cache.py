@@ -18,27 +18,27 @@ from typing import Any
 
 import numpy as np
 
-from pose.annotations.coco_json import ARRAYS, Parsed, parse_file, read_bytes
-from pose.annotations.findings import Finding
-from pose.skeleton import Skeleton
+from pose.annotations.json_file import read_bytes
+from pose.annotations.training import ARRAYS, Finding, Parsed, Reading, parse_file
 
-FORMAT = 4  # raise it whenever the same JSON would give other arrays or findings
+FORMAT = 5  # raise it whenever the same JSON would give other arrays or findings
 ABANDONED = 24 * 3600.0  # seconds after which another process's unfinished cache is rubbish
 
 logger = logging.getLogger("pose")
 
 
-def through_cache(path: Path, skeleton: Skeleton, *, partial: bool = False) -> tuple[Parsed, Path | None]:
-    """The parsed file and the folder that it is mapped from; None where no folder can be written."""
+def through_cache(path: Path, how: Reading) -> tuple[Parsed, Path | None]:
+    """The parsed file and the folder that it is mapped from; None where no folder can be written, or where
+    the file depends on images that are not there yet."""
     roots = _cache_roots(path)
     before = _state(path)
     digest = _digest(path, roots, before)
-    rules = {name: asdict(rule) for name, rule in skeleton.derived.items()}
-    wanted = json.dumps([FORMAT, skeleton.keypoints, rules, partial], sort_keys=True)
+    rules = {name: asdict(rule) for name, rule in how.skeleton.derived.items()}
+    wanted = json.dumps([FORMAT, how.skeleton.keypoints, rules, how.partial, how.category], sort_keys=True)
     key = hashlib.sha256(f"{digest} {wanted}".encode()).hexdigest()[:16]
     for root in roots:
         folder = root / f"{path.stem}-{key}"
-        found = open_folder(folder)
+        found = open_folder(folder, how.images)
         if found is not None:
             return found, folder
     parsed: Parsed | None = None
@@ -46,21 +46,23 @@ def through_cache(path: Path, skeleton: Skeleton, *, partial: bool = False) -> t
         folder = root / f"{path.stem}-{key}"
         try:
             with _locked(root):
-                found = open_folder(folder)  # made by another process while this one waited
+                found = open_folder(folder, how.images)  # made by another process while this one waited
                 if found is not None:
                     return found, folder
-                parsed = parsed or parse_file(path, skeleton, partial=partial)
+                parsed = parsed or parse_file(path, how)
                 if _state(path) != before:  # it was written meanwhile: the digest may be of another content
                     return parsed, None
-                _store(folder, parsed, digest)
+                if any(finding.code == "image_size" for finding in parsed.findings):
+                    return parsed, None  # the images may come later
+                _store(folder, parsed, digest, how.images)
                 _remove_stale(root, path.stem, digest)
         except OSError:
             continue
-        found = open_folder(folder)
+        found = open_folder(folder, how.images)
         if found is not None:
             return found, folder
     logger.warning("%s: no writable folder for a cache; every process keeps its own copy in memory", path)
-    return parsed or parse_file(path, skeleton, partial=partial), None
+    return parsed or parse_file(path, how), None
 
 
 def _cache_roots(path: Path) -> list[Path]:
@@ -129,12 +131,13 @@ def _locked(root: Path) -> Iterator[None]:
         yield
 
 
-def _store(folder: Path, parsed: Parsed, digest: str) -> None:
+def _store(folder: Path, parsed: Parsed, digest: str, images: Path | None) -> None:
     """Written under another name, then renamed: a folder of this name is always whole."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
     meta = {
         "format": FORMAT,
         "source": digest,
+        "images": str(images) if any(one.code == "size_read" for one in parsed.findings) else None,
         "findings": [asdict(finding) for finding in parsed.findings],
     }
     try:
@@ -158,10 +161,12 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-def open_folder(folder: Path) -> Parsed | None:
-    """A cache folder, mapped; None for one that is absent or damaged."""
+def open_folder(folder: Path, images: Path | None = None) -> Parsed | None:
+    """A cache folder, mapped; None for one that is absent, damaged, or has sizes of other images."""
     meta = _read_meta(folder)
     if meta.get("format") != FORMAT:
+        return None
+    if images is not None and meta.get("images") not in (None, str(images)):
         return None
     try:
         arrays = {name: _map(folder / f"{name}.npy") for name in ARRAYS}

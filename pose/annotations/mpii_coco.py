@@ -15,8 +15,8 @@ from PIL import Image
 from pose import geometry
 from pose.annotations.aic import plain
 from pose.annotations.aic_coco import coco_category
-from pose.annotations.coco_json import BOX_TO_AREA
 from pose.annotations.mpii import POINTS, MpiiImage, MpiiPerson
+from pose.annotations.regions import BOX_TO_AREA
 from pose.skeleton import Skeleton
 
 Entry = dict[str, Any]

@@ -1,31 +1,99 @@
-"""Numbers of a JSON file, looked at before they are believed."""
+"""Numbers of a JSON file, looked at before they are believed; columns of them as arrays.
+
+Numbers are accepted where they are unambiguous: 1.0 and "1" are the whole number 1, "false" is false.
+"""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Mapping
-from typing import Any
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-LARGEST = 1e9  # coordinates and areas beyond this are no numbers
+import numpy as np
+
+LARGEST = 1e9  # coordinates beyond this are no numbers
+NONE = -(2**63)  # stands for a whole number that is missing
+WHOLE_TEXT = re.compile(r"\s*[+-]?\d{1,19}(\.0*)?\s*")
+NUMBER_TEXT = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+TRUTHS = {"0": False, "1": True, "false": False, "true": True, "no": False, "yes": True, "": False}
+
+
+class Whole(NamedTuple):
+    """A column of whole numbers."""
+
+    values: np.ndarray  # (N,) int64, NONE where there is none
+    floats: np.ndarray  # (N,) bool: written as 1.0
+    texts: np.ndarray  # (N,) bool: written as text
 
 
 def whole(value: Any) -> int | None:
-    """A whole number that fits an int64; 640.0 counts as one."""
-    if isinstance(value, float) and value.is_integer():
+    """A whole number that fits an int64, also written as 640.0 or "640"."""
+    if isinstance(value, str) and len(value) < 64 and WHOLE_TEXT.fullmatch(value):
+        value = int(value.strip().partition(".")[0])
+    elif isinstance(value, float) and value.is_integer():
         value = int(value)
-    ok = isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-    return value if ok else None
+    ok = isinstance(value, int) and not isinstance(value, bool) and -(2**63) < value < 2**63
+    return int(value) if ok else None
+
+
+def whole_column(values: Sequence[Any]) -> Whole:
+    none = np.zeros(len(values), bool)
+    if set(map(type, values)) == {int}:  # nearly always
+        try:
+            return Whole(np.array(values, np.int64), none, none)
+        except OverflowError:
+            pass
+    found = [whole(value) for value in values]
+    return Whole(
+        np.array([NONE if number is None else number for number in found], np.int64),
+        np.array([isinstance(v, float) and n is not None for v, n in zip(values, found)], bool),
+        np.array([isinstance(v, str) and n is not None for v, n in zip(values, found)], bool),
+    )
 
 
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) < LARGEST  # neither nan nor infinite
 
 
-def box_of(annotation: Mapping[str, Any]) -> list[float] | None:
-    """x, y, width, height, if they are usable."""
-    box = annotation.get("bbox")
-    if not isinstance(box, list | array) or len(box) != 4:
-        return None
-    if not all(is_number(v) for v in box) or min(box[2:]) <= 0:
-        return None
-    return [float(v) for v in box]
+def number(value: Any) -> float:
+    """NaN for what is no finite number; a number may be written as text.  JSON has integers of any length."""
+    if isinstance(value, str) and len(value) < 64 and NUMBER_TEXT.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return math.nan
+    try:
+        result = float(value)
+    except OverflowError:
+        return math.nan
+    return result if math.isfinite(result) else math.nan
+
+
+def number_column(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) float64, NaN for what is none, and (N,) bool: written as text."""
+    column = np.array([number(value) for value in values], np.float64)
+    texts = np.array([isinstance(value, str) for value in values], bool) & ~np.isnan(column)
+    return column, texts
+
+
+class Truths(NamedTuple):
+    """A column of true and false."""
+
+    values: np.ndarray  # (N,) bool
+    texts: np.ndarray  # (N,) bool: written as text
+    odd: np.ndarray  # (N,) bool: neither; another number is true, anything else false
+
+
+def truth_column(values: Sequence[Any]) -> Truths:
+    """Of 0, 1, true, false, also as text; what is missing is false."""
+    truths, texts, odd = (np.zeros(len(values), bool) for _ in range(3))
+    for i, value in enumerate(values):
+        if value is None or (isinstance(value, int | float) and value == 0):
+            continue
+        if isinstance(value, str):
+            known = TRUTHS.get(value.strip().lower().removesuffix(".0"))
+            truths[i], texts[i], odd[i] = bool(known), known is not None, known is None
+        else:
+            truths[i] = isinstance(value, int | float) and not math.isnan(value)
+            odd[i] = not (isinstance(value, int | float) and value == 1)
+    return Truths(truths, texts, odd)

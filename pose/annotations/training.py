@@ -1,131 +1,232 @@
-"""The annotations of a data set as flat arrays that all workers share through the page cache.
-
-A JSON of 150 MB becomes some 40 MB of `.npy` files, parsed once.  What is wrong with a file is collected and
-reported together: what cannot be trained on stops the run, what can be repaired is repaired, counted and
-named in a warning.
-"""
+"""The policy of training: who of a keypoint file is learned from, what is masked, what stops the run."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from pose.annotations import cache as annotation_cache
-from pose.annotations.coco_json import parse_file
-from pose.annotations.findings import Finding, report
+from pose.annotations.image_files import with_header_sizes
+from pose.annotations.issues import CODES, Issue
+from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.names import FileKeypoints, match_keypoints, renamed
+from pose.annotations.reader import read
+from pose.annotations.regions import BOX_TO_AREA, merged, region
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 
-logger = logging.getLogger("pose")
+ARRAYS = (
+    "image_ids", "name_bytes", "name_offsets", "sizes", "person_offsets", "keypoints", "boxes", "areas",
+    "ignore_bytes", "ignore_offsets", "labelled",
+)  # fmt: skip
+AT_ONCE = 1 << 15  # people whose keypoints are worked on in float64
 
 
-class Annotations:
-    """The annotations of one file.  Images keep the order of the file and are known by their index in it.
+@dataclass(frozen=True)
+class Finding:
+    """An issue as training tells it: how often, and the first place."""
 
-    Only people with labelled keypoints are people here; crowds and the others make up an image's ignore
-    region.  Pickling one that is cached ships the folder's name, and the arrays are mapped again.
-    """
+    code: str
+    count: int
+    first: str
 
-    def __init__(
-        self,
-        arrays: Mapping[str, np.ndarray],
-        source: Path,
-        findings: Sequence[Finding] = (),
-        folder: Path | None = None,
-    ) -> None:
-        self.source = source
-        self.findings = tuple(findings)
-        self.folder = folder
-        self._arrays = dict(arrays)
-        self.image_ids = arrays["image_ids"]  # (N,) int64
-        self.sizes = arrays["sizes"]  # (N, 2) int32: height, width
-        self._people = arrays["person_offsets"]  # (N + 1,) int64 into the three below
-        self._keypoints = arrays["keypoints"]  # (people, K, 3) float32: x, y, v in the skeleton's order
-        self._boxes = arrays["boxes"]  # (people, 4) float32: x, y, width, height
-        self._areas = arrays["areas"]  # (people,) float32, pixels squared
-        self.labelled = arrays["labelled"]  # (K,) bool, False: nobody in this file has this keypoint labelled
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self.folder is not None:
-            return _reopen, (self.folder, self.source)
-        return Annotations, (self._arrays, self.source, self.findings)
-
-    @property
-    def num_people(self) -> int:
-        return len(self._areas)
-
-    def _text(self, name: str, index: int) -> bytes:
-        start, end = self._arrays[f"{name}_offsets"][index : index + 2]
-        return self._arrays[f"{name}_bytes"][start:end].tobytes()
-
-    def file_name(self, index: int) -> str:
-        return self._text("name", index).decode("utf-8", "surrogatepass")
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Height and width."""
-        height, width = self.sizes[index].tolist()
-        return height, width
-
-    def keypoints(self, index: int) -> np.ndarray:
-        """(P, K, 3) float32, read-only: x, y, v of the image's people, derived keypoints too."""
-        return self._keypoints[self._people[index] : self._people[index + 1]]
-
-    def boxes(self, index: int) -> np.ndarray:
-        """(P, 4) float32: x, y, width, height."""
-        return self._boxes[self._people[index] : self._people[index + 1]]
-
-    def areas(self, index: int) -> np.ndarray:
-        """(P,) float32, pixels squared."""
-        return self._areas[self._people[index] : self._people[index + 1]]
-
-    def ignore_mask(self, index: int) -> np.ndarray | None:
-        """(height, width) uint8, 1 on crowds and people without labelled keypoints; None where there are
-        none."""
-        counts = self._text("ignore", index)
-        return coco_mask.decode({"size": list(self.size(index)), "counts": counts}) if counts else None
-
-    def with_people(self) -> np.ndarray:
-        """Indices of the images with people, ascending."""
-        return np.flatnonzero(np.diff(self._people) > 0)
-
-    def indices_of(self, image_ids: Sequence[int]) -> np.ndarray:
-        """Indices of the images with these ids, ascending; ids the file does not have are left out."""
-        return np.flatnonzero(np.isin(self.image_ids, np.asarray(image_ids, np.int64)))
+    def __str__(self) -> str:
+        code = CODES[self.code]
+        text = f"{self.count} {code.what}" if self.count else code.what
+        text += f", {code.training}" if code.training else ""
+        return f"{text} (first: {self.first})" if self.first else text
 
 
-def _reopen(folder: Path, source: Path) -> Annotations:
-    parsed = annotation_cache.open_folder(folder)
-    if parsed is None:
+class Parsed(NamedTuple):
+    """A file's annotations as flat arrays (keys ARRAYS), and what was wrong with it."""
+
+    arrays: dict[str, np.ndarray]
+    findings: tuple[Finding, ...]
+
+
+class Reading(NamedTuple):
+    """How a file is to be read for training."""
+
+    skeleton: Skeleton
+    partial: bool = False  # the file may lack some of the skeleton's keypoints and have others
+    category: str | None = None  # name or id of the one to take
+    images: Path | None = None  # where sizes are read from that the file does not give
+
+
+def parse_file(path: Path, how: Reading) -> Parsed:
+    """Raises `UserError` for a file that cannot be trained on."""
+    file = read(path, how.category, choose="data.category=NAME")
+    if not file.chosen and len(file.ids):
         raise UserError(
-            f"the cached annotations {folder} are gone, {source} was changed while in use; start again"
+            f"{path}: no category lists the names of keypoints: this is no keypoint file, or the category of "
+            "its people lacks `keypoints: [names]`"
         )
-    return Annotations(parsed.arrays, source, parsed.findings, folder)
+    match = match_keypoints(file, how.skeleton, partial=how.partial)
+    file = with_header_sizes(file, how.images)
+    arrays, more = to_arrays(file, how, match)
+    file = file.with_issues(*more)
+    stops = [issue for issue in file.issues if CODES[issue.code].stops]
+    if stops:
+        told = [finding(file, issue) for issue in stops]
+        raise UserError(report(path, told, "mend the file, or check that it is the one you mean"))
+    return Parsed(arrays, tuple(finding(file, issue) for issue in file.issues))
 
 
-def load_annotations(
-    path: Path, skeleton: Skeleton, *, strict: bool = False, cache: bool = True, partial: bool = False
-) -> Annotations:
-    """The annotations in a COCO keypoint file, from the cache when the file has not changed.
+def finding(file: KeypointFile, issue: Issue) -> Finding:
+    detail = issue.details[0] if issue.details else ""
+    if issue.where == "file":
+        return Finding(issue.code, issue.count, detail)
+    name = file.image_name if issue.where == "images" else file.annotation_name
+    first = name(int(issue.rows[0]))
+    return Finding(issue.code, issue.count, f"{first}: {detail}" if detail else first)
 
-    partial: the file may lack some of the skeleton's keypoints and have others.
-    Raises `UserError` for a file that cannot be read or trained on; with `strict` also for what would
-    otherwise be repaired with a warning."""
-    path = Path(path)
-    if cache:
-        parsed, folder = annotation_cache.through_cache(path, skeleton, partial=partial)
-    else:
-        parsed, folder = parse_file(path, skeleton, partial=partial), None
-    repaired = [finding for finding in parsed.findings if finding.level == "repaired"]
-    if strict and repaired:
-        raise UserError(report(path, repaired, "mend the file or unset data.strict"))
-    for finding in parsed.findings:
-        logger.log(logging.INFO if finding.level == "note" else logging.WARNING, "%s: %s", path, finding)
-    return Annotations(parsed.arrays, path, parsed.findings, folder)
+
+def report(path: Path | str, findings: Sequence[object], advice: str) -> str:
+    """The text of the `UserError` that findings end in."""
+    return f"{path} cannot be used:\n" + "\n".join(f"  {one}" for one in findings) + f"\n{advice}"
+
+
+# ------------------------------------------------------------------------------------- file -> arrays
+
+
+def to_arrays(
+    file: KeypointFile, how: Reading, match: FileKeypoints
+) -> tuple[dict[str, np.ndarray], list[Issue]]:
+    """The arrays of `Parsed`, and issues that only show with a skeleton."""
+    skeleton, issues = how.skeleton, []
+    images = np.flatnonzero(file.images & (file.sizes > 0).all(1) & ~_later(file))
+    place_of = np.full(file.num_images + 1, -1, np.int64)  # the last one is for row -1
+    place_of[images] = np.arange(len(images))
+    image = place_of[file.image]
+    rows = np.flatnonzero(file.usable & (image >= 0))
+    keypoints = np.empty((len(rows), len(skeleton), 3), np.float32)
+    for first in range(0, len(rows), AT_ONCE):
+        part = rows[first : first + AT_ONCE]
+        given = file.keypoints[part].astype(np.float64)
+        given[..., 2] = np.ceil(np.nan_to_num(given[..., 2]))  # COCO-WholeBody's v has fractions
+        given[~file.labelled[part]] = 0
+        keypoints[first : first + AT_ONCE] = _in_skeleton(given, skeleton, match.places)
+    person = keypoints[..., 2].any(1) & ~file.crowd[rows]
+    regions: list[list[dict[str, Any]]] = [[] for _ in images]
+    lost = []
+    for row in rows[~person].tolist():
+        size = (int(file.sizes[file.image[row], 0]), int(file.sizes[file.image[row], 1]))
+        ignored = region(file.masks.get(row), file.boxes[row], size)
+        if ignored is None:
+            lost.append(row)
+        else:
+            regions[image[row]].append(ignored)
+    people, keypoints = rows[person], keypoints[person]
+    boxes, areas, without_area = _boxes_and_areas(file, people, keypoints)
+    of_image = image[people]
+    order = np.argsort(of_image, kind="stable")
+    names = [file.file_names[row].encode("utf-8", "surrogatepass") for row in images.tolist()]
+    masks = [merged(ignored) for ignored in regions]
+    arrays = {
+        "image_ids": file.image_ids[images],
+        "name_bytes": np.frombuffer(b"".join(names), np.uint8),
+        "name_offsets": _offsets([len(name) for name in names]),
+        "sizes": file.sizes[images].astype(np.int32),
+        "ignore_bytes": np.frombuffer(b"".join(masks), np.uint8),
+        "ignore_offsets": _offsets([len(counts) for counts in masks]),
+        "person_offsets": _offsets(np.bincount(of_image, minlength=len(images)).tolist()),
+        "keypoints": keypoints[order],
+        "boxes": boxes[order],
+        "areas": areas[order],
+        # what a file of a mixture never labels says nothing about where it is not
+        "labelled": np.any(keypoints[..., 2] > 0, axis=0) if how.partial else np.ones(len(skeleton), bool),
+    }
+    issues += [Issue("region", "annotations", np.array(lost))] if lost else []
+    issues += [Issue("area_missing", "annotations", without_area)] if len(without_area) else []
+    issues += [Issue("no_images", "file")] if not len(images) else []
+    if len(images) and not len(people):
+        issues.append(Issue("no_people", "file", details=(nobody(file),)))
+    issues += _name_issues(match, skeleton)
+    return arrays, issues
+
+
+def nobody(file: KeypointFile) -> str:
+    """Why there may be no person in a file that was meant to have some; "" where nothing tells."""
+    strays = file.issue("category") or file.issue("other_category")
+    if strays is None or not file.chosen:
+        return ""
+    stray = int(file.category[strays.rows[0]])
+    own = ", ".join(f"{one.name!r} (id {one.id})" for one in file.chosen[:3])
+    lists = "lists no keypoints" if strays.code == "category" else "was not chosen"
+    return f"{strays.count} annotation(s) with keypoints are of category {stray}, which {lists}; {own} does"
+
+
+def tells_sides(skeleton: Skeleton) -> bool:
+    """Whether a name tells left from right, or the skeleton says that none does (`mirror`); one keypoint
+    alone has no sides."""
+    return len(skeleton) == 1 or bool(skeleton.mirror) or any(side != "middle" for side in skeleton.sides)
+
+
+def _name_issues(match: FileKeypoints, skeleton: Skeleton) -> list[Issue]:
+    issues = []
+    unknown = [name for name, k in zip(match.names, match.order, strict=True) if k is None]
+    if unknown:
+        issues.append(Issue("other_keypoints", "file", np.arange(len(unknown)), (unknown[0],)))
+    other = renamed(match, skeleton)
+    if other:
+        there, here = other[0]
+        detail = f"{there!r} there and {here!r} in the skeleton {skeleton.name!r}"
+        issues.append(Issue("other_names", "file", np.arange(len(other)), (detail,)))
+    return issues
+
+
+def _later(file: KeypointFile) -> np.ndarray:
+    """(I,) bool: images whose id an earlier one has."""
+    marked = np.zeros(file.num_images, bool)
+    again = file.issue("same_image_id")
+    if again is not None:
+        marked[again.rows] = True
+    return marked
+
+
+def _boxes_and_areas(
+    file: KeypointFile, people: np.ndarray, keypoints: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(P, 4) and (P,) float32, and the rows of the file that have no area."""
+    given = file.boxes[people]
+    with np.errstate(invalid="ignore"):
+        usable = (np.abs(given) < 1e9).all(1) & (given[:, 2:] > 0).all(1)
+        known = (file.areas[people] > 0) & (file.areas[people] < 1e9)
+    seen = keypoints[..., 2] > 0
+    points, infinite = keypoints[..., :2], np.float32(np.inf)
+    low = np.where(seen[..., None], points, infinite).min(1, initial=np.inf)
+    high = np.where(seen[..., None], points, -infinite).max(1, initial=-np.inf)
+    around = np.concatenate([low, np.maximum(high - low, 1)], axis=1)
+    boxes = np.where(usable[:, None], given, around.astype(np.float64))
+    areas = np.where(known, file.areas[people], BOX_TO_AREA * boxes[:, 2] * boxes[:, 3])
+    return boxes.astype(np.float32), areas.astype(np.float32), people[~known]
+
+
+def _in_skeleton(given: np.ndarray, skeleton: Skeleton, places: Sequence[int | None]) -> np.ndarray:
+    """Keypoints (N, A, 3) in the order of the file -> (N, K, 3) in that of the skeleton, with its derived
+    keypoints where the file has none.
+
+    The middle is taken in float64 and rounded before anything else happens to it, as rtpose does."""
+    keypoints = np.zeros((len(given), len(skeleton), 3))
+    for k, place in enumerate(places):
+        if place is not None:
+            keypoints[:, k] = given[:, place]
+    for name, rule in skeleton.derived.items():
+        k = skeleton.keypoints.index(name)
+        if places[k] is not None:
+            continue
+        sources = keypoints[:, [skeleton.keypoints.index(source) for source in rule.middle_of]]
+        visibility = sources[..., 2]
+        middle = sources[..., :2].mean(1)
+        middle = np.rint(middle) if rule.rounded else middle  # halves to the even number
+        v = visibility.max(1) if rule.visible == "any" else visibility.min(1)
+        labelled = (visibility > 0).all(1, keepdims=True)
+        keypoints[:, k] = np.where(labelled, np.column_stack([middle, v]), 0)
+    return keypoints
+
+
+def _offsets(lengths: Sequence[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

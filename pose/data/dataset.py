@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import Dataset
 
 from pose import geometry
-from pose.annotations.training import Annotations
+from pose.annotations.annotations import Annotations
+from pose.annotations.image_files import locate, where_instead
 from pose.data.augment import (
     IDENTITY_COLOR,
     PERSON_AREA,
@@ -22,13 +23,14 @@ from pose.data.augment import (
     draw_whole_affine,
     whole_factor,
 )
-from pose.data.images import UnreadableImage, read_image
+from pose.data.images import UnreadableImage, read_annotated
 from pose.data.selection import open_annotations
 from pose.data.settings import DataSettings, SetFiles
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 from pose.structures import InputSettings, Sample
 
+FIRST = 20  # images whose files are looked for before a training
 WHOLE_TAG = 4  # keeps the generators of whole pictures' sizes apart from those of samples
 
 
@@ -64,6 +66,7 @@ class KeypointDataset(Dataset[Item]):
         self.augment = settings.augment
         self.max_people = settings.max_people
         self.strict = settings.strict
+        self.orientation = settings.orientation
         self.input = input
         self.flip_index = list(skeleton.flip_index)
         self.annotated = list(skeleton.annotated_index)
@@ -112,7 +115,12 @@ class KeypointDataset(Dataset[Item]):
 
     def picture(self, index: int) -> tuple[Path, np.ndarray]:
         """The file of a picture, and its people's keypoints (P, K, 3) in the picture's pixels."""
-        return self.images / self.annotations.file_name(index), self.annotations.keypoints(index).copy()
+        path = locate(self.images, self.annotations.file_name(index))
+        return path, self.annotations.keypoints(index).copy()
+
+    def read(self, index: int) -> np.ndarray:
+        """The image (H, W, 3) uint8 RGB itself, as its annotations mean it.  Raises `UnreadableImage`."""
+        return self._read(index)
 
     def people(self, index: int, position: int) -> np.ndarray:
         """keypoints (P, K, 3) of a sample, in pixels of the input; no picture is read."""
@@ -147,15 +155,8 @@ class KeypointDataset(Dataset[Item]):
         return self.annotations.boxes(index)[people][(labelled.sum(1) >= PERSON_KEYPOINTS) & large]
 
     def _read(self, index: int) -> np.ndarray:
-        path = self.images / self.annotations.file_name(index)
-        image = read_image(path, orientation="stored")
-        height, width = self.annotations.size(index)
-        if image.shape[:2] != (height, width):
-            raise UnreadableImage(
-                f"{path} is {image.shape[1]} x {image.shape[0]} pixels, "
-                f"its annotations are for {width} x {height}"
-            )
-        return image
+        name, size = self.annotations.file_name(index), self.annotations.size(index)
+        return read_annotated(self.images, name, size, self.orientation)
 
     def _people(self, index: int, matrix: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:
         """keypoints (P, K, 3) and areas (P,) in input pixels.  Keypoints outside the input keep their v."""
@@ -190,18 +191,23 @@ def load_training_set(
     settings: DataSettings, files: SetFiles, input: InputSettings, skeleton: Skeleton, *, seed: int = 0
 ) -> KeypointDataset:
     """The data set of some training files; a missing folder of pictures is found here and not in a worker."""
-    annotations = open_annotations(settings, files.annotations, skeleton)
+    annotations = open_annotations(settings, files, skeleton)
     check_images(annotations, files.images, range(len(annotations)))
     return KeypointDataset(annotations, files.images, settings, input, skeleton, seed=seed)
 
 
 def check_images(annotations: Annotations, images: Path, indices: Sequence[int]) -> None:
     """Raise `UserError` when the folder is missing or does not have the first pictures."""
-    if not images.is_dir():
-        raise UserError(f"no folder of pictures {images}; check data.root and the paths below it")
-    names = [annotations.file_name(i) for i in indices[:20]]
-    if names and not any((images / name).exists() for name in names):
+    check_files(images, [annotations.file_name(i) for i in indices[:FIRST]], annotations.source)
+
+
+def check_files(folder: Path, names: Sequence[str], source: Path) -> None:
+    """As `check_images`, by the names of the first images."""
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "is missing"
+        raise UserError(f"the folder of images {folder} {what}; check data.root and the paths below it")
+    if names and not any(locate(folder, name).exists() for name in names):
         raise UserError(
-            f"{images} has none of the first {len(names)} pictures of {annotations.source} "
-            f"(first: {names[0]}); check data.root and the paths below it"
+            f"{folder} has none of the first {len(names)} images of {source} (first: {names[0]}"
+            f"{where_instead(folder, names[0])}); check data.root and the paths below it"
         )

@@ -1,20 +1,22 @@
-"""Picture files -> arrays."""
+"""Image files -> arrays."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from pose.annotations.image_files import HEADER_ERRORS, header_size, is_regular, locate, where_instead
 from pose.errors import UserError
 
 JPEG = b"\xff\xd8"  # its first bytes
 TAIL = 4096  # bytes in which a JPEG's end marker is looked for first
-HEADER_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's, of damaged files
+EXIF_ORIENTATION = 0x0112
+Orientation = Literal["auto", "stored", "exif"]
 
 
 class UnreadableImage(UserError):
@@ -28,21 +30,108 @@ def read_image(path: Path, *, orientation: Literal["exif", "stored"] = "exif") -
 
     Raises `UnreadableImage`."""
     try:
+        if not is_regular(path) and os.path.exists(path):
+            raise UnreadableImage(f"{path} is no regular file")
         raw = np.fromfile(path, np.uint8)
     except FileNotFoundError:
-        raise UnreadableImage(f"no picture {path}") from None
+        raise UnreadableImage(f"no image {path}") from None
+    except UnreadableImage:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise UnreadableImage(f"cannot read the picture {path}: {error}") from None
+        raise UnreadableImage(f"cannot read the image {path}: {error}") from None
     flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if orientation == "stored" else 0)
     try:
         image = cv2.imdecode(raw, flags) if raw.size and not _cut_off(raw) else None
     except cv2.error:
         image = None
     if image is None:
-        raise UnreadableImage(f"{path} is damaged or no picture ({raw.size} bytes)")
+        raise UnreadableImage(f"{path} is corrupt or no image ({raw.size} bytes)")
     if orientation == "exif" and raw[:2].tobytes() != JPEG:
         image = _without_alpha(raw, image)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+class SetImage(NamedTuple):
+    """An image of a set: its id, its file, and the height and width that its annotations are for, if
+    known."""
+
+    id: int
+    path: Path
+    size: tuple[int, int] | None = None
+
+
+def read_annotated(
+    folder: Path, name: str, size: tuple[int, int] | None, orientation: Orientation = "auto"
+) -> np.ndarray:
+    """The image that annotations call `name`, (height, width, 3) uint8 RGB, of the `size` (height, width)
+    that they are for (None: not known).  "auto" leaves the pixels as they are stored, unless the size fits
+    only with the turn that EXIF asks for.
+
+    Raises `UnreadableImage`, also for an image of another size: its keypoints would lie elsewhere."""
+    path = locate(folder, name)
+    try:
+        return read_of_size(path, size, orientation)
+    except UnreadableImage as error:
+        if is_regular(path):
+            raise
+        raise UnreadableImage(f"{error}{where_instead(folder, name)}") from None
+
+
+def read_of_size(path: Path, size: tuple[int, int] | None, orientation: Orientation = "auto") -> np.ndarray:
+    """As `read_annotated`, of a file that has been located."""
+    image = read_image(path, orientation="exif" if orientation == "exif" else "stored")
+    if size is None or image.shape[:2] == size:
+        return image
+    advice = ""
+    if orientation != "exif" and image.shape[:2] == size[::-1]:
+        turn = exif_turn(path)
+        if turns_sides(turn) and orientation == "auto":
+            return turned(image, turn)
+        advice = "; its EXIF turn would make it fit: data.orientation=auto" if turns_sides(turn) else ""
+    raise UnreadableImage(
+        f"{path} is {image.shape[1]} x {image.shape[0]} pixels, its annotations are for {size[1]} x {size[0]}"
+        f"{advice}"
+    )
+
+
+def wrong_size(image: SetImage, orientation: Orientation) -> str:
+    """Why an image cannot be of the size that its annotations are for, from its first bytes; "" where it
+    can."""
+    stored = header_size(image.path)
+    if stored is None or image.size is None:
+        return ""
+    shown = stored[::-1] if turns_sides(exif_turn(image.path)) else stored
+    if image.size in {"stored": (stored,), "exif": (shown,), "auto": (stored, shown)}[orientation]:
+        return ""
+    said = image.size
+    return f"{image.path} is {stored[1]} x {stored[0]} pixels, its annotations are for {said[1]} x {said[0]}"
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation of an open image, 1 (upright) where there is none that is valid."""
+    found = image.getexif().get(EXIF_ORIENTATION, 1)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def exif_turn(path: Path) -> int:
+    try:
+        with Image.open(path) as image:
+            return orientation_of(image)
+    except HEADER_ERRORS:
+        return 1
+
+
+def turns_sides(turn: int) -> bool:
+    """Whether an EXIF orientation exchanges width and height."""
+    return turn in (5, 6, 7, 8)
+
+
+def turned(image: np.ndarray, turn: int) -> np.ndarray:
+    """image (H, W, 3) as stored -> as viewers show it."""
+    if turns_sides(turn):
+        image = image.transpose(1, 0, 2)
+    flip_x, flip_y = turn in (2, 3, 6, 7), turn in (3, 4, 7, 8)
+    return np.ascontiguousarray(image[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 
 
 def as_rgb(picture: Any) -> np.ndarray:

@@ -58,6 +58,10 @@ class MixedDataset(Dataset[Item]):
         part, own = self.within(index)
         return part.picture(own)
 
+    def read(self, index: int) -> np.ndarray:
+        part, own = self.within(index)
+        return part.read(own)
+
     def people(self, index: int, position: int) -> np.ndarray:
         part, own = self.within(index)
         return part.people(own, position)

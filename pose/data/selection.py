@@ -8,19 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.annotations.training import Annotations, load_annotations
-from pose.data.settings import DataSettings, set_files
+from pose.annotations.annotations import Annotations, load_annotations
+from pose.annotations.image_files import locate
+from pose.data.images import SetImage
+from pose.data.settings import DataSettings, SetFiles, set_files
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 
 SUBSET_SEED = 0  # a subset is part of the data set, not of the run: every run sees the same one
 
 
-def open_annotations(settings: DataSettings, path: Path, skeleton: Skeleton) -> Annotations:
+def open_annotations(settings: DataSettings, files: SetFiles, skeleton: Skeleton) -> Annotations:
     """The annotations of a file as the settings want them read."""
     return load_annotations(
-        path, skeleton, strict=settings.strict, cache=settings.cache, partial=settings.mixed
-    )
+        files.annotations, skeleton, strict=settings.strict, cache=settings.cache, partial=settings.mixed,
+        category=settings.category, images=files.images,
+    )  # fmt: skip
 
 
 def read_ids(path: Path) -> list[int]:
@@ -79,13 +82,13 @@ def training_indices(settings: DataSettings, annotations: Annotations) -> tuple[
 
 def validation_images(
     settings: DataSettings, skeleton: Skeleton, *, limit: int | None = None
-) -> list[tuple[int, Path]]:
-    """(image id, path) of the validation set in the order of the file; with `limit` the same few each time.
+) -> list[SetImage]:
+    """The images of the validation set in the order of the file; with `limit` the same few each time.
 
     Images without people belong to it, unless the settings leave them out: what is found there counts against
     the score."""
     files = set_files(settings, "val")
-    annotations = open_annotations(settings, files.annotations, skeleton)
+    annotations = open_annotations(settings, files, skeleton)
     _check_scorable(annotations, skeleton)
     indices = np.arange(len(annotations))
     if settings.validation_ids is not None:
@@ -99,17 +102,21 @@ def validation_images(
             )
     if limit is not None:
         indices = np.sort(np.random.default_rng(SUBSET_SEED).permutation(indices)[:limit])
-    ids = annotations.image_ids
-    return [(int(ids[i]), files.images / annotations.file_name(i)) for i in indices.tolist()]
+    return [
+        SetImage(
+            int(annotations.image_ids[i]), locate(files.images, annotations.file_name(i)), annotations.size(i)
+        )
+        for i in indices.tolist()
+    ]
 
 
 def _check_scorable(annotations: Annotations, skeleton: Skeleton) -> None:
     """A set of a mixture may have keypoints that the skeleton lacks; people cannot be scored against them,
     which is told before the training and not at its first validation."""
-    for finding in annotations.findings:
-        if finding.kind == "other keypoints":
-            raise UserError(
-                f"{annotations.source} cannot be validated on: {finding.count} of its keypoints "
-                f"(first: {finding.first}) are not in the skeleton {skeleton.name!r}; choose another set for "
-                "data.val, or a data.skeleton that has them"
-            )
+    unknown = annotations.finding("other_keypoints")
+    if unknown is not None:
+        raise UserError(
+            f"{annotations.source} cannot be validated on: {unknown.count} of its keypoints "
+            f"(first: {unknown.first}) are not in the skeleton {skeleton.name!r}; choose another set for "
+            "data.val, or a data.skeleton that has them"
+        )

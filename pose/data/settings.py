@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from pose.annotations.coco_json import read_skeleton
+from pose.annotations.categories import read_skeleton
 from pose.config import Settings
 from pose.data.augment import AugmentSettings
 from pose.errors import UserError
@@ -46,7 +46,8 @@ class DerivedSettings(Settings):
 
 
 class SkeletonSettings(Settings):
-    """The keypoints of the data set, as in `configs/_skeletons/`."""
+    """The keypoints of the data set, as in `configs/_skeletons/`; `{base: NAME, ...}` takes those of a
+    skeleton, or of the `annotations`, and replaces the keys that are given."""
 
     name: str = "custom"
     """For messages."""
@@ -62,6 +63,8 @@ class SkeletonSettings(Settings):
     """Mirror partners where the names do not tell."""
     derived: dict[str, DerivedSettings] = {}
     """Keypoints that the annotations do not have, worked out from others."""
+    no_limbs: str = ""
+    """Why there are no limbs, for the message of a head that needs them."""
     limb_order: tuple[tuple[str, str], ...] = ()
     """Order in which limbs join keypoints to people; empty: along `grouping_order`."""
     pairs: tuple[tuple[str, str], ...] = ()
@@ -115,6 +118,11 @@ class DataSettings(Settings):
         annotations="annotations/person_keypoints_val{year}.json", images="val{year}"
     )
     """The validation set."""
+    category: str | None = None
+    """Name or id of the category to take, where the annotations have several with different keypoints."""
+    orientation: Literal["auto", "stored", "exif"] = "auto"
+    """How photos with an EXIF turn are read: `stored` as the pixels lie in the file, as COCO means it, `exif`
+    as viewers show them, `auto` as stored, but turned where only that makes the size fit the annotations."""
     skeleton: SkeletonSettings | None = None
     """The keypoints; none: as the training annotations describe them."""
     negatives: Annotated[float, Field(ge=0)] = 0.0
@@ -182,7 +190,7 @@ def _files(source: SetSettings, settings: DataSettings, key: str) -> SetFiles:
             raise UserError(
                 f"{key}.{name} is {text!r}, but data.year is not set; set it, e.g. data.year=2017"
             )
-        paths.append(Path(root) / text.replace("{year}", str(year)))
+        paths.append(Path(root).expanduser() / Path(text.replace("{year}", str(year))).expanduser())
     return SetFiles(*paths)
 
 
@@ -190,4 +198,5 @@ def resolve_skeleton(settings: DataSettings) -> Skeleton:
     """The skeleton of the settings, or else of the training annotations."""
     if settings.skeleton is not None:
         return settings.skeleton.build()
-    return read_skeleton(set_files(settings, "train").annotations)
+    files = set_files(settings, "train")
+    return read_skeleton(files.annotations, settings.category, choose="data.category=NAME")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pose.annotations.coco_json import BOX_TO_AREA
+from pose.annotations.regions import BOX_TO_AREA
 from pose.doctor.checks import Fault
 from pose.doctor.content import Content
 from pose.doctor.sides import find_exchanged, pair_index
@@ -60,6 +60,8 @@ def measure(content: Content, faults: Sequence[Fault]) -> Bounds | None:
         return None
     wrong, meant = _as_it_is(content), _mended(content, relevant)
     chosen = _chosen(content, relevant)
+    if not len(chosen):
+        return None
     predictions = _predictions(content, meant, chosen)
 
     def score(truth: _People) -> float:
@@ -67,7 +69,7 @@ def measure(content: Content, faults: Sequence[Fault]) -> Bounds | None:
 
     best = score(meant)
     costs = {fault.kind: best - score(_with_fault(meant, wrong, fault)) for fault in relevant}
-    images = len(np.unique(content.image[chosen]))
+    images = len(np.unique(content.file.image[chosen]))
     return Bounds(best, score(wrong), costs, images, len(chosen))
 
 
@@ -75,18 +77,18 @@ def _as_it_is(content: Content) -> _People:
     given = np.zeros_like(content.keypoints)
     for k, place in enumerate(content.places):
         if place is not None:
-            given[:, k] = np.nan_to_num(content.given[:, place], posinf=0, neginf=0)
+            given[:, k] = np.where(content.file.finite[:, place, None], content.given[:, place], 0)
     counted = (given[..., 2] > 0).sum(1)
-    said = np.where(np.isfinite(content.num_keypoints), content.num_keypoints, counted)
-    areas = np.where(content.areas >= 0, content.areas, _likely_areas(content))
+    said = np.where(np.isfinite(content.file.num_keypoints), content.file.num_keypoints, counted)
+    areas = np.where(content.file.areas >= 0, content.file.areas, _likely_areas(content))
     return _People(given, areas, said, np.ones(len(given), bool))
 
 
 def _likely_areas(content: Content) -> np.ndarray:
     """(N,) 0.53 of the box of the annotation, of the keypoints where that is none."""
     sides = content.extents[:, 2:] - content.extents[:, :2]
-    usable = (content.boxes[:, 2:] > 0).all(1) & np.isfinite(content.boxes).all(1)
-    sides = np.where(usable[:, None], content.boxes[:, 2:], np.maximum(np.nan_to_num(sides), 1))
+    usable = (content.file.boxes[:, 2:] > 0).all(1) & np.isfinite(content.file.boxes).all(1)
+    sides = np.where(usable[:, None], content.file.boxes[:, 2:], np.maximum(np.nan_to_num(sides), 1))
     return BOX_TO_AREA * sides.prod(1)
 
 
@@ -141,10 +143,10 @@ def _chosen(content: Content, faults: Sequence[Fault]) -> np.ndarray:
     """Rows of the people, and of those who only seem to be some, of at most IMAGES pictures."""
     counted = content.people.copy()
     for fault in faults:
-        counted[fault.rows] |= ~content.crowd[fault.rows] & (content.image[fault.rows] >= 0)
-    images = np.unique(content.image[counted])
+        counted[fault.rows] |= ~content.file.crowd[fault.rows] & (content.file.image[fault.rows] >= 0)
+    images = np.unique(content.file.image[counted])
     drawn = np.random.default_rng(SEED).permutation(images)[:IMAGES]
-    return np.flatnonzero(counted & np.isin(content.image, drawn))
+    return np.flatnonzero(counted & np.isin(content.file.image, drawn))
 
 
 def _predictions(content: Content, meant: _People, chosen: np.ndarray) -> list[dict[str, Any]]:
@@ -157,7 +159,7 @@ def _predictions(content: Content, meant: _People, chosen: np.ndarray) -> list[d
         if not meant.present[row] or not person[:, 2].any():
             continue
         person[:, :2] += noise
-        people, scores = found.setdefault(int(content.image[row]), ([], []))
+        people, scores = found.setdefault(int(content.file.image[row]), ([], []))
         people.append(person)
         scores.append(float(rng.random()))
     return coco.results_json(
@@ -169,16 +171,16 @@ def _score(
     content: Content, truth: _People, predictions: Sequence[Mapping[str, Any]], chosen: np.ndarray
 ) -> float:
     """The AP of predictions against some rows of the truth; images are known by their place."""
-    boxes = np.nan_to_num(content.boxes)
+    boxes = np.nan_to_num(content.file.boxes)
     annotations = [
         {
-            "id": number, "image_id": int(content.image[row]), "category_id": 1, "iscrowd": 0,
+            "id": number, "image_id": int(content.file.image[row]), "category_id": 1, "iscrowd": 0,
             "keypoints": truth.keypoints[row].ravel().tolist(), "bbox": boxes[row].tolist(),
             "area": float(truth.areas[row]), "num_keypoints": int(truth.num_keypoints[row]),
         }
         for number, row in enumerate(chosen.tolist(), start=1)
         if truth.present[row]
     ]  # fmt: skip
-    images = [{"id": place} for place in np.unique(content.image[chosen]).tolist()]
+    images = [{"id": place} for place in np.unique(content.file.image[chosen]).tolist()]
     data = {"images": images, "annotations": annotations, "categories": [{"id": 1}]}
     return coco.evaluate(data, predictions, sigmas=content.skeleton.sigmas).stats["AP"]

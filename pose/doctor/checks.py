@@ -5,19 +5,23 @@ Every check looks at arrays of the whole file; `check_texts.KINDS` says what eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pose.annotations.issues import SHOWN, Issue, Level, shown
+from pose.annotations.numbers import NONE
+from pose.annotations.reader import HUGE
 from pose.annotations.regions import region
-from pose.doctor.content import NO_ID, Content
+from pose.annotations.training import nobody, tells_sides
+from pose.doctor.content import Content
 from pose.doctor.sides import find_exchanged
-from pose.doctor.texts import AS_A_WHOLE, KINDS, Level
+from pose.doctor.texts import AS_A_WHOLE, KINDS
 
-SHOWN = 5  # examples of a finding
 ROOMY = 1.05  # times the box: a larger area is no area of the person in it
 LEAST_SHARE = 0.02  # of the box, the same
 EXTENT = (0.08, 4.0)  # smallest and largest sqrt(area) over the diagonal of the keypoints' box
@@ -80,55 +84,57 @@ class Faults:
         """wrong: (N,) bool, or rows.  of: how many were looked at (default: all annotations)."""
         rows = np.flatnonzero(wrong) if wrong.dtype == bool else wrong
         if len(rows):
-            examples = tuple(self._example(row, detail) for row in _spread(rows))
-            self.found.append(
-                Fault(kind, len(rows), len(self.content.entries) if of is None else of, examples, rows)
-            )
+            examples = tuple(self._example(row, detail(row) if detail else "") for row in shown(rows))
+            count = len(self.content.file.ids) if of is None else of
+            self.found.append(Fault(kind, len(rows), count, examples, rows))
 
     def images(self, kind: str, wrong: np.ndarray, detail: Callable[[int], str] | None = None) -> None:
-        """wrong: (I,) bool, or places of the images."""
-        places = np.flatnonzero(wrong) if wrong.dtype == bool else wrong
-        if len(places):
+        """wrong: (I,) bool, or rows."""
+        rows = np.flatnonzero(wrong) if wrong.dtype == bool else wrong
+        if len(rows):
             examples = tuple(
-                replace(image_example(self.content, place), detail=detail(place) if detail else "")
-                for place in _spread(places)
+                image_example(self.content, row, detail(row) if detail else "") for row in shown(rows)
             )
-            self.found.append(Fault(kind, len(places), len(self.content.images), examples))
+            self.found.append(Fault(kind, len(rows), self.content.num_images, examples))
 
     def file(self, kind: str, details: Sequence[str], rows: np.ndarray | None = None) -> None:
         """About the file itself; rows: annotations that show it."""
         if not details:
             return
         examples = [Example(None, None, "", detail) for detail in details[:SHOWN]]
-        shown = np.zeros(0, np.int64) if rows is None else rows
-        examples += [self._example(row, None) for row in _spread(shown)]
-        self.found.append(Fault(kind, len(details), 0, tuple(examples), shown))
+        marked = np.zeros(0, np.int64) if rows is None else rows
+        examples += [self._example(row, "") for row in shown(marked)]
+        self.found.append(Fault(kind, len(details), 0, tuple(examples), marked))
+
+    def issue(self, issue: Issue) -> None:
+        """What the reader found."""
+        details = dict(zip(shown(issue.rows), issue.details))
+        if issue.where == "file":
+            self.file(issue.code, issue.details or ("",))
+        elif issue.where == "images":
+            self.images(issue.code, issue.rows, lambda row: details.get(row, ""))
+        else:
+            self.annotations(issue.code, issue.rows, lambda row: details.get(row, ""))
 
     def all(self) -> list[Fault]:
         """In the order of KINDS, the worst level first."""
         levels, kinds = ("serious", "doubtful", "note"), list(KINDS)
         return sorted(self.found, key=lambda one: (levels.index(one.level), kinds.index(one.kind)))
 
-    def _example(self, row: int, detail: Callable[[int], str] | None) -> Example:
-        content = self.content
-        number, image = int(content.ids[row]), content.entries[row].get("image_id")
-        return Example(
-            image if isinstance(image, int) else None,
-            None if number == NO_ID else number,
-            content.file_name(row),
-            detail(row) if detail else "",
-        )
+    def _example(self, row: int, detail: str) -> Example:
+        file = self.content.file
+        number, image = int(file.ids[row]), int(file.image_id[row])
+        where = self.content.file_name(row)
+        if number == NONE and not where:
+            detail = f"entry {file.places[row]}{f': {detail}' if detail else ''}"
+        return Example(None if image == NONE else image, None if number == NONE else number, where, detail)
 
 
-def image_example(content: Content, place: int) -> Example:
-    number = int(content.image_ids[place])
-    name = str(content.images[place].get("file_name", ""))
-    return Example(None if number == NO_ID else number, None, name, "")
-
-
-def _spread(rows: np.ndarray) -> list[int]:
-    """Some of them, from the whole file."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, SHOWN).astype(int))].tolist() if len(rows) else []
+def image_example(content: Content, row: int, detail: str = "") -> Example:
+    number, name = int(content.file.image_ids[row]), content.file.file_names[row]
+    if number == NONE and not name:
+        detail = f"entry {row}{f': {detail}' if detail else ''}"
+    return Example(None if number == NONE else number, None, name, detail)
 
 
 def check(content: Content) -> list[Fault]:
@@ -136,7 +142,7 @@ def check(content: Content) -> list[Fault]:
     faults = Faults(content)
     with np.errstate(invalid="ignore"):  # NaN is compared throughout: nothing is wrong with what is missing
         for one in (
-            _check_file, _check_images, _check_annotations, _check_keypoints, _check_numbers, _check_sides,
+            _check_file, _check_images, _check_keypoints, _check_numbers, _check_sides,
             _check_areas, _check_boxes, _check_masks, _check_copies,
         ):  # fmt: skip
             one(content, faults)
@@ -144,69 +150,46 @@ def check(content: Content) -> list[Fault]:
 
 
 def _check_file(content: Content, faults: Faults) -> None:
+    file = content.file
+    for issue in file.issues:
+        faults.issue(issue)
     faults.file("names", [content.other_names] if content.other_names else [])
     faults.file("limbs", [content.bad_limbs] if content.bad_limbs else [])
+    if content.flip and not tells_sides(content.skeleton):
+        faults.file("no_sides", [", ".join(content.skeleton.keypoints[:6])])
     if not content.people.any():
-        faults.file("no_people", [f"{len(content.entries)} annotations, {len(content.images)} images"])
+        told = f"{len(file.ids)} annotations, {file.num_images} images"
+        faults.file("no_people", [f"{told}; {nobody(file)}" if nobody(file) else told])
         return
     if content.partial:  # training on a mixture knows what each set lacks
         return
-    labelled = np.any(content.keypoints[..., 2] > 0, axis=0)
+    labelled = np.any(content.keypoints[content.people][..., 2] > 0, axis=0)
     annotated = content.skeleton.annotated_index
     faults.file("never_labelled", [content.skeleton.keypoints[k] for k in annotated if not labelled[k]])
 
 
 def _check_images(content: Content, faults: Faults) -> None:
-    names: list[Any] = [image.get("file_name") for image in content.images]
-    unnamed = np.array([not isinstance(name, str) or not name for name in names], bool)
-    numberless = content.image_ids == NO_ID
-    faults.images("image_entry", numberless | unnamed | (content.sizes <= 0).any(1))
-    faults.images("same_image_id", _repeated(content.image_ids) & ~numberless)
-    known = {name: place for place, name in reversed(list(enumerate(names))) if isinstance(name, str)}
-    # of a name that is no string the place itself: it may be a list, which no mapping looks up
-    first = np.array([known[n] if isinstance(n, str) else i for i, n in enumerate(names)], np.int64)
-    faults.images("same_file", (first != np.arange(len(names))) & ~unnamed)
-    counts = np.bincount(content.image[content.image >= 0], minlength=len(names))
-    faults.images("no_annotations", counts == 0)
-    people = np.bincount(content.image[content.people], minlength=len(names))
-    faults.images("crowded", people > CROWDED, lambda place: f"{people[place]} people")
-
-
-def _repeated(values: np.ndarray) -> np.ndarray:
-    """(N,) bool: an earlier one is the same."""
-    found = np.ones(len(values), bool)
-    found[np.unique(values, return_index=True)[1]] = False
-    return found
-
-
-def _check_annotations(content: Content, faults: Faults) -> None:
-    faults.annotations(
-        "absent_image", content.image < 0, lambda row: f"image_id {content.entries[row].get('image_id')!r}"
-    )
-    other = [entry.get("category_id") != content.category for entry in content.entries]
-    faults.annotations(
-        "category", np.array(other, bool), lambda row: f"category {content.entries[row].get('category_id')!r}"
-    )
-    faults.annotations("keypoint_length", ~content.fits)
-    faults.annotations("id_zero", content.ids <= 0)
-    faults.annotations("same_annotation_id", _repeated(content.ids) & (content.ids > 0))
+    file = content.file
+    names = np.array([*file.file_names, ""], object)[:-1]
+    _, first, inverse = np.unique(names.astype(str), return_index=True, return_inverse=True)
+    again = first[inverse.reshape(-1)] != np.arange(len(names))
+    faults.images("same_file", again & file.images & (names != ""))
+    counts = np.bincount(file.image[file.image >= 0], minlength=len(names))
+    faults.images("no_annotations", (counts == 0) & file.images)
+    people = np.bincount(file.image[content.people], minlength=len(names))
+    faults.images("crowded", people > CROWDED, lambda row: f"{people[row]} people")
 
 
 def _check_keypoints(content: Content, faults: Faults) -> None:
     given = content.given
-    people = ~content.crowd
-    v = given[..., 2]
-    finite = np.isfinite(given).all(-1)
-    faults.annotations("not_finite", people & ~finite.all(1))
-    odd = finite & ~np.isin(v, (0, 1, 2))
-    faults.annotations("visibility", people & odd.any(1), lambda row: f"v = {v[row][odd[row]][0]:g}")
-    labelled = finite & (v > 0)
-    origin = labelled & (given[..., :2] == 0).all(-1)
-    faults.annotations("origin", people & origin.any(1), lambda row: _named(content.names, origin[row]))
-    outside, names = content.outside, content.skeleton.keypoints
+    people = ~content.file.crowd & content.ours
+    origin = content.file.labelled & (given[..., :2] == 0).all(-1)
+    names = content.file.names
+    faults.annotations("origin", people & origin.any(1), lambda row: _named(names, origin[row]))
+    outside, keypoints = content.outside, content.skeleton.keypoints
     faults.annotations(
         "outside", people & outside.any(1),
-        lambda row: f"{_named(names, outside[row])} by {content.beyond[row].max():.0f} pixels",
+        lambda row: f"{_named(keypoints, outside[row])} by {content.beyond[row].max():.0f} pixels",
     )  # fmt: skip
 
 
@@ -217,8 +200,8 @@ def _named(keypoints: Sequence[str], which: np.ndarray) -> str:
 
 
 def _check_numbers(content: Content, faults: Faults) -> None:
-    said, labelled = content.num_keypoints, (content.given[..., 2] > 0).sum(1)
-    people = ~content.crowd & content.fits & np.isfinite(said)
+    said, labelled = content.file.num_keypoints, content.file.labelled[:, : content.file.num_body].sum(1)
+    people = ~content.file.crowd & content.ours & np.isfinite(said)
 
     def both(row: int) -> str:
         return f"num_keypoints {said[row]:g}, labelled {labelled[row]}"
@@ -241,7 +224,7 @@ def _check_sides(content: Content, faults: Faults) -> None:
 
 
 def _check_areas(content: Content, faults: Faults) -> None:
-    areas, boxes, people = content.areas, content.boxes, content.people
+    areas, boxes, people = content.file.areas, content.file.boxes, content.people
     faults.annotations("area_missing", people & np.isnan(areas), of=int(people.sum()))
     faults.annotations("area_zero", people & (areas <= 0), lambda row: f"area {areas[row]:g}")
     positive = people & (areas > 0)
@@ -261,7 +244,7 @@ def _check_areas(content: Content, faults: Faults) -> None:
 
 
 def _check_boxes(content: Content, faults: Faults) -> None:
-    boxes, people = content.boxes, content.people
+    boxes, people = content.file.boxes, content.people
     usable = (boxes[:, 2:] > 0).all(1) & np.isfinite(boxes).all(1)
     faults.annotations("box_missing", people & ~usable, of=int(people.sum()))
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
@@ -272,38 +255,39 @@ def _check_boxes(content: Content, faults: Faults) -> None:
         lambda row: f"{away[row]:.0f} pixels outside a box of {boxes[row, 2]:.0f} x {boxes[row, 3]:.0f}",
         of=int(people.sum()),
     )  # fmt: skip
-    size = content.picture_sizes[:, ::-1]
+    size = content.image_sizes[:, ::-1]
     beyond = (np.maximum(-low, high - size) / np.where(size > 0, size, np.nan)).max(1)
     faults.annotations("box_picture", people & usable & (beyond > BOX_BEYOND))
 
 
 def _check_masks(content: Content, faults: Faults) -> None:
-    unlabelled = ~content.crowd & ~(content.keypoints[..., 2] > 0).any(1) & content.fits
-    hidden = (content.crowd | unlabelled) & (content.image >= 0)
-    masked = np.ones(len(hidden), bool)
-    boxed = (content.boxes[:, 2:] > 0).all(1)
-    for row in np.flatnonzero(hidden).tolist():
-        masked[row] = _has_mask(content.entries[row], content.sizes[content.image[row]])
-    faults.annotations("crowd_unmasked", hidden & ~masked & ~boxed)
-    faults.annotations("crowd_box", content.crowd & hidden & ~masked & boxed, of=int(content.crowd.sum()))
-    faults.annotations("unlabelled", unlabelled & (masked | boxed) & hidden)
+    file = content.file
+    hidden = file.ignored
+    unlabelled = hidden & ~file.crowd
+    masked = np.zeros(len(hidden), bool)
+    boxed = (file.boxes[:, 2:] > 0).all(1)
+    for row, segmentation in file.masks.items():
+        masked[row] = hidden[row] and _has_mask(segmentation, content.image_sizes[row])
+    faults.annotations("region", hidden & ~masked & ~boxed)
+    faults.annotations("crowd_box", file.crowd & hidden & ~masked & boxed, of=int(file.crowd.sum()))
+    faults.annotations("unlabelled", unlabelled & (masked | boxed))
 
 
-def _has_mask(entry: Mapping[str, Any], size: np.ndarray) -> bool:
-    """Whether training can use its segmentation."""
-    segmentation = entry.get("segmentation")
-    if not segmentation:
-        return False
+def _has_mask(segmentation: Any, size: np.ndarray) -> bool:
+    """Whether training can use it."""
     if isinstance(segmentation, list):  # of polygons, the quick way: not drawn
-        return any(isinstance(one, list) and len(one) >= 6 and len(one) % 2 == 0 for one in segmentation)
+        return any(
+            isinstance(one, list | array) and len(one) >= 6 and len(one) % 2 == 0 for one in segmentation
+        )
     height, width = (int(side) for side in size)
-    without_box = {"segmentation": segmentation}
-    return height > 0 and width > 0 and region(without_box, (height, width)) is not None
+    if not 0 < height * width < HUGE:
+        return False
+    return region(segmentation, np.full(4, np.nan), (height, width)) is not None
 
 
 def _check_copies(content: Content, faults: Faults) -> None:
     first, second = find_copies(content)
-    of = dict(zip(second.tolist(), content.ids[first].tolist(), strict=True))
+    of = dict(zip(second.tolist(), content.file.ids[first].tolist(), strict=True))
     faults.annotations("copies", np.unique(second), lambda row: f"as annotation {of[row]}")
 
 
@@ -311,8 +295,8 @@ def find_copies(content: Content) -> tuple[np.ndarray, np.ndarray]:
     """Rows of pairs of people in one picture whose labelled keypoints are the same (similarity >= COPY); the
     second of a pair comes later in the file."""
     rows = np.flatnonzero(content.people)
-    rows = rows[np.argsort(content.image[rows], kind="stable")]
-    image = content.image[rows]
+    rows = rows[np.argsort(content.file.image[rows], kind="stable")]
+    image = content.file.image[rows]
     scale = np.nan_to_num(content.extents[:, 2:] - content.extents[:, :2]).prod(1).clip(min=1)
     variance = (2 * np.array(content.skeleton.sigmas)) ** 2
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
@@ -333,30 +317,29 @@ def find_copies(content: Content) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
 
 
-def shared_pictures(
+def shared_images(
     train: Sequence[tuple[Content, Path]], val: tuple[Content, Path], same: Callable[[Path, Path], bool]
 ) -> list[Fault]:
-    """Validation pictures that are trained on.  train, val: contents and their folders of pictures.
+    """Validation images that are trained on.  train, val: contents and their folders of images.
 
-    A picture is the same where it is the same file, or has the same name and `same` of both files."""
+    An image is the same where it is the same file, or has the same name and `same` of both files."""
     content, folder = val
-    own = {str(image.get("file_name")): place for place, image in enumerate(content.images)}
+    own = {name: row for row, name in enumerate(content.file.file_names) if name}
     found: dict[int, str] = {}
     for other, elsewhere in train:
-        for image in other.images:
-            name = str(image.get("file_name"))
-            place = own.get(name)
-            if place is None or place in found:
+        for name in other.file.file_names:
+            row = own.get(name)
+            if row is None or row in found:
                 continue
             if folder.resolve() == elsewhere.resolve() or same(folder / name, elsewhere / name):
-                found[place] = f"in {other.source.name}, too"
+                found[row] = f"in {other.source.name}, too"
     faults = Faults(content)
-    faults.images("shared", np.array(sorted(found), np.int64), lambda place: found[place])
+    faults.images("shared", np.array(sorted(found), np.int64), lambda row: found[row])
     return faults.all()
 
 
-def picture_faults(content: Content, problems: Iterable[tuple[int, str, str]]) -> list[Fault]:
-    """problems: (place of the image, kind, what is wrong), as of `check_pictures`."""
+def image_faults(content: Content, problems: Iterable[tuple[int, str, str]]) -> list[Fault]:
+    """problems: (row of the image, kind, what is wrong), as of `check_images`."""
     faults = Faults(content)
     by_kind: dict[str, dict[int, str]] = {}
     for place, kind, detail in problems:

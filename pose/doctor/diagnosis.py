@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pose.annotations.reader import CHOOSE
+from pose.data.images import Orientation
 from pose.doctor.bounds import Bounds
 from pose.doctor.checks import Fault
 from pose.doctor.content import Content
@@ -20,6 +22,10 @@ class Source:
     images: Path | None  # None: no picture is looked at
     skeleton: Skeleton | None
     partial: bool = False
+    flip: bool = True  # images are mirrored
+    category: str | None = None
+    choose: str = CHOOSE
+    orientation: Orientation = "auto"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The picture files of an annotation file: whether they are there, whole, and of the size that it says."""
+"""The image files of an annotation file: whether they are there, valid, and of the size that it says."""
 
 from __future__ import annotations
 
@@ -10,71 +10,92 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pose.data.images import HEADER_ERRORS, UnreadableImage, jpeg_ends, read_image
+from pose.annotations.image_files import HEADER_ERRORS, is_regular, locate, where_instead
+from pose.data.images import Orientation, UnreadableImage, jpeg_ends, orientation_of, read_image, turns_sides
 from pose.doctor.content import Content
 
 THREADS = 16  # they wait for the disk, not for the processor
-AT_ONCE = 256  # pictures between two steps of a bar
-TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
-EXIF_ORIENTATION = 0x0112
-SEED = 0  # of the pictures that are decoded
+AT_ONCE = 256  # images between two steps of a bar
+SEED = 0  # of the images that are decoded
 
-Problem = tuple[int, str, str]  # place of the image, kind, what is wrong
+Problem = tuple[int, str, str]  # row of the image, kind, what is wrong
 
 
-def check_pictures(
-    content: Content, folder: Path, decode: int | None = None, step: Callable[[int], object] | None = None
+def check_images(
+    content: Content,
+    folder: Path,
+    decode: int | None = None,
+    step: Callable[[int], object] | None = None,
+    orientation: Orientation = "auto",
 ) -> list[Problem]:
-    """The first bytes and the end of every picture, and all of `decode` of them (None: of all), drawn at
-    random.  step: told how many are done now and then."""
-    places = [place for place, image in enumerate(content.images) if isinstance(image.get("file_name"), str)]
-    count = len(places) if decode is None else min(decode, len(places))
-    drawn = set(np.random.default_rng(SEED).permutation(places)[:count].tolist())
+    """The first bytes and the end of every image, and all of `decode` of them (None: of all), drawn at
+    random. step: told how many are done now and then.  orientation: how the config reads images."""
+    file = content.file
+    rows = [row for row, name in enumerate(file.file_names) if name]
+    count = len(rows) if decode is None else min(decode, len(rows))
+    drawn = set(np.random.default_rng(SEED).permutation(rows)[:count].tolist())
+    annotated = set(file.image[file.image >= 0].tolist())
 
-    def look(place: int) -> Problem | None:
-        height, width = content.sizes[place]
-        path = folder / str(content.images[place]["file_name"])
-        problem = _look(path, (int(height), int(width)), whole=place in drawn)
-        return (place, *problem) if problem else None
+    def look(row: int) -> Problem | None:
+        height, width = file.sizes[row]
+        name = file.file_names[row]
+        size = (int(height), int(width))
+        problem = _look(folder, name, size, row in annotated, orientation, whole=row in drawn)
+        return (row, *problem) if problem else None
 
     found: list[Problem] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for some in _chunks(places):
+        for some in _chunks(rows):
             found += [problem for problem in pool.map(look, some) if problem is not None]
             if step is not None:
                 step(len(some))
     return found
 
 
-def _chunks(places: Sequence[int]) -> Iterator[Sequence[int]]:
-    for first in range(0, len(places), AT_ONCE):
-        yield places[first : first + AT_ONCE]
+def _chunks(rows: Sequence[int]) -> Iterator[Sequence[int]]:
+    for first in range(0, len(rows), AT_ONCE):
+        yield rows[first : first + AT_ONCE]
 
 
-def _look(path: Path, size: tuple[int, int], whole: bool) -> tuple[str, str] | None:
+def _look(
+    folder: Path, name: str, size: tuple[int, int], annotated: bool, orientation: Orientation, whole: bool
+) -> tuple[str, str] | None:
     """Kind and what is wrong; None where nothing is."""
+    path = locate(folder, name)
+    if not is_regular(path):
+        if path.exists():
+            return "image_corrupt", "no regular file"
+        return "image_missing", where_instead(folder, name).removeprefix("; ")
     try:
-        with open(path, "rb") as file, Image.open(file) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(EXIF_ORIENTATION) in TURNED
-            if picture.format == "JPEG" and not jpeg_ends(file):
-                return "picture_damaged", "cut off: no end of the JPEG"
-    except FileNotFoundError:
-        return "picture_missing", ""
+        with open(path, "rb") as file, Image.open(file) as image:
+            width, height = image.size
+            turn = orientation_of(image)
+            if image.format == "JPEG" and not jpeg_ends(file):
+                return "image_corrupt", "cut off: no end of the JPEG"
     except HEADER_ERRORS:
-        return "picture_damaged", "no picture, or its first bytes are damaged"
-    if min(size) > 0 and (height, width) != size:
-        said = f"{width} x {height}, the annotations say {size[1]} x {size[0]}"
-        return "picture_size", f"{said}{'; EXIF turns it' if turned and (width, height) == size else ''}"
+        return "image_corrupt", "no image, or its first bytes are damaged"
     if whole:
         try:
             read_image(path, orientation="stored")
         except UnreadableImage as error:
-            return "picture_damaged", str(error).removeprefix(f"{path} ")
-    return None
+            return "image_corrupt", str(error).removeprefix(f"{path} ")
+    stored = (height, width)
+    shown = stored[::-1] if turns_sides(turn) else stored
+    fits = (
+        min(size) <= 0
+        or size in {"stored": (stored,), "exif": (shown,), "auto": (stored, shown)}[orientation]
+    )
+    if not fits:
+        hint = f"; EXIF turns it (orientation {turn})" if shown == size or stored == size else ""
+        return "image_mismatch", f"{width} x {height}, the annotations say {size[1]} x {size[0]}{hint}"
+    if turn == 1 or not annotated or orientation != "auto":
+        return None
+    if stored != shown and min(size) > 0:  # the size tells
+        return ("image_turned", f"orientation {turn}") if size == shown else None
+    return "image_turn_unclear", f"orientation {turn}"
 
 
-def same_picture(one: Path, other: Path) -> bool:
+def same_image(one: Path, other: Path) -> bool:
     """Whether two files hold the same bytes; False where one is missing."""
     try:
         return one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False)

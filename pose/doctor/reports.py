@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from pose.annotations.image_files import locate
+from pose.annotations.numbers import NONE
 from pose.data.images import UnreadableImage, read_image
 from pose.doctor.checks import Example, Fault
 from pose.doctor.diagnosis import Diagnosis
@@ -24,8 +26,8 @@ CROP = 360  # pixels: side of an example's picture on the page
 def heading(diagnosis: Diagnosis) -> str:
     content = diagnosis.content
     return (
-        f"{diagnosis.source.label}: {diagnosis.source.annotations}: {len(content.images)} images, "
-        f"{int(content.people.sum())} people with labelled keypoints, {int(content.crowd.sum())} crowds, "
+        f"{diagnosis.source.label}: {diagnosis.source.annotations}: {content.num_images} images, "
+        f"{int(content.people.sum())} people with labelled keypoints, {content.file.crowd.sum()} crowds, "
         f"skeleton {content.skeleton.name}"
     )
 
@@ -96,9 +98,9 @@ def json_report(found: Sequence[Diagnosis]) -> str:
         {
             "set": one.source.label,
             "annotations": str(one.source.annotations),
-            "images": len(one.content.images),
+            "images": one.content.num_images,
             "people": int(one.content.people.sum()),
-            "crowds": int(one.content.crowd.sum()),
+            "crowds": int(one.content.file.crowd.sum()),
             "skeleton": one.content.skeleton.name,
             "findings": [_finding(one, fault) for fault in one.faults],
             "measured": None if one.bounds is None else asdict(one.bounds),
@@ -121,8 +123,13 @@ def _finding(diagnosis: Diagnosis, fault: Fault) -> dict[str, Any]:
         **texts,
         "ap_cost": None if bounds is None else bounds.costs.get(fault.kind),
         "examples": [asdict(example) for example in fault.examples],
-        "annotation_ids": diagnosis.content.ids[fault.rows].tolist(),
+        "annotation_ids": _annotation_ids(diagnosis, fault),
     }
+
+
+def _annotation_ids(diagnosis: Diagnosis, fault: Fault) -> list[int | None]:
+    ids = diagnosis.content.file.ids[fault.rows].tolist()
+    return [None if number == NONE else number for number in ids]
 
 
 def html_report(found: Sequence[Diagnosis]) -> str:
@@ -179,12 +186,13 @@ def example_picture(diagnosis: Diagnosis, example: Example) -> np.ndarray | None
     if folder is None or not example.file:
         return None
     try:
-        image = read_image(folder / example.file, orientation="stored")
+        image = read_image(locate(folder, example.file), orientation="stored")
     except UnreadableImage:
         return None
-    places = np.flatnonzero(content.image_ids == example.image_id)
-    rows = np.flatnonzero(np.isin(content.image, places) & content.people)
-    own = rows[content.ids[rows] == example.annotation_id] if example.annotation_id is not None else rows[:0]
+    file = content.file
+    places = np.flatnonzero(file.image_ids == example.image_id)
+    rows = np.flatnonzero(np.isin(file.image, places) & content.people)
+    own = rows[file.ids[rows] == example.annotation_id] if example.annotation_id is not None else rows[:0]
     return draw_annotations(
         image, content.keypoints[rows], content.skeleton, marked=np.isin(rows, own), names=bool(len(own))
     )

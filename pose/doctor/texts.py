@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-Level = Literal["serious", "doubtful", "note"]
+from pose.annotations.issues import CODES, Level
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,13 @@ class Kind:
     natural: float = 0.0  # up to this share of what was looked at it is a note: careful files have as much
 
 
+def _read(code: str, ap: str, advice: str, training: str = "") -> Kind:
+    """A kind that the reader finds: level and words are those of its code."""
+    found = CODES[code]
+    does = "refused: pose.train stops" if found.stops else found.training or "none"
+    return Kind(found.level, found.what, ap, training or does, advice)
+
+
 KINDS: dict[str, Kind] = {
     # ------------------------------------------------------------------------------ the file as a whole
     "names": Kind(
@@ -29,12 +35,24 @@ KINDS: dict[str, Kind] = {
         "set data.skeleton to the file's own (data.skeleton=annotations), or rename them in its category",
     ),
     "limbs": Kind(
-        "note", "limbs of the category that make no skeleton", "none", "data.skeleton=annotations refuses it",
+        "note", "the category's `skeleton` is not used", "none",
+        "heads that need limbs (paf) refuse data.skeleton=annotations; others do not need them",
         "mend `skeleton` in the category, or name one of the project's skeletons",
     ),
+    "no_images": _read("no_images", "nothing to score", "is it the file that you mean?"),
     "no_people": Kind(
         "serious", "no person with labelled keypoints in the file", "nothing to score", "nothing to learn",
         "is it the file of another task (boxes only, a test set without labels)?",
+    ),
+    "shares": _read(
+        "shares", "nothing that is found fits",
+        "multiply x by the image's width and y by its height; boxes too",
+    ),
+    "no_sides": _read(
+        "no_sides", "mirrored passes of the test exchange sides: half of the heat is in the wrong place",
+        "name the partners: data.skeleton={base: annotations, mirror: {NAME: PARTNER, ...}}; or turn "
+        "mirroring off: data.augment.flip=0 test.flip=false",
+        "half of the samples have left and right exchanged",
     ),
     "never_labelled": Kind(
         "doubtful", "keypoint(s) of the skeleton that nobody has labelled",
@@ -58,10 +76,16 @@ KINDS: dict[str, Kind] = {
         "take them out of one of the two sets, or name them in data.validation_ids",
     ),
     # ----------------------------------------------------------------------------------------- images
-    "image_entry": Kind(
-        "serious", "image(s) without a whole-number id, a file name or width and height",
-        "their people are not scored", "left out", "complete the entries",
+    "image_entry": _read("image_entry", "their people are not scored", "complete the entries"),
+    "image_size": _read(
+        "image_size", "none", "add width and height, or give the images: sizes are read from them"
     ),
+    "huge_image": _read("huge_image", "none", "is it the size in pixels?"),
+    "size_read": _read("size_read", "none", "nothing; other tools may need width and height"),
+    "same_image": _read("same_image", "none", "remove one of the two"),
+    "image_id_key": _read("image_id_key", "none", "call it id: other tools need that"),
+    "image_float": _read("image_float", "none", "write whole numbers without a fraction: other tools stop"),
+    "image_text": _read("image_text", "none", "write numbers without quotes: other tools stop"),
     "same_image_id": Kind(
         "serious", "image(s) whose id another image has",
         "people of two pictures are scored as one picture's", "refused: pose.train stops",
@@ -81,30 +105,44 @@ KINDS: dict[str, Kind] = {
         "cannot reach 1", "people beyond data.max_people are taken for background", "nothing, or crop them",
     ),
     # ------------------------------------------------------------------------------------ annotations
+    "annotation_entry": _read(
+        "annotation_entry", "refused", "complete the entries: id, image_id, category_id"
+    ),
     "absent_image": Kind(
         "serious", "annotation(s) for an image that the file does not list",
         "not scored: neither found nor missed", "left out",
         "add the images, or remove the annotations",
     ),
+    "annotation_float": _read("annotation_float", "none", "write whole numbers without a fraction"),
+    "annotation_text": _read("annotation_text", "none", "write numbers without quotes: other tools stop"),
+    "truth_text": _read(
+        "truth_text", "none", "write 0 or 1: other tools take every text for a crowd, \"0\" too"
+    ),
+    "iscrowd": _read("iscrowd", "a number other than 0 counts as a crowd", "write 0 or 1"),
     "category": Kind(
-        "serious", "annotation(s) with keypoints but of another category than the one with keypoints",
-        "scored as a category of their own: AP is the mean of both", "left out: taught as background",
+        "serious", "annotation(s) with keypoints but of a category that lists none",
+        "not scored: neither found nor missed", "left out: taught as background",
         "give them the category_id of the category that lists keypoints",
     ),
+    "other_category": _read("other_category", "not scored", "choose the category that you mean"),
     "keypoint_length": Kind(
         "serious", "keypoint list(s) of another length than the names", "refused", "refused",
         "three numbers (x, y, v) for each name of the category, 0 0 0 where it is not labelled",
     ),
+    "same_annotation": _read(
+        "same_annotation", "counted twice: the copy is always missed", "remove one of the two"
+    ),
     "same_annotation_id": Kind(
         "serious", "annotation(s) whose id another has",
         "pose.test numbers them anew; pycocotools and the official server drop people without a word",
-        "kept, true copies are left out", "number the annotations 1, 2, 3, ...",
+        "kept", "number the annotations 1, 2, 3, ...",
     ),
-    "id_zero": Kind(
+    "annotation_id": Kind(
         "serious", "annotation(s) without a whole-number id above 0",
         "pose.test numbers them anew; pycocotools counts a found person with id 0 as missed", "none",
         "number the annotations 1, 2, 3, ...",
     ),
+    "box": _read("box", "refused", "x, y, width, height in pixels, or no bbox"),
     "copies": Kind(
         "serious", "person(s) annotated twice in one picture",
         "the copy is always missed, a bit of AR and AP",
@@ -112,8 +150,13 @@ KINDS: dict[str, Kind] = {
     ),
     # -------------------------------------------------------------------------------------- keypoints
     "not_finite": Kind(
-        "serious", "person(s) with a keypoint that is no finite number", "refused",
-        "the keypoint counts as not labelled", "mend the numbers",
+        "serious", "person(s) with a labelled keypoint that is no number", "refused",
+        "the keypoint counts as not labelled", "mend the numbers, or set v to 0",
+    ),
+    "not_finite_unlabelled": _read("not_finite_unlabelled", "none", "write 0, 0, 0"),
+    "visibility_truth": _read("visibility_truth", "true counts as labelled", "write 0, 1 or 2"),
+    "minus_one": _read(
+        "minus_one", "never found: it costs its share of the person's similarity", "set v to 0 there"
     ),
     "visibility": Kind(
         "serious", "person(s) with a keypoint whose v is not 0, 1 or 2",
@@ -163,6 +206,7 @@ KINDS: dict[str, Kind] = {
         "masks; other tools stop or take 0", "the same area, used to choose whom to crop round",
         "add the area of the person's mask, or 0.53 of the box's",
     ),
+    "area_range": _read("area_range", "not scored: neither found nor missed", "is it in square pixels?"),
     "area_zero": Kind(
         "serious", "labelled person(s) whose area is zero or negative",
         "0: only an exact hit counts, so always missed; below 0: 0.53 of the box is taken",
@@ -198,7 +242,7 @@ KINDS: dict[str, Kind] = {
         "stride", "COCO itself labels nobody so small; leave them unlabelled (num_keypoints 0) if you can",
     ),
     # ---------------------------------------------------------------------------------- what is masked
-    "crowd_unmasked": Kind(
+    "region": Kind(
         "serious", "crowd(s) or people without keypoints, with neither a mask nor a box",
         "results there are false positives if no annotation is ignored there",
         "taught as background: people in it count as mistakes", "add a segmentation or a bbox",
@@ -211,20 +255,37 @@ KINDS: dict[str, Kind] = {
         "note", "person(s) without labelled keypoints, which are masked", "ignored",
         "their region is masked", "nothing",
     ),
-    # -------------------------------------------------------------------------------------- pictures
-    "picture_missing": Kind(
-        "serious", "picture file(s) that are not there", "everybody in them is missed",
+    # ---------------------------------------------------------------------------------------- files
+    "image_missing": Kind(
+        "serious", "image file(s) that are not there", "everybody in them is missed",
         "left out, as blank samples", "fetch them, or take the images out; check data.root",
     ),
-    "picture_damaged": Kind(
-        "serious", "picture file(s) that cannot be read", "everybody in them is missed",
+    "image_corrupt": Kind(
+        "serious", "image file(s) that cannot be read", "everybody in them is missed",
         "left out, as blank samples", "fetch them again",
     ),
-    "picture_size": Kind(
-        "serious", "picture(s) of another size than the file says",
-        "keypoints are judged in the wrong place", "left out, as blank samples",
-        "were the pictures resized or turned (EXIF) after they were annotated?",
+    "image_mismatch": Kind(
+        "serious", "image(s) of another size than the file says",
+        "left out and named; everybody in them is missed", "left out, as blank samples",
+        "were the images resized or turned (EXIF) after they were annotated?",
+    ),
+    "image_turn_unclear": Kind(
+        "doubtful",
+        "annotated image(s) with an EXIF turn that their size does not tell (180 degrees, mirrored, square)",
+        "if they were annotated as shown, everybody in them is missed", "read as stored",
+        "look at them; if they were annotated as shown: data.orientation=exif (--orientation exif)",
+    ),
+    "image_turned": Kind(
+        "note", "image(s) with an EXIF turn that were annotated as shown", "none: read turned",
+        "read turned", "nothing; other tools may read them as stored",
     ),
 }  # fmt: skip
 
-AS_A_WHOLE = {"names", "limbs", "no_people", "sides_file"}  # about the file as a whole: no number of them
+AS_A_WHOLE = {
+    "names",
+    "limbs",
+    "no_images",
+    "no_people",
+    "no_sides",
+    "sides_file",
+}  # about the file as a whole: no number of them

@@ -104,8 +104,9 @@ class PafHead(Head):
         super().__init__()
         if not skeleton.limbs:
             raise UserError(
-                f"the head 'paf' needs limbs, and the skeleton {skeleton.name!r} has none; list pairs of "
-                "keypoints under data.skeleton.limbs, or choose another head"
+                f"the head 'paf' needs limbs, and the skeleton {skeleton.name!r} has none"
+                f"{f' ({skeleton.no_limbs})' if skeleton.no_limbs else ''}; list pairs of keypoints "
+                "(data.skeleton={base: annotations, limbs: [[NAME, NAME], ...]}), or choose another head"
             )
         self.cfg = cfg
         self.skeleton = skeleton

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from pose.annotations.coco_json import BOX_TO_AREA
+from pose.annotations.regions import BOX_TO_AREA
 from pose.structures import People
 
 SLOWER = 0.95  # per frame: who is out of sight

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pose.annotations.aic import KEYPOINTS, AicImage
 from pose.annotations.aic_coco import from_coco
-from pose.annotations.names import person_category, plain_name
+from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.reader import plain_name
 from pose.errors import UserError
 from pose.metrics import aic
 from pose.metrics.results import file_order
@@ -33,21 +33,15 @@ class AicTest:
 
     @staticmethod
     def on(
-        images: Sequence[tuple[int, Path]],
-        content: Mapping[str, Any] | None,
-        skeleton: Skeleton,
-        threshold: float,
-        source: Path | str = "the annotations",
+        images: Sequence[tuple[int, Path]], file: KeypointFile | None, skeleton: Skeleton, threshold: float
     ) -> AicTest:
-        """images: id and path of the tested pictures; content: of their annotation file, where there is one;
-        source: its name for messages.
-        Raises `UserError` for a skeleton without the 14 keypoints, and for pictures of one name."""
-        if content is None or not file_has_keypoints(content):
+        """images: id and path of the tested images; file: their annotations, where there are some.
+        Raises `UserError` for a skeleton without the 14 keypoints, and for images of one name."""
+        if file is None or not file_has_keypoints(file):
             return AicTest(None, picture_names(images), keypoint_order(skeleton), threshold)
-        names = [plain_name(str(name)) for name in file_keypoints(content)]
-        in_file = file_order(skeleton, content)
-        annotated = from_coco(content, source)  # which looks at the entries first
-        of_id = dict(zip([entry["id"] for entry in content["images"]], annotated, strict=True))
+        names = [plain_name(name) for name in file.names]
+        in_file = file_order(skeleton, file)
+        of_id = dict(zip(file.image_ids.tolist(), from_coco(file), strict=True))
         truth = {image_id: of_id[image_id] for image_id, _ in images}
         ids = {image_id: image.image_id for image_id, image in truth.items()}
         return AicTest(
@@ -107,16 +101,10 @@ def _entry(name: str, keypoints: np.ndarray) -> AicImage:
 # keypoints by name
 
 
-def file_has_keypoints(content: Mapping[str, Any]) -> bool:
+def file_has_keypoints(file: KeypointFile) -> bool:
     """Whether the category of a COCO file lists AI Challenger's 14 keypoints, perhaps among others, in
     whatever order and spelling (capitals, blanks, hyphens)."""
-    return {plain_name(str(name)) for name in file_keypoints(content)} >= set(KEYPOINTS)
-
-
-def file_keypoints(content: Mapping[str, Any]) -> list[Any]:
-    """The names that a COCO file lists, as they are written there."""
-    category = person_category(content, "the annotations")
-    return list(category["keypoints"]) if category else []
+    return {plain_name(name) for name in file.names} >= set(KEYPOINTS)
 
 
 def keypoint_order(skeleton: Skeleton) -> list[int]:
@@ -131,15 +119,12 @@ def keypoint_order(skeleton: Skeleton) -> list[int]:
     return [names.index(name) for name in KEYPOINTS]
 
 
-def with_sigmas(content: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
-    """A file with the 14 keypoints, told AI Challenger's sigmas, and the skeleton's for other keypoints (the
-    list entries are shared, not copied)."""
+def aic_sigmas(file: KeypointFile, skeleton: Skeleton) -> list[float]:
+    """The fall-offs for the keypoints of a file with the 14: AI Challenger's, and the skeleton's for
+    others."""
     sigma = {plain_name(name): one for name, one in zip(skeleton.keypoints, skeleton.sigmas, strict=True)}
     sigma |= zip(KEYPOINTS, aic.SIGMAS, strict=True)
-    own = person_category(content, "the annotations")
-    assert own is not None
-    told = {**own, "sigmas": [sigma[plain_name(str(name))] for name in own["keypoints"]]}
-    return {**content, "categories": [told if one is own else one for one in content["categories"]]}
+    return [sigma[plain_name(name)] for name in file.names]
 
 
 # names of pictures

@@ -20,10 +20,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pose.annotations.coco_json import BOX_TO_AREA
+from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.regions import BOX_TO_AREA
 from pose.errors import UserError
 from pose.files import write_text
 from pose.metrics.coco_files import (
+    Annotated,
     Record,
     clean_ground_truth,
     clean_results,
@@ -31,6 +33,7 @@ from pose.metrics.coco_files import (
     integer,
     load_content,
     place_of,
+    read_truth,
 )
 
 Backend = Literal["fast", "pycocotools"]
@@ -47,6 +50,7 @@ IGNORED = {
     "no_keypoints": "without labelled keypoints",
     "num_keypoints_0": "with num_keypoints 0 although keypoints are labelled",
     "unlisted_image": "of images that the file does not list",
+    "other_category": "of categories that are not scored",
 }
 DOUBTFUL = {
     "area_0": "with area 0, so that only an exact hit can match",
@@ -126,30 +130,19 @@ def write_json(path: Path | str, data: Any, indent: int | None = None) -> None:
 # the metric
 
 
-def read_annotations(path: Path | str) -> Any:
-    """The content of an annotation file, for functions that take either."""
-    return load_content(path, "annotations")
-
-
 def read_results(path: Path | str) -> Any:
     """The content of a results file, for functions that take either."""
     return load_content(path, "results")
 
 
-def keypoint_category(annotations: Path | str | Mapping[str, Any]) -> int:
+def keypoint_category(file: KeypointFile) -> int:
     """The category of a COCO file that lists keypoints, which results must name (1 where none does)."""
-    data = load_content(annotations, "annotations")
-    categories = data.get("categories") if isinstance(data, Mapping) else None
-    listed = [c for c in categories or () if isinstance(c, Mapping) and c.get("keypoints")]
-    return (
-        integer({"id": 1, **listed[0]}, "id", f"{place_of(annotations, 'annotations')}: category")
-        if listed
-        else 1
-    )
+    own = file.chosen[0].id if file.chosen else None
+    return 1 if own is None else own
 
 
 def evaluate(
-    annotations: Path | str | Mapping[str, Any],
+    annotations: Annotated,
     results: Path | str | Sequence[Mapping[str, Any]],
     *,
     sigmas: Sequence[float] | None = None,
@@ -162,7 +155,8 @@ def evaluate(
     sigmas: K fall-offs in the ground truth's keypoint order; None takes COCO's where K = 17.
     image_ids: the images to score; None scores every image of the ground truth.  An image without results
     counts as one where nobody was found.
-    category_id: None scores every category that has keypoints, and averages.
+    category_id: None scores every category that has keypoints, and averages; several that list the same
+    keypoints count as one where the results do not tell them apart.
     backend: "fast" is faster-coco-eval, "pycocotools" the original; their numbers are equal.
     Results whose first record has a `bbox` take their area from it, others from the keypoints' extent, as in
     COCOeval; the area only decides which unmatched results count for medium and large.
@@ -177,11 +171,11 @@ def evaluate(
     numbers = _BACKENDS[backend](task.targets, task.found, task.sigmas, places, task.category_ids)
     return CocoScores(
         stats=dict(zip(STATS, map(float, numbers), strict=True)),
-        ignored={**ignored, "unlisted_image": task.num_unlisted},
+        ignored={**ignored, "unlisted_image": task.num_unlisted, "other_category": task.num_other},
         doubtful={key: kinds[key] for key in DOUBTFUL},
         repaired=task.repaired,
         num_images=len(places),
-        num_ground_truth=len(task.targets) + task.num_unlisted,
+        num_ground_truth=len(task.targets) + task.num_unlisted + task.num_other,
         num_used=len(task.targets) - sum(ignored.values()),
         num_results=len(task.found),
         backend=backend,
@@ -198,11 +192,12 @@ class Task:
     image_ids: list[int]  # chosen ones, in order
     category_ids: list[int]
     num_unlisted: int
+    num_other: int
     repaired: dict[str, int]  # keys REPAIRED
 
 
 def prepare(
-    annotations: Path | str | Mapping[str, Any],
+    annotations: Annotated,
     results: Path | str | Sequence[Mapping[str, Any]],
     *,
     sigmas: Sequence[float] | None = None,
@@ -210,8 +205,7 @@ def prepare(
     category_id: int | None = None,
 ) -> Task:
     """Reads, checks and copies what `evaluate` is to score, whose arguments these are."""
-    ground_truth, where = load_content(annotations, "annotations"), place_of(annotations, "annotations")
-    truth = clean_ground_truth(ground_truth, where, category_id)
+    truth = clean_ground_truth(read_truth(annotations), category_id)
     sigmas_array = _check_sigmas(sigmas, truth.num_keypoints)
     people = clean_results(load_content(results, "results"), truth, place_of(results, "results"))
     images = _choose_images(image_ids, truth.image_ids)
@@ -222,13 +216,20 @@ def prepare(
     found = _within(rank, people)
     if category_id is not None:
         found = [person for person in found if person["category_id"] == category_id]
+    targets, categories = _within(rank, truth.people), truth.category_ids
+    if truth.alike and len({person["category_id"] for person in people}) <= 1:
+        targets, found = (
+            [{**one, "category_id": categories[0]} for one in some] for some in (targets, found)
+        )
+        categories = categories[:1]
     return Task(
-        targets=_within(rank, truth.people),
+        targets=targets,
         found=found,
         sigmas=sigmas_array,
         image_ids=images,
-        category_ids=truth.category_ids,
+        category_ids=categories,
         num_unlisted=truth.num_unlisted,
+        num_other=truth.num_other,
         repaired={key: repaired[key] for key in REPAIRED},
     )
 

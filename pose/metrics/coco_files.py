@@ -11,27 +11,37 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from pose.annotations.coco_json import BOX_TO_AREA
+from pose.annotations import numbers
+from pose.annotations.image_files import is_regular
+from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.numbers import NONE, whole
+from pose.annotations.reader import parse, read
+from pose.annotations.regions import BOX_TO_AREA
+from pose.annotations.training import nobody
 from pose.errors import UserError
 
 Record = dict[str, Any]
+Annotated: TypeAlias = Path | str | Mapping[str, Any] | KeypointFile  # a file, its content, or as it was read
 
 
 @dataclass(frozen=True)
 class GroundTruth:
     """What an annotation file says of the categories to score."""
 
+    file: KeypointFile
     people: list[Record]  # complete annotations, ours to change
     repairs: list[list[str]]  # per person: which keys of REPAIRED
     image_ids: list[int]
-    category_ids: list[int]  # with keypoints: the ones to score
+    category_ids: list[int]  # the ones to score
     known_categories: set[int]
     num_keypoints: int
-    num_unlisted: int
+    num_unlisted: int  # of images that the file does not list
+    num_other: int  # with keypoints, of categories that are not scored
+    alike: bool  # several categories that list the same keypoints
 
 
 def place_of(source: object, what: str) -> str:
@@ -44,116 +54,160 @@ def load_content(source: object, what: str) -> Any:
     if not isinstance(source, str | Path):
         return source
     try:
+        if not is_regular(source) and Path(source).exists():
+            raise UserError(f"cannot read {what} {source}: it is no regular file")
         return json.loads(Path(source).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {what} {source}: {error.strerror}") from error
-    except ValueError as error:  # JSON or its encoding
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:  # JSON or its encoding
         raise UserError(f"{what} {source} is not valid JSON (cut off while written?): {error}") from error
 
 
-def list_of(data: Any, key: str, where: str) -> Sequence[Mapping[str, Any]]:
-    value = data.get(key) if isinstance(data, Mapping) else None
-    if not isinstance(value, Sequence) or not all(isinstance(entry, Mapping) for entry in value):
-        raise UserError(f"{where}: no list {key!r} of objects, so this is no COCO annotation file")
-    if not value:
-        raise UserError(f"{where}: {key!r} is empty, so there is nothing to score")
-    return value
+def read_truth(annotations: Annotated, category: str | None = None) -> KeypointFile:
+    """The annotations to score against: a file, its content, or what was read of it."""
+    if isinstance(annotations, KeypointFile):
+        return annotations
+    if isinstance(annotations, str | Path):
+        return read(annotations, category)
+    return parse(annotations, place_of(annotations, "annotations"), category)
 
 
 def integer(record: Mapping[str, Any], key: str, label: str) -> int:
+    """A whole number, also written as 1.0 or "1"."""
     value = record.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise UserError(f"{label}: {key} must be an integer, got {value!r}")
-    return int(value)
-
-
-def _number(value: Any) -> float:
-    """`value` as a float; NaN for what is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:  # JSON has integers of any length
-        return math.inf
+    found = whole(value.item() if isinstance(value, np.generic) else value)
+    if found is None:
+        raise UserError(f"{label}: {key} must be an integer, got {f'{value!r}'[:60]}")
+    return found
 
 
 def floats(values: Any, label: str, length: int) -> list[float]:
     """`values` as `length` finite floats, or a UserError that begins with `label`."""
-    if not isinstance(values, Sequence | np.ndarray) or len(values) != length:
-        got = f"{len(values)} numbers" if isinstance(values, Sequence | np.ndarray) else repr(values)
+    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str) or len(values) != length:
+        listed = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
+        got = f"{len(values)} numbers" if listed else f"{values!r}"[:60]
         raise UserError(f"{label} must be {length} numbers, got {got}")
     only_floats = set(map(type, values)) == {float}  # nearly always, and one by one they take longer than AP
-    numbers = list(values) if only_floats else [_number(value) for value in values]
-    if not all(map(math.isfinite, numbers)):
+    found = list(values) if only_floats else [numbers.number(value) for value in values]
+    if not all(map(math.isfinite, found)):
         raise UserError(f"{label} has a value that is not a finite number")
-    return numbers
+    return found
 
 
-def clean_ground_truth(data: Any, where: str, category_id: int | None) -> GroundTruth:
-    """Checked copies of the annotations of `category_id` (None: of every category with keypoints), numbered
-    from 1.  Raises `UserError` that begins with `where`."""
-    images = [integer(image, "id", f"{where}: image") for image in list_of(data, "images", where)]
-    raw = list_of(data, "annotations", where)
-    categories = [integer(entry, "category_id", f"{where}: annotation {entry.get('id')!r}") for entry in raw]
-    listed_categories = [entry for entry in data.get("categories") or () if isinstance(entry, Mapping)]
-    declared = {integer(entry, "id", f"{where}: category") for entry in listed_categories}
-    scored = {category for entry, category in zip(raw, categories, strict=True) if entry.get("keypoints")}
-    if not scored:
-        raise UserError(f"{where}: no annotation has keypoints, so this is no keypoint ground truth")
-    if category_id is not None and category_id not in scored:
-        have = ", ".join(map(str, sorted(scored)))
-        raise UserError(f"{where}: no annotation of category {category_id} has keypoints (have: {have})")
-    wanted = scored if category_id is None else {category_id}
-    chosen = [entry for entry, category in zip(raw, categories, strict=True) if category in wanted]
-    num_keypoints = len(next(entry["keypoints"] for entry in chosen if entry.get("keypoints"))) // 3
+def check_truth(file: KeypointFile) -> None:
+    """Raises `UserError` for annotations that nothing can be scored against, before anybody is predicted.
 
-    image_of = [integer(entry, "image_id", f"{where}: annotation {entry.get('id')!r}") for entry in chosen]
-    known = set(images)
-    listed = [entry for entry, image_id in zip(chosen, image_of, strict=True) if image_id in known]
+    What a metric would have to guess is refused; what is said in another way (1.0, "1", NaN where v = 0) is
+    read as it is meant."""
+    where = str(file.source)
+    if not file.num_images:
+        raise UserError(f"{where}: no list 'images', or an empty one, so there is nothing to score")
+    if not file.num_entries:
+        raise UserError(f"{where}: no list 'annotations', or an empty one, so there is nothing to score")
+    if (file.image_ids == NONE).any():
+        row = int(np.flatnonzero(file.image_ids == NONE)[0])
+        raise UserError(f"{where}: {file.image_name(row)}: the id of an image must be an integer")
+    broken = file.issue("annotation_entry")
+    if broken is not None:
+        row = int(broken.rows[0])
+        raise UserError(
+            f"{where}: {file.annotation_name(row)}: category_id must be an integer ({broken.count} such)"
+        )
+    ours = np.isin(file.category, file.category_ids)
+    if not (ours & (file.length != 0)).any():
+        told = nobody(file) or "no annotation has keypoints, so this is no keypoint ground truth"
+        raise UserError(f"{where}: {told}")
+    absent = file.issue("absent_image")
+    for row in () if absent is None else absent.rows.tolist():
+        if file.image_id[row] == NONE:
+            raise UserError(f"{where}: {file.annotation_name(row)}: image_id must be an integer")
+    for code, text in REFUSED.items():
+        issue = file.issue(code)
+        if issue is not None:
+            row = int(issue.rows[0])
+            label = f"{where}: {file.annotation_name(row)} of image {file.image_id[row]}: {text}"
+            detail = f" {issue.details[0]}" if issue.details else ""
+            more = f" (and {issue.count - 1} more)" if issue.count > 1 else ""
+            raise UserError(f"{label}{detail}{more}")
+
+
+REFUSED = {
+    "keypoint_length": "keypoints:",
+    "not_finite": "keypoints have a value that is not a finite number",
+    "box": "bbox must be 4 finite numbers",
+}
+
+
+def clean_ground_truth(file: KeypointFile, category_id: int | None = None) -> GroundTruth:
+    """Records of the annotations of `category_id` (None: of every chosen category), numbered from 1.  Raises
+    `UserError` as `check_truth` does."""
+    check_truth(file)
+    wanted = list(file.category_ids)
+    if category_id is not None:
+        if category_id not in wanted:
+            have = ", ".join(map(str, sorted(wanted)))
+            raise UserError(
+                f"{file.source}: no annotation of category {category_id} has keypoints (have: {have})"
+            )
+        wanted = [category_id]
+    ours = np.isin(file.category, wanted)
+    rows = np.flatnonzero(ours & (file.image >= 0))
+    used = np.zeros(len(rows), bool)
+    used[1:] = _seen_before(file.ids[rows])[1:]
     people, repairs = [], []
-    used_ids = {"0", "None"}
-    for number, entry in enumerate(listed, start=1):
-        person, missing = _clean_annotation(entry, num_keypoints, where)
+    for count, row in enumerate(rows.tolist(), start=1):
+        person, missing = _record(file, row)
         # an id is COCOeval's "matched" mark: a person with id 0 counts as missed, the same id twice hides one
-        people.append({**person, "id": number})
-        repairs.append(missing + (["id"] if str(entry.get("id")) in used_ids else []))
-        used_ids.add(str(entry.get("id")))
+        people.append({**person, "id": count})
+        own = int(file.ids[row])
+        repairs.append(missing + (["id"] if own in (0, NONE) or used[count - 1] else []))
+    foreign = [file.issue(code) for code in ("category", "other_category")]
     return GroundTruth(
+        file=file,
         people=people,
         repairs=repairs,
-        image_ids=sorted(known),
+        image_ids=sorted(set(file.image_ids.tolist())),
         category_ids=sorted(wanted),
-        known_categories=declared | set(categories),
-        num_keypoints=num_keypoints,
-        num_unlisted=len(chosen) - len(listed),
+        known_categories=set(file.declared_ids),
+        num_keypoints=file.num_body,
+        num_unlisted=int((ours & (file.image < 0)).sum()),
+        num_other=sum(issue.count for issue in foreign if issue is not None),
+        alike=len(file.chosen) > 1 and category_id is None,
     )
 
 
-def _clean_annotation(entry: Mapping[str, Any], num_keypoints: int, where: str) -> tuple[Record, list[str]]:
-    """A complete copy of one annotation (without its id), and the names of what had to be filled in."""
-    label = f"{where}: annotation {entry.get('id')!r} of image {entry['image_id']}:"
-    raw = entry.get("keypoints") or [0.0] * (3 * num_keypoints)
-    keypoints = floats(raw, f"{label} keypoints", 3 * num_keypoints)
-    points = np.asarray(keypoints).reshape(-1, 3)
-    labelled = points[points[:, 2] > 0, :2]
+def _seen_before(values: np.ndarray) -> np.ndarray:
+    found = np.ones(len(values), bool)
+    found[np.unique(values, return_index=True)[1]] = False
+    return found
+
+
+def _record(file: KeypointFile, row: int) -> tuple[Record, list[str]]:
+    """A complete record of one annotation (without its id), and the names of what had to be filled in."""
+    points = file.keypoints[row, : file.num_body].astype(np.float64)
+    points[~np.isfinite(points)] = 0  # where v = 0, or it would have been refused
+    seen = points[:, 2] > 0
+    labelled = points[seen, :2]
     corners = np.concatenate([labelled.min(axis=0), labelled.max(axis=0)]) if len(labelled) else np.zeros(4)
     extent = [*corners[:2].tolist(), *(corners[2:] - corners[:2]).tolist()]
-    has_box = entry.get("bbox") is not None
-    box = floats(entry["bbox"], f"{label} bbox", 4) if has_box else extent
-    area = _number(entry.get("area"))
-    area_is_valid = math.isfinite(area) and area >= 0
+    box = file.boxes[row].tolist() if file.has_box[row] else extent
+    area, said = float(file.areas[row]), float(file.num_keypoints[row])
     person = {
-        "image_id": int(entry["image_id"]),
-        "category_id": entry["category_id"],
-        "keypoints": keypoints,
+        "image_id": int(file.image_id[row]),
+        "category_id": int(file.category[row]),
+        "keypoints": points.ravel().tolist(),
         "bbox": box,
-        "area": area if area_is_valid else BOX_TO_AREA * box[2] * box[3],
-        "iscrowd": int(bool(entry.get("iscrowd"))),
-        "num_keypoints": len(labelled) if entry.get("num_keypoints") is None else entry["num_keypoints"],
+        "area": area if area >= 0 else BOX_TO_AREA * box[2] * box[3],
+        "iscrowd": int(file.crowd[row]),
+        "num_keypoints": len(labelled) if math.isnan(said) else int(said),
     }
-    missing = [key for key in ("iscrowd", "num_keypoints", "bbox") if entry.get(key) is None]
-    missing += [] if area_is_valid else ["area"]
-    return person, missing + ([] if entry.get("keypoints") else ["keypoints"])
+    missing = [] if file.has_crowd[row] else ["iscrowd"]
+    missing += ["num_keypoints"] if math.isnan(said) else []
+    missing += [] if file.has_box[row] else ["bbox"]
+    missing += [] if area >= 0 else ["area"]
+    return person, missing + ([] if file.length[row] else ["keypoints"])
 
 
 def clean_results(records: Any, truth: GroundTruth, where: str) -> list[Record]:

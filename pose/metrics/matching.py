@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pose.metrics.coco import MAX_PEOPLE, STATS, Record, Task, prepare
+from pose.metrics.coco_files import Annotated
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS
 RECALLS = np.linspace(0, 1, 101)  # at which precision is averaged
@@ -23,7 +24,7 @@ CHUNK = 1 << 16  # pairs of people whose distances are in memory at once
 
 
 def match(
-    annotations: Path | str | Mapping[str, Any],
+    annotations: Annotated,
     results: Path | str | Sequence[Mapping[str, Any]],
     *,
     sigmas: Sequence[float] | None = None,

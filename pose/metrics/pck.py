@@ -20,8 +20,16 @@ from typing import Any
 
 import numpy as np
 
+from pose.annotations.keypoint_file import KeypointFile
 from pose.errors import UserError
-from pose.metrics.coco_files import clean_ground_truth, clean_results, load_content, place_of
+from pose.metrics.coco_files import (
+    Annotated,
+    clean_ground_truth,
+    clean_results,
+    load_content,
+    place_of,
+    read_truth,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class PckScores:
 
 
 def evaluate(
-    annotations: Path | str | Mapping[str, Any],
+    annotations: Annotated,
     results: Path | str | Sequence[Mapping[str, Any]],
     *,
     threshold: float = 0.2,
@@ -52,12 +60,11 @@ def evaluate(
     nor do crowds.  Raises UserError for a file, record or number that cannot be scored."""
     if not 0 < threshold < np.inf:
         raise UserError(f"the threshold of PCK must be above 0, got {threshold}")
-    content = load_content(annotations, "annotations")
-    truth = clean_ground_truth(content, place_of(annotations, "annotations"), None)
+    truth = clean_ground_truth(read_truth(annotations))
     found = clean_results(load_content(results, "results"), truth, place_of(results, "results"))
     people, ignored = _people(truth.people, truth.num_keypoints)
     taken = _results(found, truth.num_keypoints)
-    names = _names(content, truth.num_keypoints)
+    names = _names(truth.file)
     count, correct, compared = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64), 0
     for image_id, own in people.items():
         count += (own[..., 2] > 0).sum(0)
@@ -156,11 +163,9 @@ def _mean_distance(person: np.ndarray, found: np.ndarray) -> float:
     return float(distance.mean()) / _extent(person)
 
 
-def _names(content: Any, kinds: int) -> list[str]:
-    """Of the keypoints, where the file's category has them."""
-    categories = content.get("categories") if isinstance(content, Mapping) else None
-    for category in categories or ():
-        names = category.get("keypoints") if isinstance(category, Mapping) else None
-        if isinstance(names, list) and len(set(map(str, names))) == len(names) == kinds:
-            return [str(name) for name in names]
-    return [f"keypoint {k}" for k in range(kinds)]
+def _names(file: KeypointFile) -> list[str]:
+    """Of the keypoints, where the file's category has different ones."""
+    names = file.names[: file.num_body]
+    if names and len(set(names)) == len(names):
+        return list(names)
+    return [f"keypoint {k}" for k in range(file.num_body)]

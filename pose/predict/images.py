@@ -10,14 +10,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pose.data.images import UnreadableImage, read_image
+from pose.data.images import Orientation, SetImage, UnreadableImage, read_of_size
 from pose.data.loader import worker_death
 from pose.errors import UserError
 from pose.model import PoseModel
@@ -26,7 +26,6 @@ from pose.predict.canvas import Prepared, prepare
 from pose.predict.settings import Mode, TestSettings
 from pose.structures import InputSettings, People
 
-Orientation = Literal["exif", "stored"]
 log = logging.getLogger("pose")
 
 
@@ -36,7 +35,7 @@ class PreparedImages(Dataset):
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        images: Sequence[SetImage],
         scales: Sequence[float],
         settings: TestSettings,
         input: InputSettings,
@@ -44,7 +43,8 @@ class PreparedImages(Dataset):
         cell: int,
         orientation: Orientation,
     ) -> None:
-        self.paths = [str(path) for path in paths]
+        self.paths = [str(one.path) for one in images]
+        self.sizes = [one.size for one in images]
         self.arguments = (tuple(scales), settings, input, multiple)
         self.cell = cell
         self.orientation = orientation
@@ -54,7 +54,7 @@ class PreparedImages(Dataset):
 
     def __getitem__(self, index: int) -> Prepared | tuple[int, str]:
         try:
-            image = read_image(Path(self.paths[index]), orientation=self.orientation)
+            image = read_of_size(Path(self.paths[index]), self.sizes[index], self.orientation)
         except UnreadableImage as error:
             return index, str(error)
         height, width = image.shape[:2]
@@ -88,7 +88,7 @@ class Outcome:
 
 def predict_images(
     models: Sequence[PoseModel],
-    paths: Sequence[Path],
+    images: Sequence[SetImage],
     settings: TestSettings,
     *,
     mode: Mode = "single",
@@ -98,12 +98,13 @@ def predict_images(
     share: tuple[int, int] = (0, 1),
     progress: bool = True,
 ) -> Outcome:
-    """The people of this process's share (rank, of how many) of `paths`; each model works on its own device.
+    """The people of this process's share (rank, of how many) of the images; each model works on its own
+    device.
 
     Every picture of the share is predicted once, whatever the number of devices and the batch size.
-    orientation: "stored", as annotations have it, or "exif", as people see it."""
+    orientation: see `data.orientation`."""
     rank, world_size = share
-    positions = list(range(rank, len(paths), world_size))
+    positions = list(range(rank, len(images), world_size))
     outcome = Outcome()
     bar = tqdm(
         total=len(positions),
@@ -116,7 +117,7 @@ def predict_images(
     predictors = [BatchPredictor(model, settings, mode) for model in models]
     model = models[0]
     dataset = PreparedImages(
-        [paths[i] for i in positions],
+        [images[i] for i in positions],
         predictors[0].scales,
         settings,
         model.input,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+from pose.data.images import Orientation, SetImage
+from pose.errors import UserError
 from pose.model import PoseModel
-from pose.predict.images import Orientation, Outcome, predict_images
+from pose.predict.images import Outcome, predict_images
 from pose.predict.settings import Mode, TestSettings
 from pose.structures import People
 
@@ -16,7 +17,7 @@ Gather = Callable[[Any], list[Any]]
 
 def predict_set(
     models: Sequence[PoseModel],
-    images: Sequence[tuple[int, Path]],
+    images: Sequence[SetImage],
     settings: TestSettings,
     *,
     gather: Gather,
@@ -30,7 +31,7 @@ def predict_set(
     """People by image id from all processes (each does its share), and this process's outcome."""
     outcome = predict_images(
         models,
-        [path for _, path in images],
+        images,
         settings,
         mode=mode,
         workers=workers,
@@ -48,5 +49,7 @@ def predict_set(
             f"{len(images)} pictures, but people of {len(merged)} and {len(bad)} unreadable ones "
             f"out of {shared} that were read"
         )
+    if images and len(bad) == len(images):
+        raise UserError(f"none of the {len(images)} images can be used (first: {bad[min(bad)]})")
     outcome.unreadable = bad
-    return {images[index][0]: merged[index] for index in sorted(merged)}, outcome
+    return {images[index].id: merged[index] for index in sorted(merged)}, outcome

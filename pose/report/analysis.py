@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pose.annotations.names import person_category
-from pose.errors import UserError
+from pose.annotations.categories import own_skeleton
+from pose.metrics.coco_files import Annotated, read_truth
 from pose.metrics.matching import Matches, match
 from pose.metrics.results import file_order
 from pose.report.errors import KINDS, Cost, Errors, find_costs, find_errors
 from pose.report.groups import Group, find_groups
-from pose.skeleton import Skeleton, from_coco_category
+from pose.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Analysis:
 
 
 def analyse(
-    annotations: Mapping[str, Any],
+    annotations: Annotated,
     results: Sequence[Mapping[str, Any]],
     skeleton: Skeleton,
     *,
@@ -75,18 +75,13 @@ def analyse(
 # ---- keypoints by name
 
 
-def file_skeleton(annotations: Mapping[str, Any], skeleton: Skeleton | None = None) -> Skeleton:
-    """The keypoints of an annotation file (its content) in their order there: those of `skeleton`, or the
-    names that the file itself lists."""
+def file_skeleton(annotations: Annotated, skeleton: Skeleton | None = None) -> Skeleton:
+    """The keypoints of an annotation file in their order there: those of `skeleton`, or the names that the
+    file itself lists."""
+    file = read_truth(annotations)
     if skeleton is not None:
-        return part_of(skeleton, file_order(skeleton, annotations))
-    category = person_category(annotations, "the annotations")
-    if not category or not category.get("keypoints"):
-        return numbered_skeleton(0)
-    try:
-        return from_coco_category({**category, "sigmas": None, "grouping_order": None})
-    except UserError:  # names or limbs without mirror images
-        return without_sides([str(name) for name in category["keypoints"]])
+        return part_of(skeleton, file_order(skeleton, file))
+    return own_skeleton(file) if file.chosen else numbered_skeleton(0)
 
 
 def part_of(skeleton: Skeleton, order: Sequence[int]) -> Skeleton:

@@ -17,8 +17,9 @@ import numpy as np
 
 from pose.annotations.aic import AicImage, read_official, to_official
 from pose.annotations.aic_coco import doubts, from_coco, to_coco
+from pose.annotations.reader import read
 from pose.errors import UserError, user_facing
-from pose.metrics.coco import read_annotations, write_json
+from pose.metrics.coco import write_json
 from pose.tools.conversion import (
     add_output,
     add_source,
@@ -107,10 +108,7 @@ def _to_coco(args: argparse.Namespace) -> None:
 
 def _from_coco(args: argparse.Namespace) -> None:
     check_outputs(args.coco, [args.output])
-    content = read_annotations(args.coco)
-    if not isinstance(content, dict):
-        raise UserError(f"{args.coco}: expected a COCO data set, got a list; is it an official file already?")
-    images = from_coco(content, args.coco)
+    images = from_coco(read(args.coco))
     write_json(args.output, to_official(images, boxes=True))
     print(f"{args.output}: {_summary(images)}")
 

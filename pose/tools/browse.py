@@ -27,7 +27,6 @@ from tqdm import tqdm
 from pose import geometry
 from pose.data.augment import AugmentSettings, color_jitter
 from pose.data.dataset import KeypointDataset
-from pose.data.images import read_image
 from pose.data.loader import ShardedBatchSampler, collate
 from pose.data.mixture import MixedDataset, Training, training_data
 from pose.data.shapes import ShapedBatchSampler
@@ -166,7 +165,7 @@ class Painter:
         keypoints, mask = item.sample.keypoints.numpy(), item.sample.loss_mask.numpy()
         sample = draw_annotations(image, keypoints, self.skeleton, mask=mask)
         path, annotated = part.picture(index)
-        stored = read_image(path, orientation="stored")
+        stored = part.read(index)
         original = draw_annotations(stored, annotated, self.skeleton, mask=_counts(part, index))
         labelled = keypoints[..., 2] > 0
         on = ((keypoints[..., :2] >= -0.5) & (keypoints[..., :2] < np.array(mask.shape[::-1]) - 0.5)).all(-1)

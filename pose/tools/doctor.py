@@ -27,10 +27,10 @@ from tqdm import tqdm
 from pose.config import read_yaml
 from pose.data.settings import set_files, training_files
 from pose.doctor.bounds import measure
-from pose.doctor.checks import Fault, check, picture_faults, shared_pictures
+from pose.doctor.checks import Fault, check, image_faults, shared_images
 from pose.doctor.content import Content, read_content
 from pose.doctor.diagnosis import Diagnosis, Source
-from pose.doctor.images import check_pictures, same_picture
+from pose.doctor.images import check_images, same_image
 from pose.doctor.reports import html_report, json_report, table
 from pose.draw import pages
 from pose.engine.distributed import Processes
@@ -57,6 +57,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--skeleton", metavar="NAME",
         help="with --annotations: one of the project's skeletons or a YAML file (default: as the file says)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--category", metavar="NAME", help="with --annotations: name or id, where several list keypoints"
+    )
+    parser.add_argument(
+        "--orientation", choices=["auto", "stored", "exif"], default="auto",
+        help="with --annotations: how photos with an EXIF turn are read (data.orientation; default auto)",
     )  # fmt: skip
     parser.add_argument("--set", choices=["train", "val", "both"], default="both", help="default: both")
     parser.add_argument(
@@ -85,8 +92,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    if options.annotations is None and (options.images or options.skeleton):
-        raise UserError("--images and --skeleton go with --annotations; a config says both itself")
+    alone = (options.images, options.skeleton, options.category, options.orientation != "auto")
+    if options.annotations is None and any(alone):
+        raise UserError(
+            "--images, --skeleton, --category and --orientation go with --annotations; a config says them"
+        )
+    for key in ("annotations", "images", "output"):
+        path = getattr(options, key)
+        setattr(options, key, None if path is None else path.expanduser())
     if options.annotations is not None and options.settings:
         raise UserError(f"{options.settings[0]!r}: settings go with --config")
     if options.output is not None and options.output.suffix not in (".html", ".json"):
@@ -110,7 +123,12 @@ def _sources(options: argparse.Namespace) -> list[Source]:
         if options.images is not None and not options.images.is_dir():
             raise UserError(f"--images: no folder {options.images}")
         skeleton = None if options.skeleton is None else named_skeleton(options.skeleton)
-        return [Source("annotations", options.annotations, options.images, skeleton)]
+        return [
+            Source(
+                "annotations", options.annotations, options.images, skeleton,
+                category=options.category, orientation=options.orientation,
+            )
+        ]  # fmt: skip
     if options.config is not None:
         config = load_config(options.config, options.settings)
     else:
@@ -149,12 +167,24 @@ def _sets(config: ExperimentConfig, which: str) -> list[Source]:
         wanted += [(f"train {i}" if data.sets else "train", one) for i, one in enumerate(files)]
     if which == "val" or (which == "both" and not data.validation_ids):
         wanted.append(("val", set_files(data, "val")))
-    return [Source(label, one.annotations, one.images, skeleton, partial=data.mixed) for label, one in wanted]
+    flip = data.augment.flip > 0 or config.test.flip
+    return [
+        Source(
+            label, one.annotations, one.images, skeleton, partial=data.mixed, flip=flip,
+            category=data.category, choose="data.category=NAME", orientation=data.orientation,
+        )
+        for label, one in wanted
+    ]  # fmt: skip
 
 
 def examine(source: Source, decode: int | None) -> Diagnosis:
     """decode: pictures that are decoded, None all; -1: none is even opened."""
-    content = with_known_sigmas(read_content(source.annotations, source.skeleton, partial=source.partial))
+    content = with_known_sigmas(
+        read_content(
+            source.annotations, source.skeleton, partial=source.partial, flip=source.flip,
+            category=source.category, choose=source.choose, images=source.images,
+        )
+    )  # fmt: skip
     faults = check(content)
     if source.images is not None and decode != -1:
         if not source.images.is_dir():
@@ -162,9 +192,9 @@ def examine(source: Source, decode: int | None) -> Diagnosis:
                 f"no folder of pictures {source.images}; check data.root, or look at the annotations alone: "
                 "--pictures none"
             )
-        with tqdm(total=len(content.images), desc="pictures", unit="img", leave=False, disable=None) as bar:
-            problems = check_pictures(content, source.images, decode, bar.update)
-        faults = sorted(faults + picture_faults(content, problems), key=_severity)
+        with tqdm(total=content.num_images, desc="images", unit="img", leave=False, disable=None) as bar:
+            problems = check_images(content, source.images, decode, bar.update, source.orientation)
+        faults = sorted(faults + image_faults(content, problems), key=_severity)
     bounds = measure(content, faults)
     costs = {} if bounds is None else bounds.costs
     ranked = [replace(fault, costly=costs.get(fault.kind, 0.0) >= COSTLY) for fault in faults]
@@ -184,7 +214,7 @@ def _with_shared(found: Sequence[Diagnosis]) -> list[Diagnosis]:
         faults = one.faults
         if one.source.label == "val" and one.source.images is not None:
             folders = [(content, folder) for content, folder in train if folder is not None]
-            faults = shared_pictures(folders, (one.content, one.source.images), same_picture) + faults
+            faults = shared_images(folders, (one.content, one.source.images), same_image) + faults
             faults = sorted(faults, key=_severity)
         result.append(Diagnosis(one.source, one.content, faults, one.bounds))
     return result

@@ -17,14 +17,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from pose import config as cfg
 from pose import skeleton as skeletons
-from pose.annotations.names import person_category
+from pose.annotations.categories import own_skeleton
+from pose.annotations.image_files import locate
+from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.reader import read
 from pose.data.images import UnreadableImage, read_image
 from pose.draw.options import add_style, style_of
 from pose.draw.people import Style, draw_people
@@ -52,6 +54,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="for the pictures")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of the file")
+    parser.add_argument(
+        "--category", metavar="NAME", help="name or id of the category, where several list keypoints"
+    )
     parser.add_argument("--ids", type=int, nargs="+", metavar="ID", help="only the pictures with these ids")
     add_style(parser, min_score=0.0)
     options = parser.parse_args(arguments)
@@ -62,12 +67,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def file_skeleton(content: Mapping[str, Any], where: Path) -> Skeleton:
+def file_skeleton(content: KeypointFile) -> Skeleton:
     """The skeleton that the file describes; for files without limbs the project's own of these keypoints."""
-    category = person_category(content, where)
-    if category is None:
+    if not content.chosen:
         return skeletons.from_dict(cfg.read_yaml(config_folder() / "_skeletons" / "coco17.yaml"))
-    own = skeletons.from_coco_category(category)
+    own = own_skeleton(content)
     if own.limbs:
         return own
     for file in sorted((config_folder() / "_skeletons").glob("*.yaml")):
@@ -91,9 +95,9 @@ def people_of(entries: list[Record], num_keypoints: int) -> People:
     return People(keypoints[order], scores[order])
 
 
-def chosen(content: Mapping[str, Any], options: argparse.Namespace) -> list[tuple[int, str]]:
+def chosen(content: KeypointFile, options: argparse.Namespace) -> list[tuple[int, str]]:
     """(id, file name) of the pictures to draw."""
-    images = [(int(image["id"]), str(image.get("file_name", ""))) for image in content["images"]]
+    images = list(zip(content.image_ids.tolist(), content.file_names, strict=True))
     if options.ids:
         known = dict(images)
         if missing := [number for number in options.ids if number not in known]:
@@ -112,7 +116,7 @@ def drawings(
     """(file name, drawn picture, or why there is none)."""
     for number, name in images:
         try:
-            image = read_image(options.images / name, orientation="stored")
+            image = read_image(locate(options.images, name), orientation="stored")
         except UnreadableImage as error:
             yield name, str(error)
             continue
@@ -128,9 +132,9 @@ def inside(name: str) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     style = replace(style_of(options), scores=options.results is not None)
-    content = load_content(options.annotations, "annotations")
-    truth = clean_ground_truth(content, str(options.annotations), None)
-    skeleton = file_skeleton(content, options.annotations)
+    content = read(options.annotations, options.category)
+    truth = clean_ground_truth(content)
+    skeleton = file_skeleton(content)
     if len(skeleton) != truth.num_keypoints:
         raise UserError(
             f"{options.annotations}: people have {truth.num_keypoints} keypoints, but its category lists "

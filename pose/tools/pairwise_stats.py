@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from pose import geometry
-from pose.data.images import UnreadableImage, read_image
+from pose.data.images import UnreadableImage
 from pose.data.mixture import training_data
 from pose.decoders.detections import DetectionSettings, find_detections
 from pose.decoders.pair_models import Examples, examples, fit, told
@@ -91,9 +91,9 @@ def detections_of(
             f"head.decoder: {settings.name!r} makes no pairs of detections; give head.decoder.name=multicut"
         )
     for position in tqdm(range(min(pictures, len(stream))), desc="detecting", unit="img", disable=None):
-        path, keypoints = dataset.picture(stream[position])
+        _, keypoints = dataset.picture(stream[position])
         try:
-            prepared = predictor.prepare(read_image(path, orientation="stored"))
+            prepared = predictor.prepare(dataset.read(stream[position]))
         except UnreadableImage:
             continue
         fields, stride = predictor.fields([prepared.canvases])

@@ -25,12 +25,16 @@ import yaml
 from pose import skeleton
 from pose.annotations.aic import AicImage, read_official
 from pose.annotations.aic_coco import from_coco
+from pose.annotations.categories import listed_sigmas
 from pose.annotations.findings import Finding
+from pose.annotations.image_files import locate
+from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.reader import read
 from pose.errors import UserError, user_facing
 from pose.experiment import config_folder
 from pose.files import write_text
 from pose.metrics import aic, coco, pck
-from pose.metrics.results import file_order, listed_sigmas
+from pose.metrics.results import file_order
 from pose.report.analysis import analyse, file_skeleton
 from pose.report.page import picture_reader, render
 
@@ -72,6 +76,7 @@ def _add_coco(metrics: Any) -> None:
         "--sigmas",
         help="one OKS sigma per keypoint: comma list, skeleton name, or YAML file with a list or a skeleton",
     )
+    parser.add_argument("--category", metavar="NAME", help="name or id, where several list keypoints")
     parser.add_argument("--image-ids", type=Path, help="score only these: JSON list, or one id per line")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a page (HTML) about errors here")
     parser.add_argument(
@@ -86,11 +91,10 @@ def _score_coco(args: argparse.Namespace) -> None:
     if args.images is not None and not args.images.is_dir():
         raise UserError(f"--images: no folder {args.images}")
     image_ids = None if args.image_ids is None else read_image_ids(args.image_ids)
-    sigmas = (
-        own_sigmas(args.annotations) if args.sigmas is None else read_sigmas(args.sigmas, args.annotations)
-    )
+    file = read(args.annotations, args.category)
+    sigmas = listed_sigmas(file) if args.sigmas is None else read_sigmas(args.sigmas, file)
     scores = coco.evaluate(
-        args.annotations,
+        file,
         args.results,
         sigmas=sigmas,
         image_ids=image_ids,
@@ -109,26 +113,27 @@ def _score_coco(args: argparse.Namespace) -> None:
     if args.output is not None:
         coco.write_json(args.output, {"metric": "coco", **header, **asdict(scores)}, indent=1)
     if args.report is not None:
-        _write_report(args, header, sigmas, image_ids)
+        _write_report(args, file, header, sigmas, image_ids)
 
 
 def _write_report(
-    args: argparse.Namespace, header: dict[str, str], sigmas: list[float] | None, image_ids: list[int] | None
+    args: argparse.Namespace,
+    file: KeypointFile,
+    header: dict[str, str],
+    sigmas: list[float] | None,
+    image_ids: list[int] | None,
 ) -> None:
-    content, results = coco.read_annotations(args.annotations), coco.read_results(args.results)
-    analysis = analyse(content, results, file_skeleton(content), sigmas=sigmas, image_ids=image_ids)
-    reader = None if args.images is None else picture_reader(image_files(content, args.images))
+    results = coco.read_results(args.results)
+    analysis = analyse(file, results, file_skeleton(file), sigmas=sigmas, image_ids=image_ids)
+    reader = None if args.images is None else picture_reader(image_files(file, args.images))
     write_text(args.report, render(analysis, header, reader))
     print(f"report: {args.report}")
 
 
-def image_files(annotations: dict[str, Any], folder: Path) -> dict[int, Path]:
+def image_files(file: KeypointFile, folder: Path) -> dict[int, Path]:
     """By image id, of those whose file the annotations name."""
-    return {
-        image["id"]: folder / image["file_name"]
-        for image in annotations["images"]
-        if isinstance(image.get("file_name"), str)
-    }
+    named = zip(file.image_ids.tolist(), file.file_names, strict=True)
+    return {number: locate(folder, name) for number, name in named if name}
 
 
 def _add_aic(metrics: Any) -> None:
@@ -171,7 +176,7 @@ def read_truth(path: Path, *, strict: bool = False) -> list[AicImage]:
     """The annotations of an official file (a list) or of one in COCO format with the 14 keypoints (a
     mapping); what was repaired is told."""
     if _beginning(path).lstrip().startswith("{"):
-        return from_coco(coco.read_annotations(path), path, strict=strict)
+        return from_coco(read(path), strict=strict)
     truth, findings = read_official(path, boxes=True, strict=strict)
     _warn(path, findings)
     return truth
@@ -190,13 +195,7 @@ def _warn(path: Path, findings: Sequence[Finding]) -> None:
         print(f"warning: {path}: {finding}", file=sys.stderr)
 
 
-def own_sigmas(annotations: Path) -> list[float] | None:
-    """Those that an annotation file lists, if it does."""
-    content = coco.read_annotations(annotations)
-    return listed_sigmas(content) if isinstance(content, dict) else None
-
-
-def read_sigmas(text: str, annotations: Path | None = None) -> list[float]:
+def read_sigmas(text: str, file: KeypointFile | None = None) -> list[float]:
     """K sigmas from "0.026, 0.025, ...", the name of one of the project's skeletons or a YAML file: a list,
     or a mapping with `sigmas`.  Those of a skeleton go by name to the keypoints of the annotation file, where
     there is one."""
@@ -214,7 +213,7 @@ def read_sigmas(text: str, annotations: Path | None = None) -> list[float]:
         if isinstance(data, dict) and data.get("sigmas") and data.get("keypoints"):
             one = skeleton.from_dict(data)
             places = range(len(one))
-            order = places if annotations is None else file_order(one, coco.read_annotations(annotations))
+            order = places if file is None else file_order(one, file)
             return [one.sigmas[k] for k in order]
         sigmas = data["sigmas"] if isinstance(data, dict) else data
         if not isinstance(sigmas, list) or not sigmas:

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from pose import geometry
-from pose.annotations.training import Annotations
+from pose.annotations.annotations import Annotations, load_annotations
 from pose.data.dataset import Item
-from pose.data.images import read_image
+from pose.data.images import read_image, read_of_size
 from pose.data.loader import collate
 from pose.data.selection import open_annotations, validation_images
 from pose.data.settings import SetFiles, set_files, training_files
@@ -116,19 +116,17 @@ class Annotated:
                 return place
         if not same_name or not file.exists():
             return None
-        size = read_image(file, orientation="stored").shape[:2]
-        return next((place for place, _ in same_name if place.annotations.size(place.index) == size), None)
+        sizes = {read_image(file, orientation=how).shape[:2] for how in ("stored", "exif")}
+        return next((place for place, _ in same_name if place.annotations.size(place.index) in sizes), None)
 
 
 def annotated(config: ExperimentConfig, file: Path | None) -> Annotated:
     """Of the file, or of the run's validation and training sets as far as they are there."""
     if file is not None:
-        return Annotated([(open_annotations(config.data, file, config.skeleton), Path())])
+        return Annotated([(load_annotations(file, config.skeleton), Path())])
     sets: list[SetFiles] = [set_files(config.data, "val"), *training_files(config.data)]
     there = [one for one in dict.fromkeys(sets) if one.annotations.is_file()]
-    return Annotated(
-        [(open_annotations(config.data, one.annotations, config.skeleton), one.images) for one in there]
-    )
+    return Annotated([(open_annotations(config.data, one, config.skeleton), one.images) for one in there])
 
 
 def sample_of(place: Place, image: Tensor, matrix: np.ndarray, config: ExperimentConfig) -> Sample:
@@ -157,7 +155,7 @@ def chosen(options: argparse.Namespace, config: ExperimentConfig) -> list[Path]:
     """The pictures that are named, and those of the validation set that are asked for."""
     files: list[Path] = list(options.files)
     if options.ids:
-        by_id = {str(number): path for number, path in validation_images(config.data, config.skeleton)}
+        by_id = {str(number): path for number, path, _ in validation_images(config.data, config.skeleton)}
         if absent := [text for text in options.ids if text not in by_id]:
             some = ", ".join(list(by_id)[:5])
             raise UserError(f"--ids: {absent[0]!r} is no picture of the validation set (it has {some}, ...)")
@@ -165,7 +163,7 @@ def chosen(options: argparse.Namespace, config: ExperimentConfig) -> list[Path]:
     if options.n is not None:
         if options.n < 1:
             raise UserError(f"-n {options.n}: ask for 1 picture or more")
-        files += [path for _, path in validation_images(config.data, config.skeleton, limit=options.n)]
+        files += [path for _, path, _ in validation_images(config.data, config.skeleton, limit=options.n)]
     if not files:
         raise UserError("no picture given; name some, or take -n 4 of the validation set")
     if folders := [file for file in files if file.is_dir()]:
@@ -190,8 +188,10 @@ class Painter:
 
     def __call__(self, file: Path) -> np.ndarray:
         place = self.annotated.find(file)
-        # annotations are of the pixels as they lie in the file
-        image = read_image(file, orientation="stored" if place else "exif")
+        if place is None:
+            image = read_image(file, orientation="exif")
+        else:  # as its annotations mean it
+            image = read_of_size(file, place.annotations.size(place.index), self.config.data.orientation)
         prepared = self.predictor.prepare(image)
         canvas = prepared.canvases[0]
         height, width = canvas.shape[1:]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pose import geometry
-from pose.annotations.training import load_annotations
+from pose.annotations.annotations import load_annotations
 from pose.decoders.single_person import SinglePersonSettings
 from pose.heads.base import Head
 from pose.heads.pairwise import PairwiseSettings

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.reader import read
 from pose.data.selection import validation_images
 from pose.data.settings import set_files
 from pose.errors import UserError
 from pose.experiment import Experiment
-from pose.metrics import aic_lists, coco
+from pose.metrics import aic_lists
 from pose.metrics.matching import Matches, match
 from pose.metrics.results import file_sigmas
 from pose.report.bootstrap import Bootstrap, bootstrap
+from pose.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def _tested_on(experiment: Experiment, metrics: Mapping[str, Any], again: str) -
     same = [file for file in there if file in named] or there
     ids = metrics.get("image_ids")
     if ids is None:  # of a version that did not note them
-        ids = [image_id for image_id, _ in validation_images(config.data, config.skeleton)]
+        ids = [one.id for one in validation_images(config.data, config.skeleton)]
         if len(ids) != metrics.get("num_images"):
             raise UserError(
                 f"the test of {experiment.folder.name} does not say which pictures it was on; test again: "
@@ -104,20 +107,22 @@ def compare(runs: Sequence[Tested], rounds: int) -> Compared:
     if any(len(run.image_ids) != len(common) for run in runs):
         counts = ", ".join(f"{run.name} on {len(run.image_ids)}" for run in runs)
         remarks.append(f"Tested on different pictures ({counts}); compared on the {len(common)} common ones.")
-    content = coco.read_annotations(first.annotations)
-    is_aic = aic_lists.file_has_keypoints(content)
-    skeleton = first.experiment.config.skeleton
-    content = aic_lists.with_sigmas(content, skeleton) if is_aic else content
-    sigmas = file_sigmas(skeleton, content)
-    others = [run.name for run in runs if file_sigmas(run.experiment.config.skeleton, content) != sigmas]
+    file = read(first.annotations, first.experiment.config.data.category)
+    sigmas_of = aic_lists.aic_sigmas if aic_lists.file_has_keypoints(file) else _file_sigmas
+    sigmas = sigmas_of(file, first.experiment.config.skeleton)
+    others = [run.name for run in runs if sigmas_of(file, run.experiment.config.skeleton) != sigmas]
     if others:
         remarks.append(f"All by the sigmas of {first.name}, which {', '.join(others)} was not tested by.")
-    matches = [_match(run, content, sigmas, common) for run in runs]
+    matches = [_match(run, file, sigmas, common) for run in runs]
     return Compared(common, bootstrap(matches, rounds), remarks)
 
 
-def _match(run: Tested, content: Mapping[str, Any], sigmas: Sequence[float], ids: Sequence[int]) -> Matches:
-    return match(content, run.results, sigmas=sigmas, image_ids=ids)
+def _file_sigmas(file: KeypointFile, skeleton: Skeleton) -> list[float]:
+    return file_sigmas(skeleton, file)
+
+
+def _match(run: Tested, file: KeypointFile, sigmas: Sequence[float], ids: Sequence[int]) -> Matches:
+    return match(file, run.results, sigmas=sigmas, image_ids=ids)
 
 
 def _digest(file: Path) -> str:

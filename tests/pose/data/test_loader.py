@@ -226,7 +226,7 @@ def test_an_unreadable_picture_is_named_once_and_counted(
 @pytest.mark.parametrize("workers", [0, 1])
 def test_strict_stops_at_an_unreadable_picture(folder: Path, workers: int) -> None:
     dataset, stream = open_data(folder, strict=True)
-    with Broken(folder / "3.jpg"), pytest.raises(UserError, match="3.jpg is damaged") as error:
+    with Broken(folder / "3.jpg"), pytest.raises(UserError, match="3.jpg is corrupt") as error:
         next(iter(train_loader(dataset, stream, WITH_PEOPLE, workers=workers)))
     assert "\n" not in str(error.value)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from pose.annotations.training import load_annotations
+from pose.annotations.annotations import load_annotations
 from pose.data.augment import no_augmentation
 from pose.data.loader import ShardedBatchSampler, TrainStream, collate
 from pose.data.mixture import MixedDataset, MixedStream, portions, training_data
@@ -295,4 +295,4 @@ def test_a_validation_set_with_keypoints_that_the_skeleton_lacks_is_refused_firs
                 validation_images(settings, UNION)
     with caplog.at_level(logging.INFO):
         training_data(mixed(*sets), InputSettings(size=(48, 64)), UNION)
-    assert "1 keypoint(s) that the skeleton does not have, left out (first: tail)" in caplog.text
+    assert "1 keypoint(s) of the file that the skeleton does not have, left out (first: tail)" in caplog.text

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pose.annotations.reader import parse
 from pose.config import read_yaml
 from pose.doctor.bounds import measure
 from pose.doctor.checks import check
@@ -43,7 +43,7 @@ def content(count: int = 60, **changes: Any) -> dict[str, Any]:
 
 
 def read(data: dict[str, Any]) -> Content:
-    return content_of(data, Path("x.json"), COCO)
+    return content_of(parse(data, "x.json"), COCO)
 
 
 def costs(data: dict[str, Any]) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pose.annotations.reader import parse
 from pose.config import read_yaml
 from pose.doctor.bounds import Bounds, measure
 from pose.doctor.checks import check
@@ -45,7 +45,7 @@ def read(
         people.append({**person, **(changes if i % 3 == 1 else {})})
     category = {"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}
     data = {"images": images, "annotations": people, "categories": [category]}
-    return content_of(data, Path("x.json"), COCO)
+    return content_of(parse(data, "x.json"), COCO)
 
 
 def bounds(wrist: tuple[float, float, int] | None, **changes: Any) -> Bounds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
+from pose.annotations.reader import parse
 from pose.config import read_yaml
-from pose.doctor.checks import check, picture_faults, shared_pictures
+from pose.doctor.checks import check, image_faults, shared_images
 from pose.doctor.content import content_of
-from pose.doctor.images import check_pictures, same_picture
+from pose.doctor.images import check_images, same_image
 from pose.doctor.sides import find_exchanged, pair_index, side_signs
 from pose.doctor.texts import KINDS
 from pose.errors import UserError
@@ -82,7 +84,7 @@ def data() -> Json:
 
 
 def found(content: Json, **options: Any) -> dict[str, Any]:
-    return {fault.kind: fault for fault in check(content_of(content, Path("x.json"), COCO, **options))}
+    return {fault.kind: fault for fault in check(content_of(parse(content, "x.json"), COCO, **options))}
 
 
 def first(**changes: Any) -> Callable[[Json], None]:
@@ -125,7 +127,23 @@ def crowd(**changes: Any) -> Callable[[Json], None]:
 
 FAULTS: list[tuple[str, int, Callable[[Json], Any]]] = [
     ("image_entry", 1, image(file_name="")),
-    ("image_entry", 1, image(width=None)),
+    ("image_size", 1, image(width=None)),
+    ("huge_image", 1, image(width=70000, height=70000)),
+    ("image_float", 1, image(width=640.0)),
+    ("image_text", 1, image(width="640")),
+    ("image_id_key", 1, lambda c: c["images"][1].update(image_id=c["images"][1].pop("id"))),
+    ("same_image", 1, lambda c: c["images"].append(dict(c["images"][0]))),
+    ("annotation_entry", 1, lambda c: c["annotations"].append(7)),
+    ("annotation_float", 1, first(image_id=1.0)),
+    ("annotation_text", 1, first(category_id="1")),
+    ("truth_text", 1, first(iscrowd="0")),
+    ("iscrowd", 1, first(iscrowd="perhaps")),
+    ("same_annotation", 1, lambda c: c["annotations"].append(dict(c["annotations"][0]))),
+    ("box", 1, first(bbox=[1, 2])),
+    ("area_range", 1, first(area=2e10)),
+    ("not_finite_unlabelled", 1, keypoint(4, math.nan, math.nan, 0)),
+    ("visibility_truth", 1, keypoint(4, 100, 100, True)),
+    ("minus_one", 1, keypoint(4, -1, -1, 2)),
     ("same_image_id", 1, lambda c: c["images"].append({**c["images"][0], "file_name": "other.jpg"})),
     ("same_file", 1, image(file_name="1.jpg")),
     ("no_annotations", 1, lambda c: c["images"].append({**c["images"][0], "id": 9, "file_name": "9.jpg"})),
@@ -133,8 +151,8 @@ FAULTS: list[tuple[str, int, Callable[[Json], Any]]] = [
     ("category", 1, first(category_id=5)),
     ("keypoint_length", 1, first(keypoints=[1, 2, 2])),
     ("same_annotation_id", 1, first(id=2)),
-    ("id_zero", 1, first(id=0)),
-    ("id_zero", 1, first(id="a")),
+    ("annotation_id", 1, first(id=0)),
+    ("annotation_id", 1, first(id="a")),
     ("copies", 1, copied(id=1000)),
     ("not_finite", 1, keypoint(3, float("nan"), 3, 2)),
     ("visibility", 1, keypoint(3, 80, 60, 3)),
@@ -156,7 +174,7 @@ FAULTS: list[tuple[str, int, Callable[[Json], Any]]] = [
     ("box_keypoints", 1, first(bbox=[400, 300, 100, 130])),
     ("box_picture", 1, first(bbox=[50, 40, 800, 220])),
     ("small", 1, first(area=900)),
-    ("crowd_unmasked", 1, crowd(segmentation=None, bbox=None)),
+    ("region", 1, crowd(segmentation=None, bbox=None)),
     ("crowd_box", 1, crowd(segmentation={"size": [2, 2], "counts": [4]})),
     ("unlabelled", 1, first(keypoints=[0] * 51, num_keypoints=0)),
 ]  # fmt: skip
@@ -181,7 +199,8 @@ def test_an_injected_fault_is_found(kind: str, count: int, spoil: Callable[[Json
 def test_every_kind_of_fault_is_tested_somewhere() -> None:
     elsewhere = {
         "names", "no_people", "never_labelled", "sides_file", "sides_pair", "sides_person", "shared",
-        "crowded", "limbs", "picture_missing", "picture_damaged", "picture_size",
+        "crowded", "limbs", "image_missing", "image_corrupt", "image_mismatch", "size_read", "image_turned",
+        "image_turn_unclear", "no_images", "shares", "no_sides", "other_category",
     }  # fmt: skip
     assert {kind for kind, _, _ in FAULTS} | elsewhere == set(KINDS)
     assert not {kind for kind, _, _ in FAULTS} & elsewhere
@@ -334,29 +353,29 @@ def test_pictures_are_opened_and_some_decoded(tmp_path: Path) -> None:
     (tmp_path / "3.jpg").write_bytes(b"no picture")
     scan = bytearray((tmp_path / "1.jpg").read_bytes())
     (tmp_path / "6.jpg").write_bytes(bytes(scan))
-    parsed = content_of(content, Path("x.json"), COCO)
+    parsed = content_of(parse(content, "x.json"), COCO)
     seen: list[int] = []
-    problems = check_pictures(parsed, tmp_path, None, seen.append)
+    problems = check_images(parsed, tmp_path, None, seen.append)
     assert sum(seen) == 6
-    assert {(parsed.images[place]["file_name"], kind) for place, kind, _ in problems} == {
-        ("2.jpg", "picture_damaged"), ("3.jpg", "picture_damaged"), ("4.jpg", "picture_size"),
-        ("5.jpg", "picture_missing"),
+    assert {(parsed.file.file_names[place], kind) for place, kind, _ in problems} == {
+        ("2.jpg", "image_corrupt"), ("3.jpg", "image_corrupt"), ("4.jpg", "image_mismatch"),
+        ("5.jpg", "image_missing"),
     }  # fmt: skip
-    faults = {fault.kind: fault for fault in picture_faults(parsed, problems)}
-    assert faults["picture_damaged"].count == 2
-    assert "320 x 480, the annotations say 640 x 480" in faults["picture_size"].examples[0].detail
+    faults = {fault.kind: fault for fault in image_faults(parsed, problems)}
+    assert faults["image_corrupt"].count == 2
+    assert "320 x 480, the annotations say 640 x 480" in faults["image_mismatch"].examples[0].detail
 
 
-def test_shared_pictures_are_those_with_the_same_bytes(tmp_path: Path) -> None:
-    content = content_of(data(), Path("x.json"), COCO)
+def test_shared_images_are_those_with_the_same_bytes(tmp_path: Path) -> None:
+    content = content_of(parse(data(), "x.json"), COCO)
     for folder, texts in (("train", "aab"), ("val", "acb")):
         (tmp_path / folder).mkdir()
         for i, text in enumerate(texts, start=1):
             (tmp_path / folder / f"{i}.jpg").write_text(text)
     train, val = (content, tmp_path / "train"), (content, tmp_path / "val")
-    (fault,) = shared_pictures([train], val, same_picture)
+    (fault,) = shared_images([train], val, same_image)
     assert fault.count == 2 and {example.file for example in fault.examples} == {"1.jpg", "3.jpg"}
-    (fault,) = shared_pictures([val], val, lambda one, other: False)
+    (fault,) = shared_images([val], val, lambda one, other: False)
     assert fault.count == 3, "of one folder, names are enough"
 
 
@@ -364,14 +383,14 @@ def test_shared_pictures_are_those_with_the_same_bytes(tmp_path: Path) -> None:
 def test_a_file_name_that_is_no_text_is_a_finding(name: Any) -> None:
     content = data()
     content["images"][0]["file_name"] = name
-    (fault,) = [one for one in check(content_of(content, Path("x.json"), COCO)) if one.level == "serious"]
+    (fault,) = [one for one in check(content_of(parse(content, "x.json"), COCO)) if one.level == "serious"]
     assert fault.kind == "image_entry" and fault.count == 1
 
 
 def test_a_file_without_images_is_a_finding() -> None:
     content = data()
     content["images"] = []
-    faults = {fault.kind: fault for fault in check(content_of(content, Path("x.json"), COCO))}
+    faults = {fault.kind: fault for fault in check(content_of(parse(content, "x.json"), COCO))}
     assert faults["absent_image"].count == len(content["annotations"])
     assert "outside" not in faults and "box_picture" not in faults
 
@@ -382,11 +401,11 @@ def test_names_without_mirror_images_can_be_looked_at() -> None:
     content["categories"][0] |= {"keypoints": ["nose", "left_eye"], "skeleton": []}
     for one in content["annotations"]:
         one |= {"keypoints": one["keypoints"][:6], "num_keypoints": 2}
-    parsed = content_of(content, Path("x.json"), COCO, partial=True)
+    parsed = content_of(parse(content, "x.json"), COCO, partial=True)
     assert parsed.skeleton is COCO and parsed.keypoints[0, :2].all() and not parsed.keypoints[:, 2:].any()
     assert {fault.kind for fault in check(parsed) if fault.level != "note"} == set()
-    alone = content_of(content, Path("x.json"))
-    assert alone.skeleton.keypoints == ("nose", "left_eye") and "left_eye" in alone.bad_limbs
+    alone = content_of(parse(content, "x.json"))
+    assert alone.skeleton.keypoints == ("nose", "left_eye") and alone.skeleton.flip_index == (0, 1)
 
 
 def test_a_person_who_shares_a_few_keypoints_is_no_copy() -> None:
@@ -394,9 +413,9 @@ def test_a_person_who_shares_a_few_keypoints_is_no_copy() -> None:
     some = copy.deepcopy(content["annotations"][0])
     some |= {"id": 99, "num_keypoints": 4, "keypoints": [*some["keypoints"][:12], *[0] * 39]}
     content["annotations"].append(some)
-    assert "copies" not in {fault.kind for fault in check(content_of(content, Path("x.json"), COCO))}
+    assert "copies" not in {fault.kind for fault in check(content_of(parse(content, "x.json"), COCO))}
     some |= {"num_keypoints": 17, "keypoints": content["annotations"][0]["keypoints"]}
-    assert "copies" in {fault.kind for fault in check(content_of(content, Path("x.json"), COCO))}
+    assert "copies" in {fault.kind for fault in check(content_of(parse(content, "x.json"), COCO))}
 
 
 def test_the_head_tells_which_way_is_up_where_no_hips_are_labelled() -> None:
@@ -413,10 +432,10 @@ def test_the_end_of_a_thumbnail_is_not_that_of_the_picture(tmp_path: Path) -> No
     picture = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
     whole = cv2.imencode(".jpg", cv2.resize(picture[:9, :9], (640, 480)))[1].tobytes()
     with_thumbnail = whole[:2] + b"\xff\xe1\x00\x06\xff\xd8\xff\xd9" + whole[2:]
-    parsed = content_of(content, Path("x.json"), COCO)
-    for end, kinds in ((len(with_thumbnail), []), (len(with_thumbnail) - 500, ["picture_damaged"])):
+    parsed = content_of(parse(content, "x.json"), COCO)
+    for end, kinds in ((len(with_thumbnail), []), (len(with_thumbnail) - 500, ["image_corrupt"])):
         (tmp_path / "1.jpg").write_bytes(with_thumbnail[:end])
-        assert [kind for _, kind, _ in check_pictures(parsed, tmp_path, decode=0)] == kinds
+        assert [kind for _, kind, _ in check_images(parsed, tmp_path, decode=0)] == kinds
 
 
 def test_the_content_is_not_changed() -> None:

@@ -21,7 +21,7 @@ BOUNDS = Bounds(mended=0.95, as_it_is=0.9, costs={"area_zero": 0.05, "outside": 
 FAULTS = [
     Fault("area_zero", 1, 6, (Example(10, 1, "000.png", "area 0"),), np.array([0])),
     Fault("outside", 2, 4000, (Example(20, 2, "001.png", "nose by 9 pixels"),), np.array([1])),
-    Fault("picture_missing", 1, 3, (Example(30, None, "<gone> & away.png", ""),)),
+    Fault("image_missing", 1, 3, (Example(30, None, "<gone> & away.png", ""),)),
     Fault("unlabelled", 3, 6, tuple(Example(10, i, "000.png", f"seen {i}") for i in (1, 2)), np.arange(3)),
 ]
 

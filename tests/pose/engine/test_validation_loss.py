@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from pose.annotations.training import load_annotations
+from pose.annotations.annotations import load_annotations
 from pose.data.augment import no_augmentation
 from pose.data.dataset import KeypointDataset
+from pose.data.images import SetImage
 from pose.data.loader import collate
 from pose.data.settings import set_files
 from pose.engine.settings import TrainSettings
@@ -122,7 +123,7 @@ def test_a_session_takes_the_pictures_of_the_validation(data: Path) -> None:
     config = load_config(None, ["data.skeleton=coco17", *settings(data), *VALIDATION])
     dataset, one = validation(data), model()
     ids = dataset.annotations.image_ids
-    chosen: Any = TrainingData(config, None, [(int(ids[i]), Path("unused")) for i in (4, 1)])  # type: ignore[arg-type]
+    chosen: Any = TrainingData(config, None, [SetImage(int(ids[i]), Path("unused")) for i in (4, 1)])  # type: ignore[arg-type]
     found = validation_loss(config, chosen, CPU)(one)
     assert found == pytest.approx(by_hand(one, dataset, [1, 4]), rel=1e-5)
 

@@ -11,6 +11,7 @@ import pytest
 
 from pose.annotations.aic import KEYPOINTS, to_official
 from pose.annotations.aic_coco import Picture, to_coco
+from pose.annotations.reader import parse
 from pose.config import read_yaml
 from pose.errors import UserError
 from pose.metrics import aic_lists
@@ -88,20 +89,18 @@ def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_is_known_by_the_14_names() -> None:
     spelled = [name.replace("_", " ").title() for name in KEYPOINTS]
-    assert aic_lists.file_has_keypoints(content(*spelled))
-    assert aic_lists.file_has_keypoints(content(*reversed(KEYPOINTS)))
-    assert not aic_lists.file_has_keypoints(content(*KEYPOINTS[1:]))
-    assert aic_lists.file_has_keypoints(content("nose", *KEYPOINTS))
-    assert not aic_lists.file_has_keypoints({"images": []})
+    assert aic_lists.file_has_keypoints(parse(content(*spelled), "x.json"))
+    assert aic_lists.file_has_keypoints(parse(content(*reversed(KEYPOINTS)), "x.json"))
+    assert not aic_lists.file_has_keypoints(parse(content(*KEYPOINTS[1:]), "x.json"))
+    assert aic_lists.file_has_keypoints(parse(content("nose", *KEYPOINTS), "x.json"))
+    assert not aic_lists.file_has_keypoints(parse({"images": []}, "x.json"))
 
 
 def test_a_file_is_told_the_sigmas_in_its_own_order() -> None:
     file = content(*(name.replace("_", "-") for name in reversed(KEYPOINTS)))
     file["categories"].insert(0, {"id": 2, "name": "dog"})
-    told = aic_lists.with_sigmas(file, AIC14)
-    assert told["categories"][1]["sigmas"] == list(reversed(AIC14.sigmas))
-    assert told["categories"][0] is file["categories"][0] and "sigmas" not in file["categories"][1]
-    more = aic_lists.with_sigmas(content("nose", *KEYPOINTS), UNION)["categories"][0]["sigmas"]
+    assert aic_lists.aic_sigmas(parse(file, "x.json"), AIC14) == list(reversed(AIC14.sigmas))
+    more = aic_lists.aic_sigmas(parse(content("nose", *KEYPOINTS), "x.json"), UNION)
     assert more == [UNION.sigmas[UNION.keypoints.index("nose")], *AIC14.sigmas]
 
 
@@ -116,7 +115,7 @@ def test_people_equal_to_the_annotations_score_1_whatever_the_orders(skeleton: S
     boxed = [
         type(one)(one.image_id, one.humans, one.keypoints, one.boxes + [0, 0, 50, 50]) for one in found.images
     ]
-    file = to_coco(boxed, pictures, turned)
+    file = parse(to_coco(boxed, pictures, turned), "x.json")
     test = AicTest.on([(2, Path("b.jpg")), (1, Path("a.jpg"))], file, skeleton, 0.0)
     assert test.names == {2: "b", 1: "a"}
     mine = {}
@@ -133,7 +132,7 @@ def test_entries_that_are_no_images_are_told() -> None:
     for entry in entries:
         file = {**content(*KEYPOINTS), "images": [entry], "annotations": []}
         with pytest.raises(UserError, match="some.json: image 0 has no id or no file_name"):
-            AicTest.on([(1, Path("a.jpg"))], file, AIC14, 0.0, "some.json")
+            AicTest.on([(1, Path("a.jpg"))], parse(file, "some.json"), AIC14, 0.0)
 
 
 # ---- the threshold ----

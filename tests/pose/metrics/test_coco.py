@@ -217,7 +217,13 @@ def test_what_cocoeval_ignores_is_counted_and_said() -> None:
         ],
     }
     scores = evaluate(truth, [])
-    assert scores.ignored == {"crowd": 1, "no_keypoints": 1, "num_keypoints_0": 1, "unlisted_image": 1}
+    assert scores.ignored == {
+        "crowd": 1,
+        "no_keypoints": 1,
+        "num_keypoints_0": 1,
+        "unlisted_image": 1,
+        "other_category": 0,
+    }
     assert scores.doubtful == {"area_0": 1, "num_keypoints_without_labels": 1}
     assert (scores.num_ground_truth, scores.num_used) == (7, 3)
     text = table(scores, {"flip": "on", "images": "2 (all)"})
@@ -242,7 +248,7 @@ BAD_RESULTS: list[tuple[Any, str]] = [
     ([{**GOOD, "keypoints": [1.0] * 42}], "51 numbers, got 42"),
     ([without(GOOD, "keypoints")], "51 numbers, got None"),
     ([{**GOOD, "category_id": 8}], "no category 8"),
-    ([{**GOOD, "image_id": "5"}], "must be an integer"),
+    ([{**GOOD, "image_id": "x"}], "must be an integer"),
     ([without(GOOD, "image_id")], "must be an integer"),
     ([GOOD, {**GOOD, "image_id": 77}, {**GOOD, "image_id": 78}], "2 results are for images .* image 77"),
     ([{**GOOD, "bbox": [1, 2, 3, 4]}, GOOD], "bbox"),
@@ -256,17 +262,17 @@ def test_bad_results_are_named(results: Any, message: str) -> None:
 
 
 BAD_TRUTH: list[tuple[Any, str]] = [
-    ([], "no list 'images'"),
+    ([], "expected a COCO data set"),
     ({"images": [{"id": 5}]}, "no list 'annotations'"),
-    ({**one_person(), "annotations": [None]}, "no list 'annotations'"),
-    ({**one_person(), "images": []}, "'images' is empty"),
-    ({**one_person(), "annotations": []}, "'annotations' is empty"),
-    ({**one_person(), "images": [{"id": "a"}]}, "image: id must be an integer"),
+    ({**one_person(), "annotations": [None]}, "entry 0 of the annotations: category_id"),
+    ({**one_person(), "images": []}, "no list 'images', or an empty one"),
+    ({**one_person(), "annotations": []}, "no list 'annotations', or an empty one"),
+    ({**one_person(), "images": [{"id": "a"}]}, "entry 0 of the images: the id of an image must be"),
     (one_person(image_id=None), "annotation 1: image_id"),
     (one_person(category_id=[1]), "annotation 1: category_id"),
     (one_person(keypoints=[]), "no annotation has keypoints"),
     (one_person(keypoints=[float("nan")] * 51), "annotation 1 of image 5: keypoints"),
-    (one_person(keypoints=[1.0] * 50), "48 numbers, got 50"),
+    (one_person(keypoints=[1.0] * 50), "annotation 1 of image 5: keypoints: 50 numbers, 48 are needed"),
     (one_person(bbox=[1, 2]), "annotation 1 of image 5: bbox"),
     (one_person(keypoints=[1.0, 2.0, 2.0] * 7), "7 keypoints per person"),
 ]
@@ -286,7 +292,7 @@ def test_bad_ground_truth_is_named(truth: Any, message: str) -> None:
         ({"sigmas": [0.1] * 16 + [float("nan")]}, "sigmas"),
         ({"image_ids": [5, 50, 51]}, "2 of the images .* 50"),
         ({"image_ids": []}, "empty"),
-        ({"image_ids": ["5"]}, "integer"),
+        ({"image_ids": ["x"]}, "integer"),
         ({"backend": "slow"}, "unknown backend 'slow'"),
         ({"category_id": 3}, "category 3"),
     ],

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pose.annotations.training import load_annotations
+from pose.annotations.annotations import load_annotations
+from pose.annotations.reader import parse, read
 from pose.config import read_yaml
+from pose.data.images import SetImage
 from pose.errors import UserError
 from pose.experiment import config_folder
 from pose.metrics import coco
@@ -25,12 +27,12 @@ SIZES = [(120, 160), (160, 120), (140, 140), (101, 203), (120, 160), (97, 128), 
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, Path]]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[SetImage]:
     paths = write_set(tmp_path_factory.mktemp("set"), SIZES, category=5)
-    return [(10 * (i + 1), path) for i, path in enumerate(paths)]
+    return [SetImage(10 * (i + 1), path) for i, path in enumerate(paths)]
 
 
-def predict(images: list[tuple[int, Path]]) -> dict[int, People]:
+def predict(images: list[SetImage]) -> dict[int, People]:
     settings = TestSettings(batch_size=4)
     return predict_set(
         [dot_model(size=160)], images, settings,
@@ -40,20 +42,20 @@ def predict(images: list[tuple[int, Path]]) -> dict[int, People]:
 
 def test_what_was_drawn_scores_1_in_the_category_of_the_file(images):
     people = predict(images)
-    annotations = images[0][1].parents[1] / "dots.json"
+    annotations = images[0].path.parents[1] / "dots.json"
     for backend in ("fast", "pycocotools"):
         scores = validation.score(people, annotations, SKELETON, None, backend)  # type: ignore[arg-type]
         assert scores.stats["AP"] > 0.99
         assert scores.num_images == len(images)
-    content = json.loads(annotations.read_text())
+    content = read(annotations)
     assert {record["category_id"] for record in validation.records(people, SKELETON, content)} == {5}
     assert {record["category_id"] for record in validation.records(people, SKELETON)} == {1}
 
 
 def test_pictures_without_results_count_as_misses_and_others_do_not_count(images):
     people = predict(images[:3])
-    annotations = images[0][1].parents[1] / "dots.json"
-    ids = [image_id for image_id, _ in images]
+    annotations = images[0].path.parents[1] / "dots.json"
+    ids = [image.id for image in images]
     found, missed = (validation.score(people, annotations, SKELETON, some) for some in (ids[:3], ids))
     assert found.stats["AR"] == pytest.approx(1)
     truth = json.loads(annotations.read_text())["annotations"]
@@ -96,7 +98,7 @@ def noisy_people(file: Path, skeleton: Skeleton) -> dict[int, People]:
 def test_results_are_in_the_order_of_the_annotations(coco_file: Path, name: str) -> None:
     """People in OpenPose's order with a neck give the records and the AP of those in COCO's."""
     plain, other = skeleton_file("coco17"), skeleton_file(name)
-    content = json.loads(coco_file.read_text())
+    content = read(coco_file)
     one = validation.records(noisy_people(coco_file, plain), plain, content)
     two = validation.records(noisy_people(coco_file, other), other, content)
     assert one == two and len(one) > 15 and {len(record["keypoints"]) for record in one} == {51}
@@ -126,11 +128,11 @@ def test_somebody_of_whom_only_derived_keypoints_are_found_is_nobody(coco_file: 
     keypoints = np.zeros((1, 18, 3), np.float32)
     keypoints[0, skeleton.keypoints.index("neck")] = [5, 6, 1]
     people = {1: People(keypoints, np.ones(1, np.float32))}
-    assert validation.records(people, skeleton, json.loads(coco_file.read_text())) == []
+    assert validation.records(people, skeleton, read(coco_file)) == []
 
 
-def test_annotations_of_other_keypoints_are_refused(images: list[tuple[int, Path]]) -> None:
-    content = json.loads((images[0][1].parents[1] / "dots.json").read_text())
+def test_annotations_of_other_keypoints_are_refused(images: list[SetImage]) -> None:
+    content = read(images[0].path.parents[1] / "dots.json")
     with pytest.raises(UserError, match="other keypoints than the skeleton 'coco18'"):
         validation.records({}, skeleton_file("coco18"), content)
 
@@ -140,7 +142,7 @@ def test_only_the_sigmas_of_a_file_count(coco_file: Path) -> None:
     content = json.loads(coco_file.read_text())
     own = [0.01 * (k + 1) for k in range(17)]
     content["categories"][0] |= {"sigmas": own, "grouping_order": ["Nose"], "skeleton": [[1, 99]]}
-    assert validation.file_sigmas(skeleton_file("coco17"), content) == own
+    assert validation.file_sigmas(skeleton_file("coco17"), parse(content, "x.json")) == own
     content["categories"][0]["sigmas"] = own[:3]
     with pytest.raises(UserError, match="sigmas"):
-        validation.file_sigmas(skeleton_file("coco17"), content)
+        validation.file_sigmas(skeleton_file("coco17"), parse(content, "x.json"))

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pose.data.images import SetImage
 from pose.errors import UserError
 from pose.predict.images import Outcome, predict_images, replicas
 from pose.predict.settings import TestSettings
@@ -46,7 +47,11 @@ def predicted(
 ) -> Outcome:
     model = dot_model(size=128)
     copies = [model, *(copy.deepcopy(model) for _ in range(models - 1))]
-    return predict_images(copies, paths, settings, **{"workers": 0, "progress": False, **more})
+    return predict_images(copies, numbered(paths), settings, **{"workers": 0, "progress": False, **more})
+
+
+def numbered(paths: Sequence[Path]) -> list[SetImage]:
+    return [SetImage(i, path) for i, path in enumerate(paths)]
 
 
 def assert_same(one: dict[int, People], other: dict[int, People]) -> None:
@@ -166,7 +171,9 @@ def test_the_largest_cell_of_the_network_counts(paths, tmp_path):
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((40, 15, 3), np.uint8))
     cv2.imwrite(str(tmp_path / "enough.png"), np.zeros((40, 16, 3), np.uint8))
     files = [tmp_path / "small.png", tmp_path / "enough.png"]
-    outcome = predict_images([dot_model(network, size=128)], files, SETTINGS, workers=0, progress=False)
+    outcome = predict_images(
+        [dot_model(network, size=128)], numbered(files), SETTINGS, workers=0, progress=False
+    )
     assert [*outcome.unreadable] == [0] and [*outcome.people] == [1]
 
 
@@ -183,7 +190,7 @@ def test_the_pad_value_surrounds_a_picture(paths):
         model = dot_model(Watching(), size=128)
         model.input = model.input.model_copy(update={"pad_value": color})
         letterbox = TestSettings(batch_size=2, flip=False, single=(1.0, 0.5))
-        predict_images([model], paths[:1], letterbox, workers=0, progress=False)
+        predict_images([model], numbered(paths[:1]), letterbox, workers=0, progress=False)
         for canvas in seen:  # of 160 x 120 pixels
             for row in (0, -1):
                 expected = torch.tensor(color)[:, None] / 255
@@ -213,7 +220,7 @@ def test_an_error_surfaces_and_leaves_no_thread(paths, where, models):
     good = [dot_model(size=128)][: models - 1]
     threads = threading.active_count()
     with pytest.raises(ZeroDivisionError, match=where):
-        predict_images([*good, bad], [*paths] * 3, SETTINGS, workers=0, progress=False)
+        predict_images([*good, bad], numbered([*paths] * 3), SETTINGS, workers=0, progress=False)
     assert threading.active_count() == threads
 
 
@@ -224,7 +231,7 @@ def test_a_killed_worker_is_explained(paths, monkeypatch):
         assert os.getpid() != parent
         os._exit(9)  # as the kernel does when memory runs out
 
-    monkeypatch.setattr("pose.predict.images.read_image", killed)
+    monkeypatch.setattr("pose.predict.images.read_of_size", killed)
     with pytest.raises(UserError, match="data.workers"):
         predicted(paths, workers=1)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pose.data.images import SetImage
 from pose.predict import predict_set as module
 from pose.predict.images import Outcome
 from pose.predict.settings import TestSettings
@@ -19,9 +19,9 @@ SIZES = [(120, 160), (160, 120), (140, 140), (101, 203), (120, 160), (97, 128), 
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, Path]]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[SetImage]:
     paths = write_set(tmp_path_factory.mktemp("set"), SIZES, category=5)
-    return [(10 * (i + 1), path) for i, path in enumerate(paths)]
+    return [SetImage(10 * (i + 1), path) for i, path in enumerate(paths)]
 
 
 def predict(images: Any, share: tuple[int, int] = (0, 1), gather: Any = None, **more: Any):
@@ -62,7 +62,7 @@ def together(images: Any, world_size: int) -> list[tuple[dict[int, People], Outc
 @pytest.mark.parametrize("world_size", [2, 9])
 def test_every_process_ends_with_the_people_of_all(images, world_size):
     alone, _ = predict(images)
-    assert list(alone) == [image_id for image_id, _ in images]
+    assert list(alone) == [image.id for image in images]
     for people, _ in together(images, world_size):
         assert list(people) == list(alone)
         for image_id, one in people.items():
@@ -70,7 +70,7 @@ def test_every_process_ends_with_the_people_of_all(images, world_size):
 
 
 def test_unreadable_pictures_of_all_processes_are_known_to_each(images, tmp_path):
-    some = [*images[:2], (30, tmp_path / "gone.png"), *images[3:]]
+    some = [*images[:2], SetImage(30, tmp_path / "gone.png"), *images[3:]]
     for people, outcome in together(some, 2):
         assert 30 not in people and len(people) == len(images) - 1
         assert [*outcome.unreadable] == [2]

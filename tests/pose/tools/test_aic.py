@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pose.annotations.coco_json import read_skeleton
-from pose.annotations.training import load_annotations
+from pose.annotations.annotations import load_annotations
+from pose.annotations.categories import read_skeleton
 from pose.data.images import UnreadableImage, read_image
 from pose.errors import user_facing
 from pose.tools import aic

@@ -42,7 +42,7 @@ def make_run(
         config[section] = {**config.get(section, {}), **values}
     Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
     experiment = Experiment.create(name, load_config(f"{name}.yaml"))
-    content = coco.read_annotations(Path("dots.json"))
+    content = json.loads(Path("dots.json").read_text())
     rng = np.random.default_rng(7)
     results = []
     for one in content["annotations"]:

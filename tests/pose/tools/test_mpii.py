@@ -14,10 +14,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from pose import test as test_command
-from pose.annotations.coco_json import BOX_TO_AREA, read_skeleton
+from pose.annotations.annotations import load_annotations
+from pose.annotations.categories import read_skeleton
 from pose.annotations.mpii import POINTS, MpiiPerson
 from pose.annotations.mpii_coco import Crop, plan_crop
-from pose.annotations.training import load_annotations
+from pose.annotations.regions import BOX_TO_AREA
 from pose.errors import user_facing
 from pose.tools import mpii, score
 from tests.training_fixtures import command

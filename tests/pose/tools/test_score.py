@@ -11,6 +11,7 @@ import pytest
 from benchmarks.aic_score import scene
 from pose.annotations.aic import to_official
 from pose.annotations.aic_coco import Picture, to_coco
+from pose.annotations.reader import read
 from pose.config import read_yaml
 from pose.errors import UserError, user_facing
 from pose.metrics import aic
@@ -119,7 +120,7 @@ def test_sigmas_of_a_skeleton_go_by_name(tmp_path: Path) -> None:
     )
     annotations = tmp_path / "a.json"
     annotations.write_text('{"categories": [{"id": 1, "name": "x", "keypoints": ["a", "b", "c"]}]}')
-    assert read_sigmas(str(skeleton), annotations) == [0.1, 0.2, 0.3]
+    assert read_sigmas(str(skeleton), read(annotations)) == [0.1, 0.2, 0.3]
 
 
 # ---- AI Challenger ----

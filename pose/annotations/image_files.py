@@ -1,0 +1,96 @@
+"""The image files that annotations name: where they lie, and how large they are."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from pose.annotations.issues import Issue
+from pose.annotations.keypoint_file import KeypointFile
+
+HEADER_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's, of damaged files
+THREADS = 16  # they wait for the disk, not for the processor
+
+
+def is_regular(path: Path | str) -> bool:
+    """Whether there is a file that ends: no folder, pipe or device."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return False
+
+
+def locate(folder: Path, name: str) -> Path:
+    """The file that annotations call `name`.  Where it is not there as written, the one file that is there
+    with `/` for a backslash, in another Unicode form, without a leading slash or without leading folders; the
+    path as written where there is none, or several."""
+    path = folder / name
+    if is_regular(path):
+        return path
+    found = {os.path.realpath(other): other for other in _spellings(folder, name) if is_regular(other)}
+    return next(iter(found.values())) if len(found) == 1 else path
+
+
+def _spellings(folder: Path, name: str) -> Iterator[Path]:
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
+    for first in range(len(parts)):
+        for form in ("NFC", "NFD"):
+            yield folder.joinpath(*(unicodedata.normalize(form, part) for part in parts[first:]))
+
+
+def where_instead(folder: Path, name: str) -> str:
+    """For a message about a missing file: where a file of that name lies; "" where none does nearby."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    wanted = unicodedata.normalize("NFC", last).lower()
+    stem = wanted.rpartition(".")[0]
+    looked = 0
+    for root, folders, files in os.walk(folder if folder.is_dir() else folder.parent):
+        folders[:] = [one for one in folders if not one.startswith(".")][:100]
+        for file in files:
+            own = unicodedata.normalize("NFC", file).lower()
+            if own == wanted or (stem and own.rpartition(".")[0] == stem):
+                return f"; {os.path.join(root, file)} is there"
+        looked += len(files)
+        if looked > 20_000:
+            break
+    return ""
+
+
+def header_size(path: Path) -> tuple[int, int] | None:
+    """Height and width as the pixels are stored, from the first bytes; None for what is no image."""
+    if not is_regular(path):
+        return None
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except HEADER_ERRORS:
+        return None
+    return height, width
+
+
+def with_header_sizes(file: KeypointFile, folder: Path | None) -> KeypointFile:
+    """With the sizes that the file does not give, where the images are there."""
+    missing = file.issue("image_size")
+    if folder is None or missing is None:
+        return file
+    rows = [row for row in missing.rows.tolist() if file.file_names[row]]
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda row: header_size(locate(folder, file.file_names[row])), rows))
+    sizes = file.sizes.copy()
+    for row, size in zip(rows, found, strict=True):
+        if size is not None:
+            sizes[row] = size
+    read = np.array([row for row, size in zip(rows, found, strict=True) if size is not None], np.int64)
+    left = np.setdiff1d(missing.rows, read)
+    others = tuple(one for one in file.issues if one.code != "image_size")
+    more = [Issue("size_read", "images", read)] if len(read) else []
+    more += [Issue("image_size", "images", left)] if len(left) else []
+    return replace(file, sizes=sizes, issues=others).with_issues(*more)

@@ -1,0 +1,146 @@
+"""Bytes of a JSON file -> its objects, packed; and what a file that is no COCO file is instead."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import stat
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pose.errors import UserError
+
+# what is asked for; other keys, such as captions, would only take memory
+ANNOTATION_KEYS = (
+    "id", "image_id", "category_id", "iscrowd", "keypoints", "num_keypoints", "bbox", "area", "segmentation",
+    "human", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts",
+)  # fmt: skip
+IMAGE_KEYS = ("id", "image_id", "file_name", "width", "height", "crowdIndex", "aic_id", "url")
+LISTS = "_lists"  # added to an annotation: lengths of other lists of numbers that it has
+
+MADE_BY = (  # keys at the top -> whose format it is, how to turn it into COCO's
+    ({"shapes", "imagePath"}, "labelme's file of one image", "export the folder as COCO"),
+    ({"_via_img_metadata"}, "a project of the VGG Image Annotator", "export it as COCO"),
+    ({"_via_settings"}, "a project of the VGG Image Annotator", "export it as COCO"),
+    ({"predictions", "version"}, "a predictions file", "give the annotations"),
+    ({"people", "version"}, "OpenPose's output for one image", "give COCO annotations"),
+    ({"skeletons", "videos"}, "a SLEAP project", "export it as COCO"),
+)  # fmt: skip
+SUFFIXES = {
+    ".txt": "a text file (YOLO's labels?)", ".yaml": "a YAML file (of YOLO or DeepLabCut?)",
+    ".yml": "a YAML file (of YOLO, DeepLabCut?)", ".csv": "a table (CSV)", ".xml": "XML (CVAT, Pascal VOC?)",
+    ".h5": "HDF5 (DeepLabCut?)", ".slp": "a SLEAP project", ".mat": "a MATLAB file", ".zip": "an archive",
+}  # fmt: skip
+MAGIC = {
+    b"PK\x03\x04": "an archive (zip); unpack it", b"\x89HDF": "HDF5 (DeepLabCut, SLEAP?)",
+    b"\x1f\x8b": "compressed (gzip); unpack it", b"MATLAB": "a MATLAB file", b"<?xml": "XML (CVAT, VOC?)",
+}  # fmt: skip
+
+
+def read_bytes(path: Path) -> bytes:
+    """Raises `UserError` for what is missing, cannot be read or is no regular file: a pipe never ends."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise UserError(f"{path} is {what}; give a COCO keypoint file (JSON)")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"no annotation file {path}; check data.root and the paths below it") from None
+    except OSError as error:
+        raise UserError(f"cannot read the annotations {path}: {error.strerror or error}") from None
+    except ValueError as error:  # a name that no file can have
+        raise UserError(f"cannot read the annotations {str(path)!r}: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, objects that look like images and annotations cut to the keys that are used
+    and their numbers packed."""
+    raw = read_bytes(path)
+    size = len(raw)
+    start = raw[:512]
+    try:
+        text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+        del raw  # as large as the text
+        return json.loads(text, object_hook=_compact)
+    except (ValueError, RecursionError) as error:
+        kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+        kind = kind or SUFFIXES.get(path.suffix.lower())
+        if kind:
+            raise UserError(f"{path} is {kind}; a COCO keypoint file (JSON) is needed") from None
+        lines = start.decode("utf-8", "replace").lstrip().splitlines()
+        if (
+            len(lines) > 1
+            and "Extra data" in str(error)
+            and lines[0].startswith("{")
+            and lines[1].startswith("{")
+        ):
+            raise UserError(
+                f"{path} has one JSON object a line (JSON lines); write one object with images, annotations "
+                "and categories, as COCO does"
+            ) from None
+        raise UserError(
+            f"{path} is not JSON or was cut off ({error}; {size} bytes); fetch the file again"
+        ) from None
+
+
+def _compact(entry: dict[str, Any]) -> dict[str, Any]:
+    """An object of the file as soon as it is read, in a fifth of the memory: whole numbers up to 32767 take
+    two bytes, what nobody asks for is dropped."""
+    if "image_id" in entry and ("keypoints" in entry or "category_id" in entry):
+        kept = {key: entry[key] for key in ANNOTATION_KEYS if key in entry}
+        for key in ("keypoints", "bbox"):
+            if isinstance(kept.get(key), list):
+                kept[key] = packed(kept[key])
+        segmentation = kept.get("segmentation")
+        if isinstance(segmentation, list):
+            kept["segmentation"] = [packed(one) if isinstance(one, list) else one for one in segmentation]
+        lists = {
+            key: len(value)
+            for key, value in entry.items()
+            if isinstance(value, list) and key not in kept and value and isinstance(value[0], int | float)
+        }
+        if lists:
+            kept[LISTS] = lists
+        return kept
+    if "file_name" in entry and ("id" in entry or "image_id" in entry):
+        return {key: entry[key] for key in IMAGE_KEYS if key in entry}
+    return entry
+
+
+def packed(values: list[Any]) -> list[Any] | array[Any]:
+    """The numbers of a list as an array of the smallest kind; the list itself where it has anything else."""
+    if set(map(type, values)) <= {int, float}:
+        for kind in ("h", "d"):
+            with contextlib.suppress(TypeError, OverflowError):
+                return array(kind, values)
+    return values  # looked at one by one later
+
+
+def check_kind(data: Any, source: Path | str) -> Mapping[str, Any]:
+    """`data` itself, if it can be a COCO file.  Raises a `UserError` that says what it is instead."""
+    where = str(source)
+    first = data[0] if isinstance(data, list) and data else None
+    if isinstance(first, dict):
+        if "keypoint_annotations" in first:
+            raise UserError(
+                f"{where} is AI Challenger's own file; turn it into COCO's format with "
+                "python -m pose.tools.aic to-coco"
+            )
+        if "annotations" in first and "data" in first:
+            raise UserError(f"{where} is an export of Label Studio; export it there as COCO")
+        if "score" in first and "keypoints" in first:
+            raise UserError(f"{where} is a results file; give the annotations that it belongs to")
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{where}: expected a COCO data set (a mapping with images, annotations, categories), "
+            f"got a {type(data).__name__}; is this a results file?"
+        )
+    for keys, what, advice in MADE_BY:
+        if keys <= data.keys() and "images" not in data:
+            raise UserError(f"{where} is {what}, not a COCO file; {advice}")
+    nested = next(iter(data.values()), None)
+    if "images" not in data and isinstance(nested, dict) and {"filename", "regions"} <= nested.keys():
+        raise UserError(f"{where} is an export of the VGG Image Annotator; export it there as COCO")
+    return data

@@ -1,0 +1,449 @@
+"""COCO keypoint JSON -> `KeypointFile`: tolerant, and nothing is lost without an issue that counts it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose.annotations import mpii_json
+from pose.annotations.issues import Issues
+from pose.annotations.json_file import LISTS, check_kind, read_json
+from pose.annotations.keypoint_file import Category, KeypointFile
+from pose.annotations.numbers import (
+    LARGEST,
+    NONE,
+    number,
+    number_column,
+    truth_column,
+    whole,
+    whole_column,
+)
+from pose.annotations.parts import PARTS, part_names
+from pose.errors import UserError
+
+CHOOSE = "--category NAME"  # how a command lets one of several categories be chosen
+HUGE = 2**32  # pixels of an image: run lengths of its masks no longer fit the library that draws them
+RANGE = 1e10  # square pixels: COCO scores nobody larger
+SHARES = 1.5  # a file whose coordinates are all below it, and not all whole, holds shares of images
+AT_ONCE = 1 << 15  # keypoint lists that are looked at together
+
+
+def read(path: Path | str, category: str | None = None, *, choose: str = CHOOSE) -> KeypointFile:
+    """What a file says.  category: name or id of the one to take, where several list different keypoints;
+    choose: how messages tell to name it.
+
+    Raises `UserError` for what is no COCO keypoint file, or has several categories to choose from."""
+    data = read_json(Path(path))
+    return parse(mpii_json.to_coco(data) if mpii_json.is_mpii(data) else data, path, category, choose=choose)
+
+
+def parse(
+    data: Any, source: Path | str, category: str | None = None, *, choose: str = CHOOSE
+) -> KeypointFile:
+    """As `read`, of a file's content, which is left as it is."""
+    data = check_kind(data, source)
+    issues = Issues()
+    images = entries(data, "images", source)
+    annotations = entries(data, "annotations", source)
+    declared, listing = _categories(entries(data, "categories", source), source)
+    chosen = _choose(listing, category, source, choose)
+    image_ids, image_columns = _images(images, issues)
+    columns = _annotations(annotations, image_ids, image_columns, declared, listing, chosen, source, issues)
+    return KeypointFile(
+        source=source,
+        categories=tuple(listing),
+        chosen=tuple(chosen),
+        image_ids=image_ids,
+        **image_columns,
+        **columns,
+        issues=(),
+    ).with_issues(*issues.found)
+
+
+def entries(data: Mapping[str, Any], key: str, source: Path | str) -> list[Any]:
+    """A list of the file's top level; empty where there is none."""
+    value = data.get(key)
+    if not isinstance(value, list | None):
+        raise UserError(f"{source}: {key!r} must be a list, got a {type(value).__name__}")
+    return value or []
+
+
+# ------------------------------------------------------------------------------------------- categories
+
+
+def _categories(given: Sequence[Any], source: Path | str) -> tuple[list[int], list[Category]]:
+    """The ids of all, and those that list keypoints."""
+    ids: list[int] = []
+    listing: list[Category] = []
+    for entry in given:
+        if not isinstance(entry, dict):
+            continue
+        own = whole(entry.get("id"))
+        if own is not None:
+            ids.append(own)
+        names = entry.get("keypoints")
+        if not names:
+            continue
+        if not isinstance(names, list) or any(isinstance(name, list | dict) for name in names):
+            raise UserError(f"{source}: category {entry.get('name')!r}: keypoints must be a list of names")
+        listing.append(Category(own, str(entry.get("name", "")), tuple(map(str, names)), entry))
+    return ids, listing
+
+
+def _choose(
+    listing: Sequence[Category], wanted: str | None, source: Path | str, choose: str
+) -> list[Category]:
+    """The categories whose annotations are people: the named one, or all where they list the same
+    keypoints."""
+    told = ", ".join(f"{one.name!r} with {len(one.keypoints)} keypoints" for one in listing[:6])
+    told += ", ..." if len(listing) > 6 else ""
+    if wanted is not None:
+        found = [one for one in listing if wanted.strip().lower() in (one.name.strip().lower(), str(one.id))]
+        if not found:
+            there = f"(there are: {told or 'none'})"
+            raise UserError(f"{source}: no category {wanted!r} lists keypoints {there}; choose with {choose}")
+        return found[:1]
+    if len({tuple(map(plain_name, one.keypoints)) for one in listing}) > 1:
+        example = choose.replace("NAME", next((one.name for one in listing if one.name), "NAME"))
+        raise UserError(
+            f"{source}: {len(listing)} categories list keypoints ({told}); choose one with {example}"
+        )
+    return list(listing)
+
+
+def plain_name(name: str) -> str:
+    """`Right Shoulder` -> `right_shoulder`."""
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+# ----------------------------------------------------------------------------------------------- images
+
+
+def _images(given: Sequence[Any], issues: Issues) -> tuple[np.ndarray, dict[str, Any]]:
+    records = [entry if isinstance(entry, dict) else {} for entry in given]
+    other_key = np.array(["id" not in one and "image_id" in one for one in records], bool)
+    id_column = whole_column([one.get("id", one.get("image_id")) for one in records])
+    ids = id_column.values
+    heights, widths = (whole_column([one.get(key) for one in records]) for key in ("height", "width"))
+    names = [one.get("file_name") for one in records]
+    file_names = tuple(name if isinstance(name, str) else "" for name in names)
+    sizes = np.stack([heights.values, widths.values], 1).reshape(-1, 2)
+    sizes[(sizes <= 0).any(1) | (sizes >= 2**31).any(1)] = 0
+
+    unnamed = np.array([not name or "\0" in name for name in file_names], bool)
+    issues.add(
+        "image_entry", "images", (ids == NONE) | unnamed,
+        lambda row: f"id {_told(records[row].get('id'))}" if records[row] else _told(given[row]),
+    )  # fmt: skip
+    issues.add("image_size", "images", (sizes == 0).any(1))
+    issues.add(
+        "huge_image", "images", sizes.prod(1) >= HUGE, lambda row: f"{sizes[row, 1]} x {sizes[row, 0]}"
+    )
+    first = _first_of(ids)
+    again = (first >= 0) & (ids != NONE)
+    same = again.copy()
+    for row in np.flatnonzero(again).tolist():
+        same[row] = _alike(records[row], records[first[row]], ("file_name", "width", "height"))
+    issues.add("same_image", "images", same)
+    issues.add(
+        "same_image_id", "images", again & ~same,
+        lambda row: f"id {ids[row]}: {file_names[first[row]]} and {file_names[row]}",
+    )  # fmt: skip
+    issues.add("image_id_key", "images", other_key & (ids != NONE))
+    columns = (id_column, heights, widths)
+    issues.add("image_float", "images", np.any([one.floats for one in columns], axis=0))
+    issues.add("image_text", "images", np.any([one.texts for one in columns], axis=0))
+    values = {
+        key: number_column([one.get(key) for one in records])[0]
+        for key in ("crowdIndex",)
+        if any(key in one for one in records)
+    }
+    texts = {
+        key: tuple(str(one.get(key) or "") for one in records)
+        for key in ("aic_id", "url")
+        if any(key in one for one in records)
+    }
+    return ids, {"file_names": file_names, "sizes": sizes, "image_values": values, "image_texts": texts}
+
+
+def _told(value: Any) -> str:
+    return f"{value!r}"[:60]
+
+
+def _first_of(values: np.ndarray) -> np.ndarray:
+    """(N,) the row of the first one with the same value; -1 for a first one."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    found = first[inverse.reshape(-1)]
+    return np.where(found == np.arange(len(values)), -1, found)
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str]) -> bool:
+    return all(one.get(key) == other.get(key) for key in keys)
+
+
+# ------------------------------------------------------------------------------------------ annotations
+
+
+def _annotations(
+    given: Sequence[Any],
+    image_ids: np.ndarray,
+    images: Mapping[str, Any],
+    declared: Sequence[int],
+    listing: Sequence[Category],
+    chosen: Sequence[Category],
+    source: Path | str,
+    issues: Issues,
+) -> dict[str, Any]:
+    """The columns of the annotations that concern people, and of entries that cannot be assigned."""
+    records = [entry if isinstance(entry, dict) else {} for entry in given]
+    category = whole_column([one.get("category_id") for one in records])
+    lists = np.array([_length(one.get("keypoints")) for one in records], np.int64)
+    broken = category.values == NONE
+    if chosen:
+        ids = [one.id for one in chosen if one.id is not None]
+    else:  # no category lists keypoints: those of whom the annotations have some
+        with_lists = np.unique(category.values[(lists != 0) & ~broken]).tolist()
+        ids = [one for one in with_lists if one in declared or not declared]
+    ours = np.isin(category.values, ids)
+    places = np.flatnonzero(ours | (lists != 0) | broken)
+    records = [records[place] for place in places.tolist()]
+    category_ids, length, broken = category.values[places], lists[places], broken[places]
+
+    whole_columns = {key: whole_column([one.get(key) for one in records]) for key in ("id", "image_id")}
+    own, image = whole_columns["id"].values, rows_of(image_ids, whole_columns["image_id"].values)
+    crowd = truth_column([one.get("iscrowd") for one in records])
+    names = _names(chosen, records)
+    count = len(names) if names else int(length[length > 0][0]) // 3 if (length > 0).any() else 0
+    keypoints, odd = _keypoints(records, length, count, len(names) if names else 0)
+    areas, area_texts = number_column([one.get("area") for one in records])
+    said, said_texts = number_column([one.get("num_keypoints") for one in records])
+    boxes, has_box, box_texts = _boxes([one.get("bbox") for one in records])
+    people_text = [one.get("human") for one in records]
+
+    issues.add("annotation_entry", "annotations", broken, lambda row: _told(given[places[row]]))
+    listed_ids = [one.id for one in listing]
+    foreign = ~broken & ~np.isin(category_ids, ids) & (length != 0)
+    of_listing = np.isin(category_ids, [one for one in listed_ids if one is not None])
+    issues.add("category", "annotations", foreign & ~of_listing, lambda row: f"category {category_ids[row]}")
+    issues.add(
+        "other_category", "annotations", foreign & of_listing, lambda row: f"category {category_ids[row]}"
+    )
+    people = ~broken & ~foreign
+    absent = people & (image < 0)
+    issues.add(
+        "absent_image", "annotations", absent, lambda row: f"image_id {_told(records[row].get('image_id'))}"
+    )
+    wrong_length = people & (length != 0) & (length != 3 * count)
+    issues.add(
+        "keypoint_length", "annotations", wrong_length,
+        lambda row: _length_told(records[row], length[row], count, bool(names)),
+    )  # fmt: skip
+    again, same = _repeated(own, records, people, image, keypoints, boxes)
+    issues.add("same_annotation", "annotations", same)
+    issues.add("same_annotation_id", "annotations", again & ~same, lambda row: f"id {own[row]}")
+    issues.add("annotation_id", "annotations", people & (own <= 0))
+    columns = (*whole_columns.values(),)
+    floats = np.any([one.floats for one in columns], axis=0) | category.floats[places]
+    texts = np.any([one.texts for one in columns], axis=0) | category.texts[places]
+    texts |= area_texts | said_texts | box_texts | odd["text"]
+    issues.add("annotation_float", "annotations", people & floats)
+    issues.add("annotation_text", "annotations", people & texts)
+    issues.add("truth_text", "annotations", people & crowd.texts)
+    issues.add("iscrowd", "annotations", people & crowd.odd, lambda row: _told(records[row].get("iscrowd")))
+    issues.add("box", "annotations", people & has_box & np.isnan(boxes).any(1))
+    _keypoint_issues(keypoints, odd, people & ~crowd.values, images, image, areas, issues)
+    hidden = people & (crowd.values | ~(keypoints[..., 2] > 0).any(1))
+    return {
+        "category_ids": tuple(ids),
+        "declared_ids": tuple(
+            sorted({*declared, *np.unique(category.values[category.values != NONE]).tolist()})
+        ),
+        "names": names,
+        "num_entries": len(given),
+        "places": places,
+        "ids": own,
+        "image_id": whole_columns["image_id"].values,
+        "image": image,
+        "category": category_ids,
+        "crowd": crowd.values,
+        "length": length,
+        "keypoints": keypoints,
+        "num_keypoints": said,
+        "areas": areas,
+        "boxes": boxes,
+        "has_box": has_box,
+        "has_crowd": np.array([one.get("iscrowd") is not None for one in records], bool),
+        "masks": {
+            row: records[row]["segmentation"]
+            for row in np.flatnonzero(hidden).tolist()
+            if records[row].get("segmentation")
+        },
+        "texts": tuple(text if isinstance(text, str) else "" for text in people_text)
+        if any(isinstance(text, str) for text in people_text)
+        else (),
+    }
+
+
+def rows_of(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Of each wanted id its first row among the known ones, -1 where it is not there."""
+    if not len(known):
+        return np.full(len(wanted), -1, np.int64)
+    order = np.argsort(known, kind="stable")
+    row = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
+    return np.where((known[row] == wanted) & (wanted != NONE), row, -1)
+
+
+def _length(values: Any) -> int:
+    """Of a keypoint list; 0 for none, -1 for what is no list."""
+    if isinstance(values, list | array | tuple | np.ndarray):
+        return len(values)
+    return 0 if values is None else -1
+
+
+def _names(chosen: Sequence[Category], records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Of the category and, in COCO-WholeBody's files, of the lists beside `keypoints`."""
+    if not chosen:
+        return ()
+    names = chosen[0].keypoints
+    return (*names, *part_names()) if any(key in one for one in records[:1] for key in PARTS) else names
+
+
+def _length_told(record: Mapping[str, Any], length: int, count: int, named: bool) -> str:
+    values = record.get("keypoints")
+    has = f"{length} numbers" if length >= 0 else f"a {type(values).__name__}"
+    per_name = f"{count} names x 3" if named else "as the first"
+    fitting = [key for key, other in (record.get(LISTS) or {}).items() if other == 3 * count]
+    hint = f"; its {fitting[0]!r} would fit" if fitting else ""
+    if length == 2 * count:
+        hint = "; x, y without v? write x, y, v for each keypoint, v = 2 where it is labelled"
+    return f"{has}, {3 * count} are needed ({per_name}){hint}"
+
+
+def _keypoints(
+    records: Sequence[Mapping[str, Any]], length: np.ndarray, count: int, named: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """(N, count, 3), and which rows have a number as text, a v that is true or false."""
+    total = len(records)
+    odd = {"text": np.zeros(total, bool), "truth": np.zeros(total, bool)}
+    parts = any(key in records[0] for key in PARTS) if records and named else False
+    body = count - len(part_names()) if parts else count
+    rows = np.zeros((total, 3 * count), np.float32)
+    for first in range(0, total, AT_ONCE):
+        chunk = np.zeros((min(AT_ONCE, total - first), 3 * count))
+        for i, record in enumerate(records[first : first + AT_ONCE]):
+            if parts:
+                values = _with_parts(record, body)
+                length[first + i] = -1 if values is None else len(values)
+            else:
+                values = record.get("keypoints")
+            if length[first + i] != 3 * count or values is None:
+                continue
+            if isinstance(values, array):
+                chunk[i] = values
+            else:
+                chunk[i] = _numbers(values, odd, first + i)
+        with np.errstate(over="ignore"):
+            small = chunk.astype(np.float32)
+        if rows.dtype == np.float32 and not np.array_equal(small, chunk, equal_nan=True):
+            rows = rows.astype(np.float64)
+        rows[first : first + len(chunk)] = small if rows.dtype == np.float32 else chunk
+    return rows.reshape(total, count, 3), odd
+
+
+def _with_parts(record: Mapping[str, Any], body: int) -> list[Any] | None:
+    """The numbers of all of COCO-WholeBody's lists; what is missing is not labelled."""
+    values = list(record.get("keypoints") or [0] * (3 * body))
+    for key, names in PARTS.items():
+        own = record.get(key)
+        values += list(own) if isinstance(own, list | array) and own else [0] * (3 * len(names))
+    return values
+
+
+def _numbers(values: Sequence[Any], odd: Mapping[str, np.ndarray], row: int) -> list[float]:
+    """One by one; true and false count as 1 and 0 in the place of v."""
+    found = []
+    for i, value in enumerate(values):
+        if isinstance(value, bool) and i % 3 == 2:
+            odd["truth"][row] = True
+            value = int(value)
+        result = number(value)
+        odd["text"][row] |= isinstance(value, str) and result == result
+        found.append(result)
+    return found
+
+
+def _boxes(given: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N, 4) float64, NaN where one is unusable or missing; whether one is given; whether as text."""
+    boxes = np.full((len(given), 4), np.nan)
+    texts = np.zeros(len(given), bool)
+    for i, box in enumerate(given):
+        if isinstance(box, array) and len(box) == 4:
+            boxes[i] = box
+        elif isinstance(box, list | tuple | np.ndarray) and len(box) == 4:
+            boxes[i], text = number_column(list(box))
+            texts[i] = text.any()
+    boxes[~np.isfinite(boxes).all(1)] = np.nan
+    return boxes, np.array([box is not None for box in given], bool), texts
+
+
+def _repeated(
+    ids: np.ndarray,
+    records: Sequence[Mapping[str, Any]],
+    people: np.ndarray,
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    boxes: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows whose id an earlier one has, and those of them that repeat it word for word."""
+    rows = np.flatnonzero(people & (ids != NONE))
+    first = np.full(len(ids), -1, np.int64)
+    found = _first_of(ids[rows])
+    first[rows[found >= 0]] = rows[found[found >= 0]]
+    again = first >= 0
+    same = again.copy()
+    for row in np.flatnonzero(again).tolist():
+        other = first[row]
+        same[row] = (
+            image[row] == image[other]
+            and np.array_equal(keypoints[row], keypoints[other], equal_nan=True)
+            and np.array_equal(boxes[row], boxes[other], equal_nan=True)
+            and _alike(records[row], records[other], ("image_id", "iscrowd"))
+        )
+    return again, same
+
+
+def _keypoint_issues(
+    keypoints: np.ndarray,
+    odd: Mapping[str, np.ndarray],
+    people: np.ndarray,
+    images: Mapping[str, Any],
+    image: np.ndarray,
+    areas: np.ndarray,
+    issues: Issues,
+) -> None:
+    """What is wrong with the numbers of people who are no crowd."""
+    if not keypoints.size:
+        return
+    v = keypoints[..., 2]
+    finite = np.all(np.abs(keypoints) < LARGEST, axis=2)
+    unlabelled = v == 0
+    labelled = finite & (v > 0)
+    issues.add("not_finite", "annotations", people & (~finite & ~unlabelled).any(1))
+    issues.add("not_finite_unlabelled", "annotations", people & (~finite & unlabelled).any(1))
+    wrong = finite & ((v < 0) | (v > 2))
+    issues.add(
+        "visibility", "annotations", people & wrong.any(1), lambda row: f"v = {v[row][wrong[row]][0]:g}"
+    )
+    issues.add("visibility_truth", "annotations", people & odd["truth"])
+    minus = labelled & (keypoints[..., 0] == -1) & (keypoints[..., 1] == -1)
+    issues.add("minus_one", "annotations", people & minus.any(1))
+    issues.add("area_range", "annotations", people & (areas > RANGE), lambda row: f"area {areas[row]:g}")
+    points = keypoints[people][labelled[people]][:, :2]
+    sizes = images["sizes"][image[people & (image >= 0)]]
+    large = not len(sizes) or np.median(sizes) > 16
+    if len(points) >= 3 and large and points.min() >= 0 and points.max() <= SHARES and np.any(points % 1):
+        issues.add("shares", "annotations", people & labelled.any(1))
