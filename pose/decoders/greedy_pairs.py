@@ -97,7 +97,7 @@ class GreedyPairs:
     def _grow(self, seed: int, misfit: np.ndarray, kind: np.ndarray, free: np.ndarray) -> list[int]:
         """The person that begins with `seed`; its detections are no longer `free`."""
         members: list[int] = []
-        least = np.full(len(kind), np.inf)  # of every detection to the member that it fits best
+        least: np.ndarray = np.full(len(kind), np.inf)  # of every detection to the member that it fits best
         closed, best = ~free, seed
         while True:
             members.append(best)

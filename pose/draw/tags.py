@@ -79,7 +79,7 @@ def _spread(value: np.ndarray, there: np.ndarray) -> np.ndarray:
         return value
     source = (~there).astype(np.uint8)
     labels = cv2.distanceTransformWithLabels(source, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]
-    by_label = np.zeros(labels.max() + 1, value.dtype)
+    by_label = np.zeros(int(labels.max()) + 1, value.dtype)
     by_label[labels[there]] = value[there]
     return by_label[labels]
 
