@@ -178,8 +178,8 @@ def bare_class_variables(tree: ast.AST) -> list[int]:
 
 
 def test_class_variables_have_a_type() -> None:
-    """Python 3.10 cannot evaluate a bare `ClassVar`: pydantic fails at import.  Syntax and names that the
-    oldest Python lacks are found by ruff and mypy, which read its version in pyproject.toml."""
+    """Python 3.10 cannot evaluate a bare `ClassVar`: pydantic fails at import.  Ruff finds syntax that the
+    oldest Python lacks; `.ci/run` imports every module there and runs mypy."""
     files = [*FILES.values(), *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")]
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
     assert [f"{path}:{line}" for path, tree in trees.items() for line in bare_class_variables(tree)] == []
@@ -191,11 +191,18 @@ def test_the_class_variable_test_itself() -> None:
 
 
 def test_the_oldest_python_is_the_same_everywhere() -> None:
-    """Ruff and mypy check against the version that pyproject.toml promises to users."""
+    """The version that pyproject.toml promises, the one that ruff checks the syntax of, and the scripts'."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    keys = {"requires-python": r">=3\.(\d+)", "target-version": r"py3(\d+)", "python_version": r"3\.(\d+)"}
+    keys = {"requires-python": r">=3\.(\d+)", "target-version": r"py3(\d+)"}
     found = {key: re.findall(f'^{key} = "{value}"', text, re.MULTILINE) for key, value in keys.items()}
     assert found == dict.fromkeys(keys, ["10"])
+    assert "sys.version_info < (3, 10)" in (ROOT / "scripts" / "_venv.sh").read_text(encoding="utf-8")
+
+
+def test_mypy_checks_against_the_python_that_runs_it() -> None:
+    """The stubs of NumPy are those of the installed Python: mypy misreads newer ones when it is told of an
+    older Python."""
+    assert "python_version" not in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_no_file_is_a_drawer_for_everything() -> None:

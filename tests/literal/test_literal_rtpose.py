@@ -124,7 +124,7 @@ def test_vectors_are_of_unit_length_along_the_limb(rule: dict[str, Any]) -> None
     field = targets.pafs(one_person((50, 70), (200, 111)), [(0, 1), (1, 0)], SQUARE, **rule)
     drawn = field[:, :, :2].any(axis=2)
     direction = np.array([150, 41]) / np.hypot(150, 41)
-    np.testing.assert_allclose(field[drawn][:, :2], np.tile(direction, (drawn.sum(), 1)))
+    np.testing.assert_allclose(field[drawn][:, :2], np.tile(direction, (int(drawn.sum()), 1)))
     np.testing.assert_allclose(field[:, :, 2:], -field[:, :, :2], atol=1e-15)
 
 

@@ -171,7 +171,7 @@ def apply_augmentation(
 
     pixels = cv2.warpAffine(image.astype(np.float32) / 255, to_input, (input_size, input_size))
     mask = _warp_mask(crowd_mask, (height, width), to_output, output_size, supervise_outside)
-    moved = np.array(keypoints, np.float64).reshape(-1, len(flip_index), 3)
+    moved: np.ndarray = np.array(keypoints, np.float64).reshape(-1, len(flip_index), 3)
     moved[..., :2] = transform_points(moved[..., :2], to_output)
 
     if augmentation.flip:

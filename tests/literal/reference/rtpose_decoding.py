@@ -502,7 +502,7 @@ def scene(
     """
     keypoints = scene_keypoints(people, seed, cells=cells, stride=stride, missing=missing, height=height)
     rng = np.random.default_rng([seed, people, 1])
-    heat = np.zeros((*cells, NUM_KEYPOINTS))
+    heat: np.ndarray = np.zeros((*cells, NUM_KEYPOINTS))
     for person in keypoints:
         for k, (x, y, v) in enumerate(person):
             if v > 0:
@@ -511,7 +511,7 @@ def scene(
         for k in range(NUM_KEYPOINTS):
             x, y = rng.uniform((0, 0), (cells[1] * stride, cells[0] * stride))
             heat[:, :, k] = np.maximum(heat[:, :, k], rng.uniform(0.1, 0.6) * _blob(x, y, cells, stride))
-    paf = np.zeros((*cells, 2 * len(limbs)))
+    paf: np.ndarray = np.zeros((*cells, 2 * len(limbs)))
     for limb, (a, b) in enumerate(limbs):
         count = np.zeros(cells)
         for person in keypoints:

@@ -123,7 +123,7 @@ def test_a_person_is_scaled_turned_and_put_near_the_middle(
         margin = 0.02 * (high - low)
         assert low - 1e-6 <= np.min(values) < low + margin
         assert high - margin < np.max(values) <= high + 1e-6
-    assert abs(np.corrcoef(np.array(places).T)[0, 1]) < 0.15  # each axis on its own
+    assert abs(np.corrcoef(*np.array(places).T)[0, 1]) < 0.15  # each axis on its own
     assert abs(np.corrcoef(heights, angles)[0, 1]) < 0.15
     assert 0.4 < np.mean(flips) < 0.6
 
