@@ -60,7 +60,6 @@ class Names:
     used: dict[str, int] = field(default_factory=dict)
 
     def give(self, name: Path) -> Path:
-        name = name if name.name else Path("picture")  # of a file named ..jpg
         key = str(name).casefold()  # a.jpg and A.jpg are one file on some systems
         count = self.used.get(key, 0) + 1
         self.used[key] = count
@@ -110,8 +109,14 @@ def _of(text: str, output: Path, names: Names) -> Iterator[Source]:
     else:
         raise UserError(f"no file or folder {text}")
     for file in files:
-        below = [part for part in file.relative_to(base).with_suffix("").parts if part != ".."]
-        yield file_source(file, names.give(Path(*below)))  # .. would lead out of the output folder
+        # .. would lead out of the output folder
+        folders = [part for part in file.relative_to(base).parts[:-1] if part != ".."]
+        yield file_source(file, names.give(Path(*folders, _bare_name(file))))
+
+
+def _bare_name(file: Path) -> str:
+    """The file's name without its suffix.  Of ..jpg only dots would be left, which name a folder."""
+    return file.stem if file.stem.strip(".") else "picture"
 
 
 def file_source(path: Path, name: Path) -> Source:
@@ -198,7 +203,7 @@ def listed_sources(lines: Iterable[str], output: Path, taken: Iterable[Source] =
             yield Source("picture", Path("-"), names.give(Path("picture")), problem=problem)
             continue
         path = Path(text)
-        name = names.give(Path(path.stem))
+        name = names.give(Path(_bare_name(path)))
         if inside in path.resolve().parents:
             yield Source(
                 "picture", path, name, problem=f"{path} lies in the output folder; choose another (-o)"
