@@ -185,7 +185,10 @@ PATIENCE = 30  # seconds: for what must come
 
 
 class Notes:
-    """Stands for a `BatchPredictor`: the ids of each batch, and what `during` says of it meanwhile."""
+    """Stands for a `BatchPredictor`: the ids of each batch, and what `during` says of it meanwhile.
+
+    Of two threads that run batches on a CPU either may come first, so that `batches` is in the order of the
+    frames with one thread only (on a GPU); batches are numbered by their ids, for frames of one size."""
 
     def __init__(self, during: Callable[[int], Any] = lambda number: None, device: str = "cpu") -> None:
         self.settings = SimpleNamespace(batch_size=SIZE)
@@ -193,7 +196,6 @@ class Notes:
         self.during = during
         self.batches: list[list[int]] = []
         self.told: dict[int, Any] = {}
-        self._lock = threading.Lock()
 
     def prepare(self, image: np.ndarray, index: int) -> Any:
         canvas = torch.zeros(image.shape[:2], dtype=torch.int64)
@@ -201,9 +203,9 @@ class Notes:
         return SimpleNamespace(position=index, canvases=[canvas])
 
     def fields(self, canvases: Sequence[Sequence[Tensor]]) -> tuple[dict[str, Tensor], int]:
-        with self._lock:
-            number = len(self.batches)
-            self.batches.append([int(one[0][0, 0]) for one in canvases])
+        ids = [int(one[0][0, 0]) for one in canvases]
+        number = (ids[0] - 1) // SIZE
+        self.batches.append(ids)
         self.told[number] = self.during(number)
         return {}, 4
 
@@ -229,7 +231,7 @@ def of_sizes(sizes: Iterable[int]) -> Iterator[Frame]:
 def test_no_picture_waits_longer_than_behind_batches_for_others_of_its_size(
     pool: ThreadPoolExecutor, patient: None
 ) -> None:
-    notes = Notes()
+    notes = Notes(device="cuda")  # one batch after the other
     frames = list(Stream(notes, of_sizes([9, *[8] * 40, 9, 7]), pool))  # type: ignore[arg-type]
     assert [frame.id for frame in frames] == list(range(1, 44))
     newest = [max(ids) for ids in notes.batches]
