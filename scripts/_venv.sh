@@ -1,5 +1,6 @@
 # Sourced by the scripts beside it, from the repository root: makes a virtual environment with the project in
-# it, or does nothing where that is done, and defines PYTHON.
+# it, or does nothing where that is done, and defines PYTHON.  constraints.txt beside it holds the versions of the
+# tools that check the code.
 #
 #   POSE_EXTRAS=dev     also install this group of optional dependencies of pyproject.toml
 #   POSE_VENV=PATH      the environment's folder (default .venv)
@@ -39,7 +40,8 @@ find_python() {
 fingerprint() {
     "$PYTHON" - "$1" <<'PYTHON_END'
 import hashlib, pathlib, sys
-text = pathlib.Path("pyproject.toml").read_bytes() + f"{sys.version} {sys.argv[1]} {pathlib.Path.cwd()}".encode()
+text = b"".join(pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "scripts/constraints.txt"))
+text += f"{sys.version} {sys.argv[1]} {pathlib.Path.cwd()}".encode()
 print(hashlib.sha256(text).hexdigest())
 PYTHON_END
 }
@@ -71,7 +73,8 @@ set_up() {
     fi
     [[ -n "$extras" ]] && target=".[$extras]"
     say "installing the project and what it needs into $VENV (PyTorch is large: about 5 GB, some minutes)"
-    "$PYTHON" -m pip install --no-input --disable-pip-version-check --editable "$target" ||
+    "$PYTHON" -m pip install --no-input --disable-pip-version-check --constraint scripts/constraints.txt \
+        --editable "$target" ||
         fail "the installation into $VENV failed, see above; run this again when that is mended"
     fingerprint "$extras" >"$stamp"
     if [[ -n "$extras" ]]; then fingerprint "" >"$VENV/pose-installed"; fi

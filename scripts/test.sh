@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Style, types and tests, as continuous integration runs them:
+# Style, types and tests on one Python, as continuous integration runs them:
 #
 #   bash scripts/test.sh [arguments of pytest]
 set -euo pipefail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def checkout(tmp_path: Path) -> Path:
     """A repository root with the set-up in it, and an environment whose pip only notes how it was called."""
     root = tmp_path / "checkout"
     (root / "scripts").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts" / "_venv.sh", root / "scripts")
+    for name in ("_venv.sh", "constraints.txt", "test_other_pythons.sh"):
+        shutil.copy(ROOT / "scripts" / name, root / "scripts")
     (root / "pyproject.toml").write_text("[project]\n")
     program(
         root / ".venv" / "bin" / "python",
@@ -74,6 +76,25 @@ def test_set_up_installs_again_when_the_requirements_change(checkout: Path) -> N
     (checkout / "pyproject.toml").write_text("[project]\ndependencies = []\n")
     set_up(checkout)
     assert installs(checkout) == [".", "."]
+
+
+def test_the_tools_that_check_are_installed_in_pinned_versions(checkout: Path) -> None:
+    """A new pin is installed, too."""
+    set_up(checkout, POSE_EXTRAS="dev")
+    assert "--constraint scripts/constraints.txt" in (checkout / "pip.log").read_text()
+    (checkout / "scripts" / "constraints.txt").write_text("mypy==9.9.9\n")
+    set_up(checkout, POSE_EXTRAS="dev")
+    assert installs(checkout) == [".[dev]", ".[dev]"]
+
+
+def test_only_tools_that_check_are_pinned() -> None:
+    """What the code runs with stays free, so that the newest libraries are tested."""
+    lines = (ROOT / "scripts" / "constraints.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if not line.startswith("#")]
+    assert all(len(pin) == 2 for pin in pins)
+    project = (ROOT / "pyproject.toml").read_text()
+    tools = re.findall(r'"(pytest|ruff|mypy|types-[A-Za-z0-9-]+)[">=<]', project)
+    assert sorted(name for name, _ in pins) == sorted(tools)
 
 
 def test_the_developers_environment_also_serves_the_quick_start(checkout: Path) -> None:
@@ -113,6 +134,86 @@ def test_an_old_python_gives_a_sentence(checkout: Path, tmp_path: Path) -> None:
 
     named = set_up(checkout, POSE_PYTHON=str(tmp_path / "old" / "python"))
     assert named.returncode == 2 and "POSE_PYTHON" in named.stderr
+
+
+# ------------------------------------------------------------------------------------------ several Pythons
+
+FAKE = """#!/bin/sh
+case "$*" in
+  *ensurepip*|*exit*) ;;  # whether it can be used
+  *version_info*) echo VERSION ;;
+  --version|"- "*) echo "Python VERSION" ;;  # also for the fingerprint
+  "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
+  *) echo "$0 $*" >> runs.log; [ "$2" != "$FAULT" ] ;;
+esac
+"""
+
+
+@pytest.fixture
+def machine(checkout: Path, tmp_path: Path) -> dict[str, str]:
+    """Variables of a machine that has Python 3.11 in the environment and 3.10 to 3.13 in pyenv, all of them
+    fakes that note in runs.log what they are given to run.  FAULT: the module with which they fail."""
+    program(checkout / ".venv" / "bin" / "python", FAKE.replace("VERSION", "3.11"))
+    for version in ("3.10", "3.11", "3.12", "3.13"):
+        path = tmp_path / "pyenv" / "versions" / f"{version}.1" / "bin" / "python"
+        program(path, FAKE.replace("VERSION", version))
+    for minor in range(10, 15):  # as pyenv's are for a version that is not chosen
+        program(tmp_path / "shims" / f"python3.{minor}", "#!/bin/sh\nexit 127\n")
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith("POSE_") and name != "CI"
+    }
+    search = f"{tmp_path / 'shims'}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, "PATH": search, "PYENV_ROOT": str(tmp_path / "pyenv"), "FAULT": "none"}
+
+
+def check_others(root: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "scripts/test_other_pythons.sh"],
+        cwd=root, env=variables, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def runs(root: Path, folder: str) -> list[str]:
+    """What the Python of an environment was given to run."""
+    given = [line.split() for line in (root / "runs.log").read_text().splitlines()]
+    return [" ".join(words[1:3]) for words in given if words[0] == f"{folder}/bin/python"]
+
+
+def test_the_oldest_and_the_newest_other_python_are_checked(checkout: Path, machine: dict[str, str]) -> None:
+    done = check_others(checkout, machine)
+    assert done.returncode == 0, done.stderr
+    checks = ["-m pip", "-", "-m mypy", "-m pytest"]  # - is the program that imports every module
+    assert runs(checkout, ".venv-3.10") == checks and runs(checkout, ".venv-3.13") == checks
+    assert runs(checkout, ".venv") == ["-m pip"]
+    assert sorted(path.name for path in checkout.glob(".venv*")) == [".venv", ".venv-3.10", ".venv-3.13"]
+
+
+def test_the_environments_of_other_pythons_are_deleted_in_ci(checkout: Path, machine: dict[str, str]) -> None:
+    assert check_others(checkout, {**machine, "CI": "true"}).returncode == 0
+    assert [path.name for path in checkout.glob(".venv*")] == [".venv"]
+
+
+def test_one_other_python_is_checked_once(checkout: Path, machine: dict[str, str], tmp_path: Path) -> None:
+    for version in ("3.12", "3.13"):
+        shutil.rmtree(tmp_path / "pyenv" / "versions" / f"{version}.1")
+    assert check_others(checkout, machine).returncode == 0
+    assert runs(checkout, ".venv-3.10").count("-m pytest") == 1
+
+
+def test_without_another_python_one_line_says_so(checkout: Path, machine: dict[str, str]) -> None:
+    done = check_others(checkout, {**machine, "PYENV_ROOT": str(checkout)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("==> skipped: this machine has no other Python")
+
+
+@pytest.mark.parametrize("fault", ["pip", "mypy", "pytest"])
+def test_a_failed_check_of_another_python_fails_all(
+    checkout: Path, machine: dict[str, str], fault: str
+) -> None:
+    set_up_first = check_others(checkout, {**machine, "PYENV_ROOT": str(checkout)})
+    assert set_up_first.returncode == 0
+    assert check_others(checkout, {**machine, "FAULT": fault}).returncode != 0
+    assert runs(checkout, ".venv-3.13") == []
 
 
 def test_quickstart_refuses_what_is_no_setting() -> None:
