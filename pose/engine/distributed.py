@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,6 +133,9 @@ def processes(device: str = "auto") -> Iterator[Processes]:
         return
     address = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
     backend = "nccl" if chosen.type == "cuda" else "gloo"
+    # DDP imports this module, whose functions have the group of that moment as a default argument.  Imported
+    # that late, they keep the group and its threads until the process exits, and a busy thread may abort it.
+    importlib.import_module("torch.distributed.nn.functional")
     try:
         dist.init_process_group(backend, timeout=timedelta(minutes=30))
     except (RuntimeError, ValueError) as error:
@@ -145,6 +150,7 @@ def processes(device: str = "auto") -> Iterator[Processes]:
     except RuntimeError as error:
         raise peer_loss(error, rank) or error from None
     finally:
+        gc.collect()  # DDP holds the group, too, and may be part of a cycle
         dist.destroy_process_group()
 
 

@@ -19,7 +19,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from pose import checkpoint
-from pose.engine.distributed import Processes, peer_loss, pick_device, processes
+from pose.engine.distributed import Processes, peer_loss, pick_device, processes, wrap
 from pose.errors import ToldElsewhere, UserError, user_facing
 from pose.experiment import load_config
 from pose.model import build_model
@@ -78,8 +78,11 @@ def joined(rank: int, port: int, folder: Path, root: Path) -> None:
         group.share_buffers(module)
         found["mean"] = module.running_mean
         people = predicted(root, group)
+        wrap(tiny_step(seed=1), group, gpus=1)
         found["people"] = {i: (torch.tensor(p.keypoints), torch.tensor(p.scores)) for i, p in people.items()}
     found["left"] = not dist.is_initialized()
+    names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]  # Linux only
+    found["threads"] = [name for name in names if "gloo" in name]
     torch.save(found, folder / f"{rank}.pt")
 
 
@@ -123,6 +126,11 @@ def test_values_travel(pair: list[dict[str, Any]]) -> None:
     assert [one["together"] for one in pair] == [0, 1]
     assert [one["main_first"] for one in pair] == [10, 11]
     assert all(one["left"] for one in pair)
+
+
+def test_the_group_leaves_no_threads_behind(pair: list[dict[str, Any]]) -> None:
+    """Not even after DDP: a thread that is busy when the process exits aborts it."""
+    assert [one["threads"] for one in pair] == [[], []]
 
 
 def test_an_error_of_one_is_raised_by_all_and_told_by_one(pair: list[dict[str, Any]]) -> None:
