@@ -177,6 +177,7 @@ def bare_class_variables(tree: ast.AST) -> list[int]:
     return [n.lineno for n in annotated if ast.unparse(n.annotation).rpartition(".")[2] == "ClassVar"]
 
 
+@pytest.mark.slow
 def test_class_variables_have_a_type() -> None:
     """Python 3.10 cannot evaluate a bare `ClassVar`: pydantic fails at import.  Ruff finds syntax that the
     oldest Python lacks; `.ci/run` imports every module there and runs mypy."""
@@ -248,6 +249,7 @@ def test_what_a_module_needs_to_be_imported_is_always_installed(module: str) -> 
     assert needed <= allowed
 
 
+@pytest.mark.slow
 def test_the_lower_floors_import_without_optional_packages() -> None:
     """In a fresh process in which the developers' tools, and what only draws and logs, cannot be found."""
     blocked = {"matplotlib", "tensorboard", "pytest", "mypy", "ruff"}

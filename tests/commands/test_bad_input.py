@@ -83,6 +83,7 @@ def shell(
 # -------------------------------------------------------------------------------------------- config, names
 
 
+@pytest.mark.slow
 def test_the_message_and_the_exit_code_of_the_real_command(data: Path, tmp_path: Path) -> None:
     arguments = ["-e", "run", "--config", "no/such.yaml", *settings(data)]
     result = subprocess.run(
@@ -272,6 +273,7 @@ def test_wrong_annotations(
     assert not shell.runs.exists()
 
 
+@pytest.mark.slow
 def test_a_person_on_an_absent_picture(shell: Shell, own_data: Path) -> None:
     """Is left out, or ends a strict run."""
     changed(own_data, no_image)
@@ -295,6 +297,7 @@ def test_a_data_set_without_people(shell: Shell, own_data: Path) -> None:
     assert not shell.runs.exists()
 
 
+@pytest.mark.slow
 def test_an_unreadable_picture(shell: Shell, own_data: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Named once and counted; a strict run stops, and what it learned so far is not lost."""
     pictures = sorted((own_data / "train").iterdir())
@@ -373,6 +376,7 @@ def test_weights_of_another_network(shell: Shell) -> None:
 # --------------------------------------------------------------------------------------------- a full disk
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_saving(shell: Shell) -> None:
     """The older checkpoint survives, and the run goes on from it when there is space again."""
     real = torch.save
@@ -393,6 +397,7 @@ def test_a_disk_that_fills_while_saving(shell: Shell) -> None:
     assert [record["step"] for record in lines(shell.runs / "run")] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["log", "curves"])
 def test_a_disk_that_fills_elsewhere(shell: Shell, what: str) -> None:
     def full(*_: Any) -> None:
@@ -411,6 +416,7 @@ def test_a_disk_that_fills_elsewhere(shell: Shell, what: str) -> None:
 # ------------------------------------------------------------------------------------------ training itself
 
 
+@pytest.mark.slow
 def test_a_loss_that_stays_bad(shell: Shell) -> None:
     """Ends with a sentence; the last good checkpoint stays, and its run goes on with a lower rate."""
     real = Trainer._train_step

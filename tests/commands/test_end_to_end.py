@@ -115,6 +115,7 @@ def animal_config(root: Path, skeleton: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["annotations", "yaml"])
 def test_a_skeleton_of_ones_own_needs_no_code(tmp_path: Path, source: str) -> None:
     """Given by the COCO file's `categories` alone or by a YAML file: train, test, score, draw."""
@@ -175,6 +176,7 @@ def test_the_score_of_ones_own_skeleton_uses_its_sigmas_and_category(tmp_path: P
 # ---- learning ----
 
 
+@pytest.mark.slow
 def test_four_pictures_are_learned_by_heart(tmp_path: Path) -> None:
     """Six animals, side by side in two of the pictures; what a network has learned is found again."""
     root = tmp_path / "data"

@@ -87,6 +87,7 @@ def test_a_folder_of_pictures_has_no_report(at_work: Path, capsys: pytest.Captur
     assert "--report needs annotated pictures" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_results_file_is_enough(at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a run; the worst pictures are drawn where their folder is given."""
     assert run("--report") == 0
@@ -105,6 +106,7 @@ def test_a_results_file_is_enough(at_work: Path, capsys: pytest.CaptureFixture[s
     assert pictures == by_run.count("image/jpeg") > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

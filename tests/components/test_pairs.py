@@ -62,6 +62,7 @@ def lesson() -> tuple[list[np.ndarray], list[np.ndarray], Batch]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS.names())
 @pytest.mark.parametrize("backbone", BACKBONES.names())
 def test_every_backbone_learns_with_every_head(backbone: str, head: str) -> None:

@@ -85,6 +85,7 @@ def test_an_interruption_leaves_no_part(tmp_path: Path, monkeypatch: pytest.Monk
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 def test_a_disk_that_really_refuses(tmp_path: Path) -> None:
     """In a process whose files may not grow beyond 100 kB: the error comes from the system, inside torch."""

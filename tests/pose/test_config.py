@@ -352,6 +352,7 @@ JUNK: list[Any] = [
 ]
 
 
+@pytest.mark.slow
 def test_junk_anywhere_gives_settings_or_a_message_that_names_the_place() -> None:
     plain = config.to_plain(load_config(SYNTHETIC))
     rng = random.Random(0)

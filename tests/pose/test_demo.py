@@ -405,6 +405,7 @@ def test_records_are_never_written_over_a_picture(at_work: Path) -> None:
     assert Path("out/in.png").is_file() and Path("out/people.json").is_file()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_everything_whole(at_work: Path) -> None:
     """In the middle of an endless pipe, after a video: the files are whole and say what was done."""
     film(Path("film.mp4"), [1] * 20)

@@ -95,6 +95,7 @@ def test_mistakes_get_one_sentence(run: Experiment, name: str, options: dict[str
         pose.Predictor.from_run(name, **options)
 
 
+@pytest.mark.slow
 def test_the_package_is_imported_without_what_predicts() -> None:
     program = (
         "import pose, sys; assert 'torch' not in sys.modules; pose.Predictor; assert 'torch' in sys.modules"

@@ -55,6 +55,7 @@ def boards(run: Path) -> dict[str, list[int]]:
     return {tag: [e.step for e in accumulator.Images(tag)] for tag in accumulator.Tags()["images"]}
 
 
+@pytest.mark.slow
 def test_panels_change_nothing_of_the_training(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +79,7 @@ def model_and_drawer(data: Path, *more: str) -> tuple[PoseModel, PanelDrawer]:
     return model, drawer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["tags", "paf", "pairwise"])
 def test_every_head_is_drawn_from_the_same_samples(data: Path, head: str) -> None:
     model, drawer = model_and_drawer(data, f"head.name={head}")

@@ -319,6 +319,7 @@ def of_annotations(skeleton: Skeleton, file: Path) -> dict[int, People]:
     return people
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skeleton", ["coco17", "coco18"])
 def test_a_run_with_a_neck_goes_from_cocos_annotations_to_cocos_results(
     tmp_path, monkeypatch, capsys, skeleton
@@ -366,6 +367,7 @@ def test_a_run_with_a_neck_goes_from_cocos_annotations_to_cocos_results(
 # ---- processes ----
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_results_of_one(at_work):
     settings = ["test.batch_size=1", "head.decoder.detection_threshold=0.05"]
     assert run("-c", "tiny", *settings) == 0

@@ -122,6 +122,7 @@ def test_what_a_run_leaves_behind(reference: Path) -> None:
     assert differences(state["model"], start["model"]) != []
 
 
+@pytest.mark.slow
 def test_the_seed_decides(reference: Path, data: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparisons below would notice: another seed is another run; no worker is the same run."""
     assert command(monkeypatch, "-e", "run", *settings(data, *EXACT, "data.workers=0")) == 0
@@ -133,6 +134,7 @@ def test_the_seed_decides(reference: Path, data: Path, here: Path, monkeypatch: 
 # ---------------------------------------------------------------------------------- stopping and continuing
 
 
+@pytest.mark.slow
 def test_stopped_by_signals_at_many_steps(
     reference: Path,
     data: Path,
@@ -159,6 +161,7 @@ def test_stopped_by_signals_at_many_steps(
     assert len((here / "environment.jsonl").read_text().splitlines()) == 6
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(
     reference: Path, data: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +210,7 @@ def wait_for(process: subprocess.Popen[str], run: Path, step: int) -> None:
     raise AssertionError(process.communicate()[0])
 
 
+@pytest.mark.slow
 def test_real_signals_to_real_processes(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """kill -9, then SIGTERM to the whole process group with its loader workers, then the rest."""
     monkeypatch.chdir(tmp_path)
@@ -259,6 +263,7 @@ def test_a_finished_run_says_so_and_stays_as_it_is(
     assert contents(reference) == before
 
 
+@pytest.mark.slow
 def test_more_epochs_in_the_config_go_on_from_the_end(
     reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +281,7 @@ def test_more_epochs_in_the_config_go_on_from_the_end(
     assert train[:15] == lines(reference, "train") and {record["lr"] for record in train[15:]} == {0.5}
 
 
+@pytest.mark.slow
 def test_weights_start_a_run_and_not_its_continuation(
     reference: Path,
     data: Path,
@@ -295,6 +301,7 @@ def test_weights_start_a_run_and_not_its_continuation(
     assert command(monkeypatch, "-c", "run") == 0
 
 
+@pytest.mark.slow
 def test_settings_may_stand_anywhere_on_the_command_line(
     data: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

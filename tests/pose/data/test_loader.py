@@ -138,6 +138,7 @@ def test_samples_do_not_depend_on_who_prepares_them(folder: Path) -> None:
             assert torch.equal(joined, getattr(whole, name))
 
 
+@pytest.mark.slow
 def test_workers_can_be_spawned(folder: Path) -> None:
     assert same(batches(folder, 2, 3, workers=1, context="spawn"), batches(folder, 2, 3))
 
@@ -300,6 +301,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups")
 def test_an_interrupt_prints_no_worker_tracebacks(folder: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"

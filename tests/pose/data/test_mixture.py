@@ -113,6 +113,7 @@ def test_every_picture_of_a_set_comes_as_often_as_any_other() -> None:
     assert {times[10 + i] for i in range(7)} == {10 * stream.counts[1]}
 
 
+@pytest.mark.slow
 def test_the_order_depends_on_the_seed_only_and_is_reached_anywhere() -> None:
     def make(seed: int) -> MixedStream:
         return MixedStream(

@@ -75,6 +75,7 @@ def test_small_graphs_are_solved_exactly() -> None:
         assert energy(graph, solve_exactly(graph)) == pytest.approx(exhaustive(graph))
 
 
+@pytest.mark.slow
 def test_the_local_search_nearly_always_finds_the_smallest_energy() -> None:
     missed = 0
     for seed in range(200):

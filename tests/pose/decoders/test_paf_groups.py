@@ -91,6 +91,7 @@ def assert_published(found: People, expected: list[literal.Person], scores: list
     np.testing.assert_allclose(found.keypoints[..., 2], keypoints[..., 2].clip(0, 1), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_s1_finds_exactly_the_people_of_rtpose() -> None:
     """Peaks, members, totals and numbers of parts."""
     ranks = {
@@ -122,6 +123,7 @@ def test_s1_old_and_cmu_find_exactly_their_people(preset: str) -> None:
     assert people > 24
 
 
+@pytest.mark.slow
 def test_the_accelerators_way_finds_the_same_people(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paf_groups, "SAMPLES_AT_ONCE", 1 << 22)  # several parts
     for preset in PRESETS:

@@ -149,6 +149,7 @@ def assert_equal(ours: People, theirs: People) -> None:
     np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)
 
 
+@pytest.mark.slow
 def test_people_equal_the_literal_ones() -> None:
     people = 0
     for number in range(600):

@@ -86,6 +86,7 @@ def assert_equal(ours: People, theirs: People) -> None:
     np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)
 
 
+@pytest.mark.slow
 def test_equals_the_literal_version_cell_by_cell() -> None:
     decode, people, most, different = decoder(matcher="munkres"), 0, 0, []
     for number, maps in scenes():

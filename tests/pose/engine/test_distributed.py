@@ -229,6 +229,7 @@ def finished(process: subprocess.Popen[str]) -> str:
 DDP = ("train.batch_size=8", "train.accumulate=2", "train.optimizer=sgd", "train.lr=0.05", "train.epochs=2")
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same config: every process takes half of each batch of 8, in two parts of 2; the one, two parts
     of 4."""
@@ -275,6 +276,7 @@ HELD = [  # a small VGG-19 whose first layers stand still for 5 of 15 steps, and
 ]
 
 
+@pytest.mark.slow
 def test_two_processes_release_held_layers_as_one_does(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +320,7 @@ def test_two_processes_release_held_layers_as_one_does(
     assert records[0]["loss"] == pytest.approx(records[1]["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_all_together(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +388,7 @@ def both(arguments: list[str], folder: Path) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(started, told)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["save", "read", "config"])
 def test_an_error_of_one_ends_all(data: Path, tmp_path: Path, fault: str) -> None:
     """A full disk on rank 0 (which saves), a lost picture on rank 1 alone, a mistake that both see."""

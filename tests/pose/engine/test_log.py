@@ -71,6 +71,7 @@ def test_keeping_nothing_of_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_curves_are_a_picture_with_something_drawn(tmp_path: Path) -> None:
     log = filled(tmp_path, range(1, 20))
     log.scalars("train", 20, {"loss": math.nan, "loss/heatmap": math.nan})

@@ -365,6 +365,7 @@ def test_save_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert saved[-1] == 9 and 1 < len(saved) < 9
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_the_one_with_the_highest_ap(tmp_path: Path) -> None:
     loaded = batches(8)
     aps = iter([0.4, 0.4, 0.3, 0.2])  # of equal ones the later: it has trained longer
@@ -401,6 +402,7 @@ def test_the_last_epoch_is_validated_whatever_the_distance(tmp_path: Path) -> No
     assert seen == [3, 5]
 
 
+@pytest.mark.slow
 def test_plateau_lowers_the_rate_at_validations(tmp_path: Path) -> None:
     """From the step after a validation on, also where the run is continued there."""
     losses = iter([3.0, 2.0, 2.5, 2.6, 2.7])

@@ -128,6 +128,7 @@ def test_a_session_takes_the_pictures_of_the_validation(data: Path) -> None:
     assert found == pytest.approx(by_hand(one, dataset, [1, 4]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_with_and_without_it(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,6 +183,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "settings"), CASES)
 @pytest.mark.parametrize("size", [(300, 400), (331, 203), (257, 255)])
 def test_people_come_back_at_their_dots(size, mode, settings):
@@ -194,6 +195,7 @@ def test_people_come_back_at_their_dots(size, mode, settings):
         assert_same_people(predictor(image), expected, tolerance)
 
 
+@pytest.mark.slow
 def test_there_is_no_bias_to_any_side():
     """A shift of half a pixel or cell anywhere would move everybody the same way."""
     for mode in ("single", "multi"):

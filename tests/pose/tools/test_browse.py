@@ -48,6 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", sorted(PANELS))
 def test_a_sheet_and_a_page_of_every_head(
     folder: Path, head: str, capsys: pytest.CaptureFixture[str]

@@ -60,6 +60,7 @@ def picture(seed: int, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["single", "multi"])
 def test_keypoints_of_pose_ae_train(published, tmp_path: Path, monkeypatch, mode: Mode):
     """The fused maps are the original's to rounding; on the same maps people and keypoints are exactly its;
@@ -262,6 +263,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", rtpose_network.FORMS)
 @pytest.mark.parametrize("weights_from", [None, "cmu", "rtpose"])
 def test_who_trained_the_weights_decides_the_conventions(
@@ -425,6 +427,7 @@ def ae_aic(folder: Path) -> ae_aic_network.HG:
     return net
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["single", "multi"])
 def test_people_of_the_ai_challenger_entry(ae_aic: ae_aic_network.HG, mode: Mode):
     """From picture to people, whatever the aspect: the same keypoints, at the same whole pixels."""

@@ -95,6 +95,7 @@ def assert_same_people(one: PoseModel, other: PoseModel, config: Any) -> None:
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("backbone", sorted(SMALL))
 def test_fields_and_people_are_those_of_pytorch(at_work: Path, backbone: str, head: str) -> None:
@@ -121,6 +122,7 @@ def test_the_other_kinds_of_resnet_too(at_work: Path, network: dict[str, Any]) -
     assert_same_fields(model, load_exported("exp/run/model.onnx")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(TORCH < (2, 9), reason="the newer exporter of this torch cannot do it alone")
 def test_torch_without_the_older_exporter(at_work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is to be removed from torch one day."""

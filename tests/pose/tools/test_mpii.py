@@ -487,6 +487,7 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_from_the_matlab_file_to_a_table_of_pck(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

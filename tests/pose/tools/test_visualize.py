@@ -76,6 +76,7 @@ def cells(sheet: np.ndarray) -> tuple[int, int]:
     return rows, columns
 
 
+@pytest.mark.slow
 def test_targets_stand_above_the_prediction(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     head, pictures = run
     assert visualize.main(["-c", "run", *map(str, pictures)]) == 0
