@@ -15,7 +15,7 @@ def write_bytes(path: Path | str, content: bytes) -> None:
     """A reader of `path` sees the old file or the whole new one, never a part.  Folders are made.  Raises
     `UserError` where the file cannot be written."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.partial"  # with_name would fail for "." and ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

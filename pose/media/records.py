@@ -59,7 +59,7 @@ class Records:
 
     def __init__(self, folder: Path, file: Path, skeleton: Skeleton) -> None:
         self.folder, self.file = folder, file
-        self.images_file = file.with_name(f"{file.stem}-images.json")
+        self.images_file = file.parent / f"{file.stem}-images.json"
         self.skeleton = skeleton
         self._results = _List(file, "", "")
         self._images = _List(self.images_file, f'{{"categories":[{self._category()}],"images":', "}")
@@ -103,7 +103,7 @@ class _List:
 
     def __init__(self, path: Path, before: str, after: str) -> None:
         self.path, self.after = path, after
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self.temporary = path.parent / f".{path.name}.{os.getpid()}.partial"
         self.count = 0
         if path.is_dir():
             raise UserError(f"{path} is a folder; name a file in it")

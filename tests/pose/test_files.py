@@ -45,6 +45,15 @@ def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
         write_text(tmp_path / "a" / "b.txt", "")
 
 
+def test_a_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is "", which a shell makes of a variable that is not set; it stands for the folder itself."""
+    monkeypatch.chdir(tmp_path)
+    for path in (".", "", tmp_path):
+        with pytest.raises(UserError, match="^cannot write "):
+            write_text(path, "text")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("kind", ["png", ".JPG", "webp", "bmp"])
 def test_a_picture_comes_back(tmp_path: Path, kind: str) -> None:
     picture = np.zeros((20, 30, 3), np.uint8)

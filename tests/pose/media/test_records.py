@@ -84,7 +84,7 @@ def test_nothing_found_is_an_empty_list(tmp_path: Path) -> None:
 
 def test_a_place_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for file in (tmp_path, tmp_path / "file/p.json"):
+    for file in (tmp_path, Path("."), tmp_path / "file/p.json"):
         with pytest.raises(UserError, match="is a folder|cannot write"):
             Records(tmp_path, file, SKELETON)
 
