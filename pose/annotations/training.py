@@ -102,7 +102,7 @@ def to_arrays(
     place_of[images] = np.arange(len(images))
     image = place_of[file.image]
     rows = np.flatnonzero(file.usable & (image >= 0))
-    keypoints = np.empty((len(rows), len(skeleton), 3), np.float32)
+    keypoints: np.ndarray = np.empty((len(rows), len(skeleton), 3), np.float32)
     for first in range(0, len(rows), AT_ONCE):
         part = rows[first : first + AT_ONCE]
         given = file.keypoints[part].astype(np.float64)
