@@ -23,6 +23,7 @@ FILES = sorted(path for path in FOLDER.glob("*.py") if has_command(path))
 MODULES = ["benchmarks" if path.stem == "__main__" else f"benchmarks.{path.stem}" for path in FILES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_a_benchmark_runs(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -75,6 +75,7 @@ def run(monkeypatch: pytest.MonkeyPatch, name: str, words: list[str]) -> int:
     return user_facing(importlib.import_module(name).main)()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "rest"), LINES, ids=[" ".join(line) for line in LINES])
 def test_a_documented_line_runs(
     name: str,

@@ -28,6 +28,8 @@ from pose.sessions import validation_set
 from pose.structures import People
 from tests.training_fixtures import CPU, command, drawn, environment, lines, settings, tiny_step
 
+pytestmark = pytest.mark.slow  # most of them train
+
 TIMEOUT = 120  # seconds; what hangs fails
 
 
@@ -229,7 +231,6 @@ def finished(process: subprocess.Popen[str]) -> str:
 DDP = ("train.batch_size=8", "train.accumulate=2", "train.optimizer=sgd", "train.lr=0.05", "train.epochs=2")
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same config: every process takes half of each batch of 8, in two parts of 2; the one, two parts
     of 4."""
@@ -276,7 +277,6 @@ HELD = [  # a small VGG-19 whose first layers stand still for 5 of 15 steps, and
 ]
 
 
-@pytest.mark.slow
 def test_two_processes_release_held_layers_as_one_does(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,7 +320,6 @@ def test_two_processes_release_held_layers_as_one_does(
     assert records[0]["loss"] == pytest.approx(records[1]["loss"], rel=1e-4)
 
 
-@pytest.mark.slow
 def test_sigterm_saves_and_ends_all_together(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,7 +387,6 @@ def both(arguments: list[str], folder: Path) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(started, told)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["save", "read", "config"])
 def test_an_error_of_one_ends_all(data: Path, tmp_path: Path, fault: str) -> None:
     """A full disk on rank 0 (which saves), a lost picture on rank 1 alone, a mistake that both see."""

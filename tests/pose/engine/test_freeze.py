@@ -24,6 +24,8 @@ from pose.experiment import load_config
 from pose.model import TrainStep, build_model
 from tests.training_fixtures import CPU, batches, command, differences, drawn, lines, settings
 
+pytestmark = pytest.mark.slow  # most of them train
+
 HELD = {f"backbone.trunk.{i}.{kind}" for i in (0, 2, 5, 7, 10, 12, 14, 16, 19) for kind in ("weight", "bias")}
 VGG = [
     "backbone.name=vgg19_cpm",
@@ -90,7 +92,6 @@ def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[str]
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_only_the_held_layers_stand_still_and_then_all_move(tmp_path: Path, optimizer: str) -> None:
     one = held_trainer(tmp_path, 6, 3, optimizer=optimizer, weight_decay=0.1, ema=0.9, clip_norm=1.0)
@@ -153,7 +154,6 @@ def test_the_wrapper_is_made_anew_when_the_old_one_is_gone(tmp_path: Path) -> No
     assert isinstance(one.wrapped, Wrapper) and one.wrapped.trained == every and one.wrapped.others == 0
 
 
-@pytest.mark.slow
 def test_a_compiled_network_notices_the_release(tmp_path: Path) -> None:
     """What was compiled for held layers must not go on without their gradients."""
     ends = []
@@ -260,7 +260,6 @@ def test_a_run_with_held_layers_and_a_plateau(reference: Path, features: Path) -
     assert late["plateau"]["factor"] == pytest.approx(0.64)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stops", [(3, 5, 6, 7), (4, 10, 11)])
 def test_stopped_before_at_and_after_the_release(
     reference: Path,
@@ -290,7 +289,6 @@ def test_stopped_before_at_and_after_the_release(
     assert_same_run(reference, run)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("steps", [(5, 6, 7), (8,)])
 def test_killed_before_at_and_after_the_release(
     reference: Path,
@@ -337,7 +335,6 @@ def test_what_cannot_be_done_is_said_before_anything_starts(
     assert not (tmp_path / "exp").exists()
 
 
-@pytest.mark.slow
 def test_weights_to_start_from_make_pretrained_ones_needless(
     reference: Path, data: Path, features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,7 +346,6 @@ def test_weights_to_start_from_make_pretrained_ones_needless(
     assert command(monkeypatch, "-e", "run", *words, f"train.weights={reference / 'last.pt'}") == 0
 
 
-@pytest.mark.slow
 def test_holding_random_weights_is_pointed_out(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

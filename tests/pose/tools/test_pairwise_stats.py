@@ -23,6 +23,8 @@ from pose.test import main as pose_test
 from pose.tools import pairwise_stats
 from tests.training_fixtures import command, differences, drawn, settings
 
+pytestmark = pytest.mark.slow  # most of them train
+
 PAIRWISE = [
     "head={name: pairwise, radius: 6.0, foreground_weight: 9.0, decoder: {nms_radius: 1.0}}",
     "train.validate_images=3",
@@ -64,7 +66,6 @@ def test_a_training_keeps_the_statistics_of_its_samples(
     np.testing.assert_allclose(model.head.statistics.std, found.std)
 
 
-@pytest.mark.slow
 def test_a_config_gives_the_same(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -79,7 +80,6 @@ def test_a_config_gives_the_same(
     assert Experiment.open("named").config.head.statistics == "exp/named/pairwise.json"
 
 
-@pytest.mark.slow
 def test_models_are_added_to_a_run_and_tested_with(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -150,7 +150,6 @@ def test_models_are_not_fitted_on_offsets_of_nothing(trained: Path, monkeypatch:
     assert made["pairs"] == lost["pairs"]
 
 
-@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     given = settings(drawn(trained), *PAIRWISE, "train.schedule=constant", "train.validate_every=0")
@@ -163,7 +162,6 @@ def test_a_stopped_run_goes_on_to_the_same_weights(trained: Path, monkeypatch: p
     assert differences(part["model"], whole["model"]) == []
 
 
-@pytest.mark.slow
 def test_mistakes_are_told(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
