@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import os
 import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +18,26 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from pose.errors import UserError
 from pose.registry import BACKBONES, DECODERS, HEADS, Registry, nearest
 
 COMMAND_LINE = "command line"
 Path_ = tuple[str, ...]  # the keys from the top of a config to one value
+
+
+FilePath = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A setting that names a file or folder; `~` is the home folder."""
 
 
 class Settings(BaseModel):
@@ -220,7 +234,7 @@ def _put_file(merged: Merged, path: Path, chain: tuple[Path, ...]) -> None:
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise UserError(f"{path}: `base:` is a file name or a list of file names")
     for base in bases:
-        _put_file(merged, path.parent / base, (*chain, real))
+        _put_file(merged, path.parent / Path(base).expanduser(), (*chain, real))
     merged.put(data, str(path))
 
 

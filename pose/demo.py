@@ -39,7 +39,7 @@ from pose.errors import UserError, user_facing
 from pose.experiment import run_folder
 from pose.media.sources import STDIN, Source, find_sources, listed_sources, stdin_lines
 from pose.media.viewer import Viewer, Wishes
-from pose.options import add_device, add_mode, add_run, add_weights
+from pose.options import add_device, add_mode, add_run, add_weights, user_path
 from pose.predictor import Predictor
 from pose.structures import WORTH_SEEING
 
@@ -51,12 +51,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m pose.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_run(parser, required=False)
-    parser.add_argument("--onnx", type=Path, metavar="FILE", help="an exported network instead of the run's")
+    parser.add_argument(
+        "--onnx", type=user_path, metavar="FILE", help="an exported network instead of the run's"
+    )
     add_mode(parser)
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=user_path,
         metavar="FOLDER",
         help="default: exp/NAME/demo; --onnx: demo/ beside the file",
     )
@@ -107,7 +109,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def output_folder(options: argparse.Namespace) -> Path:
     if options.output is not None:
-        return Path(options.output)
+        return Path(options.output).expanduser()
     return (run_folder(options.name) if options.name else options.onnx.parent) / "demo"
 
 
@@ -128,7 +130,7 @@ def build_viewer(options: argparse.Namespace, predictor: Predictor, parts: ExitS
         folder=folder,
         style=style_of(options),
         pictures=not options.no_pictures,
-        records=None if options.json is None else Path(options.json or folder / "people.json"),
+        records=None if options.json is None else Path(options.json or folder / "people.json").expanduser(),
         window=options.show,
         tracks=options.tracks,
         threshold=options.score_threshold,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -25,6 +26,9 @@ def user_facing(main: Callable[[], int | None]) -> Callable[[], int]:
 
     @functools.wraps(main)
     def wrapped() -> int:
+        for stream in (sys.stdout, sys.stderr):  # names of files may have letters that a terminal lacks
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         try:
             return main() or 0

@@ -36,7 +36,7 @@ DEFAULT_CONFIG = "synthetic/ae_small.yaml"
 CHANGEABLE = ("test.", "head.decoder.")
 CHANGEABLE_DATA = (
     "data.root=", "data.train.", "data.val.", "data.workers=", "data.strict=", "data.cache=", "data.year=",
-    "data.validation_people_only=",
+    "data.validation_people_only=", "data.synthetic=", "data.category=", "data.orientation=",
 )  # fmt: skip
 STATISTICS = "pairwise.json"  # of a run, see pose.pairwise_statistics
 
@@ -74,7 +74,7 @@ def config_folder() -> Path:
 def find_config(name: str | Path) -> Path:
     """A config file by path, or by its path inside the project's `configs/` folder (`.yaml` may be left
     out)."""
-    given = Path(name)
+    given = Path(name).expanduser()
     folder = config_folder()
     inside = Path(*given.parts[1:]) if given.parts[:1] == ("configs",) else given
     for candidate in (given, folder / inside, folder / f"{inside}.yaml"):
@@ -89,9 +89,18 @@ def find_config(name: str | Path) -> Path:
 
 def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """The checked config of a YAML file, with `key.sub=value` settings above it."""
-    merged = cfg.merge(find_config(path) if path is not None else None, overrides)
+    merged = cfg.merge(find_config(path) if path is not None else None, with_own_data(overrides))
     _embed_skeleton(merged)
     return cfg.validate(ExperimentConfig, merged)
+
+
+def with_own_data(overrides: Sequence[str]) -> list[str]:
+    """Settings that say where data lie ask for nothing to be drawn there, unless they say that, too."""
+    where = ("data.root=", "data.train=", "data.train.", "data.val=", "data.val.")
+    given = [text for text in overrides if text.startswith(where)]
+    if given and not any(text.startswith("data.synthetic") for text in overrides):
+        return [*overrides, "data.synthetic=null"]
+    return list(overrides)
 
 
 def _embed_skeleton(merged: Merged) -> None:
@@ -131,15 +140,19 @@ def _skeleton_of_annotations(data: dict[str, Any], merged: Merged) -> dict[str, 
     plain.origin = merged.origin
     plain.data = {k: v for k, v in data.items() if k != "skeleton"}
     skeleton = resolve_skeleton(cfg.validate(DataSettings, plain))
-    if not skeleton.has_default_sigmas:
-        return to_dict(skeleton)
+    log = logging.getLogger("pose")
     for file in sorted((config_folder() / "_skeletons").glob("*.yaml")):
         known = cfg.read_yaml(file)
-        if (
-            tuple(known["keypoints"]) == skeleton.keypoints
-        ):  # COCO's file lists names and limbs, but no sigmas
+        if skeleton.has_default_sigmas and tuple(known["keypoints"]) == skeleton.keypoints:
+            # COCO's file lists names and limbs, but no sigmas
+            if skeleton.no_limbs:
+                log.warning("%s; taken: those of the skeleton %s", skeleton.no_limbs, file.stem)
             return known
-    logging.getLogger("pose").warning(
+    if skeleton.no_limbs:
+        log.warning("%s; left out, which only a head that needs limbs (paf) misses", skeleton.no_limbs)
+    if not skeleton.has_default_sigmas:
+        return to_dict(skeleton)
+    log.warning(
         "the annotations give no sigmas, so AP uses %g for every keypoint; a skeleton file can say others",
         skeleton.sigmas[0],
     )
@@ -148,7 +161,7 @@ def _skeleton_of_annotations(data: dict[str, Any], merged: Merged) -> dict[str, 
 
 def _skeleton_file(name: str, beside: Path) -> Path:
     folder = config_folder() / "_skeletons"
-    for candidate in (Path(name), beside / name, folder / f"{name}.yaml"):
+    for candidate in (Path(name).expanduser(), beside / name, folder / f"{name}.yaml"):
         if candidate.is_file():
             return candidate
     known = sorted(p.stem for p in folder.glob("*.yaml"))
@@ -216,7 +229,8 @@ class Experiment:
             raise UserError(f"no run {name!r}: {file} is missing{nearest(name, known)}{listed}")
         own = folder / STATISTICS  # the run may have been moved since its config was written
         moved = [f"head.statistics={json.dumps(str(own))}"] if own.is_file() else []
-        return Experiment(folder, cfg.validate(ExperimentConfig, cfg.merge(file, [*moved, *overrides])))
+        merged = cfg.merge(file, [*moved, *with_own_data(overrides)])
+        return Experiment(folder, cfg.validate(ExperimentConfig, merged))
 
     def path(self, file: str) -> Path:
         return self.folder / file
@@ -234,7 +248,7 @@ class Experiment:
         """The file of `best`, `last` or a path; None: the best one, or the last where none was validated."""
         if choice is None:
             choice = "best" if self.path("best.pt").is_file() else "last"
-        file = self.path(f"{choice}.pt") if re.fullmatch(r"[\w-]+", choice) else Path(choice)
+        file = self.path(f"{choice}.pt") if re.fullmatch(r"[\w-]+", choice) else Path(choice).expanduser()
         if not file.is_file():
             there = sorted(p.name for p in self.folder.glob("*.pt"))
             listed = (
@@ -247,8 +261,14 @@ class Experiment:
 
 
 def run_folder(name: str, runs: Path = RUNS) -> Path:
+    """Of a run by its name; `exp/NAME/` is taken as NAME.  Raises `UserError` for what is no name."""
+    given = Path(name)
+    if len(given.parts) > 1 and given.parent.resolve() == runs.resolve():
+        name = given.name
     if not re.fullmatch(r"[\w][\w.+-]*", name):
-        raise UserError(f"{name!r} is no run name; use letters, digits, '.', '_', '+' and '-'")
+        raise UserError(
+            f"{name!r} is no run name; use letters, digits, '.', '_', '+' and '-' (runs lie in {runs}/)"
+        )
     return runs / name
 
 

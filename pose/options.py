@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 RUN = "the run exp/NAME/"
 TEST_SETTINGS = "test.*, head.decoder.*"  # what may be set for a trained run, see experiment.run_settings
+
+
+def user_path(text: str) -> Path:
+    """The type of options that name a file or folder; `~` is the home folder, also behind `--option=`."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # ~somebody who has no home here
+        return Path(text)
 
 
 def add_run(parser: argparse._ActionsContainer, *, required: bool = True) -> None:

@@ -17,7 +17,7 @@ from pose.data.dataset import FIRST, KeypointDataset, check_files
 from pose.data.images import Orientation, SetImage, read_of_size, wrong_size
 from pose.data.loader import Loaded, collate, default_workers, train_loader
 from pose.data.mixture import MixedStream, Training, training_data
-from pose.data.selection import open_annotations, validation_images
+from pose.data.selection import open_annotations, validation_images, warn_of_sides
 from pose.data.settings import set_files
 from pose.draw.fields import field_sheet
 from pose.draw.people import Style, draw_people
@@ -96,6 +96,8 @@ def validation_set(config: ExperimentConfig, group: Processes, limit: int | None
     """The validation images, or a fixed random subset."""
 
     def read() -> list[SetImage]:
+        if config.test.flip:
+            warn_of_sides(config.skeleton)
         images = validation_images(config.data, config.skeleton, limit=limit)
         check_pictures(images, config)
         return images
@@ -107,7 +109,10 @@ def check_pictures(images: Sequence[SetImage], config: ExperimentConfig) -> None
     """Wrong paths and images of another size are found before the training, not at its first validation."""
     files, first = set_files(config.data, "val"), images[:FIRST]
     names = [str(one.path).removeprefix(f"{files.images}/") for one in first]
-    check_files(files.images, names, files.annotations)
+    try:
+        check_files(files.images, names, files.annotations)
+    except UserError as error:
+        raise UserError(f"validation: {error} (data.val.images)") from None
     if not images:
         raise UserError(f"validation: {files.annotations} has no images; check data.val.annotations")
     wrong = [text for one in first if (text := wrong_size(one, config.data.orientation))]

@@ -33,9 +33,10 @@ import torch
 
 from pose import config as cfg
 from pose.annotations.aic import to_official
+from pose.annotations.image_files import is_regular
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.reader import read
-from pose.data.images import Orientation, SetImage
+from pose.data.images import Orientation, SetImage, tell_unread
 from pose.data.settings import set_files
 from pose.engine.distributed import Processes, processes
 from pose.errors import UserError, user_facing
@@ -46,7 +47,7 @@ from pose.metrics import aic, aic_lists, coco
 from pose.metrics.aic_lists import AicTest
 from pose.metrics.results import file_sigmas, records, score
 from pose.model import resolve_precision
-from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights
+from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights, user_path
 from pose.predict.images import Outcome, replicas
 from pose.predict.predict_set import predict_set
 from pose.predict.settings import TestSettings
@@ -65,8 +66,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_run(parser)
     add_mode(parser)
     add_weights(parser)
-    parser.add_argument("--images", metavar="DIR", help="predict the pictures of a folder instead of the set")
-    parser.add_argument("--submission", metavar="FILE", help="write AI Challenger's list of the people here")
+    parser.add_argument(
+        "--images", type=user_path, metavar="DIR", help="predict the pictures of a folder instead of the set"
+    )
+    parser.add_argument(
+        "--submission", type=user_path, metavar="FILE", help="write AI Challenger's list of the people here"
+    )
     parser.add_argument(
         "--tune", action="store_true", help="AI Challenger's score by person threshold, and the best one"
     )
@@ -81,7 +86,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--backend", choices=["fast", "pycocotools"], default="fast", help="who computes AP")
     add_device(parser)
     add_settings(parser, f"{TEST_SETTINGS}, data.root, data.val.*")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     run_settings(options.settings, data=True)
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: expected 1 picture or more")
@@ -100,10 +105,19 @@ def folder_images(folder: Path) -> list[SetImage]:
     """The pictures of a folder, numbered from 1 in the order of their names."""
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; give its folder" if folder.exists() else f"no folder {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
+    everything = sorted(folder.rglob("*"))
+    tell_unread(everything, folder)
+    files = [file for file in everything if is_image(file, folder)]
     if not files:
         raise UserError(f"{folder} holds no pictures ({', '.join(sorted(PICTURES))})")
     return [SetImage(number, file) for number, file in enumerate(files, start=1)]
+
+
+def is_image(file: Path, folder: Path) -> bool:
+    """By its suffix; hidden files, and those in hidden folders, are no images: `._x.jpg`, `__MACOSX`."""
+    parts = file.relative_to(folder).parts
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return file.suffix.lower() in PICTURES and not hidden and is_regular(file)
 
 
 def devices(options: argparse.Namespace, group: Processes) -> list[torch.device]:
@@ -117,7 +131,7 @@ def test(options: argparse.Namespace, group: Processes) -> int:
     config = experiment.config
     model, weights = load_model(experiment, options.weights, group.device)
     if options.images:
-        images = folder_images(Path(options.images))[: options.limit]
+        images = folder_images(options.images)[: options.limit]
     else:
         draw_synthetic(config, group)
         images = validation_set(config, group, options.limit)
@@ -181,7 +195,7 @@ class Report:
             raise UserError(
                 f"--tune is for AI Challenger's score, and {self.annotations} does not have its 14 keypoints"
             )
-        if options.submission and Path(options.submission).is_dir():
+        if options.submission and options.submission.is_dir():
             raise UserError(f"--submission {options.submission} is a folder; give a file in it")
         if self.is_aic or options.submission:
             _ = self.aic_test

@@ -112,6 +112,8 @@ def load_weights(model: PoseModel, file: str) -> str:
         report = checkpoint.load_matching(model, model_weights(state))
     except UserError as error:
         raise UserError(f"train.weights={file}: {error}") from None
+    if 2 * len(report.loaded) < len(model.state_dict()):
+        raise UserError(f"train.weights={file} does not match this network: {report}")
     return f"{file}: {report}"
 
 

@@ -32,7 +32,7 @@ CODES: dict[str, Code] = {
     "limbs": Code("note", "the category's `skeleton` is not used"),
     "shares": Code(
         "serious",
-        "all keypoints lie between 0 and 1: are they shares of the image instead of pixels?",
+        "person(s) with all keypoints between 0 and 1, as the whole file: shares instead of pixels?",
         "taken as pixels",
     ),
     "no_sides": Code(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pose import checkpoint
 from pose.backbones.pretrained import imagenet_file
-from pose.config import Settings
+from pose.config import FilePath, Settings
 from pose.errors import UserError
 from pose.registry import BACKBONES
 from pose.structures import Fields
@@ -50,7 +50,7 @@ class ResnetSettings(Settings):
     From random weights choose train."""
     intermediate: bool = True
     """Supervise heatmaps also in the middle of the third block (unit 12 of 23; 3 of 6, 18 of 36)."""
-    pretrained: str | None = None
+    pretrained: FilePath | None = None
     """Weights of the trunk when a new run starts: `imagenet` (torchvision's IMAGENET1K_V1, fetched once), a
     file with a ResNet's weights under torchvision's names, or null."""
 

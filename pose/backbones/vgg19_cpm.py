@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pose.backbones.pretrained import load_vgg19
-from pose.config import Settings
+from pose.config import FilePath, Settings
 from pose.registry import BACKBONES
 from pose.structures import Fields
 
@@ -30,7 +30,7 @@ class Vgg19CpmSettings(Settings):
     """Channels before the prediction of the first stage."""
     kernel: Literal[3, 5, 7] = 7
     """Side of the kernels in the later stages."""
-    pretrained: str | None = None
+    pretrained: FilePath | None = None
     """Weights of VGG's ten layers when a new run starts: `imagenet` (torchvision's, fetched once), a file
     with VGG-19's weights, or null."""
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from pose.data.dataset import Item, Key, KeypointDataset, load_training_set
 from pose.data.loader import TrainStream
-from pose.data.selection import training_indices
+from pose.data.selection import training_indices, warn_of_sides
 from pose.data.settings import DataSettings, training_files
 from pose.errors import UserError
 from pose.skeleton import Skeleton
@@ -131,6 +131,8 @@ def training_data(
     settings: DataSettings, input: InputSettings, skeleton: Skeleton, *, seed: int = 0
 ) -> Training:
     """The training set or sets and their stream, from the settings."""
+    if settings.augment.flip > 0:
+        warn_of_sides(skeleton)
     parts, streams = [], []
     for files in training_files(settings):
         part = load_training_set(settings, files, input, skeleton, seed=seed)

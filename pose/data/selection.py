@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from pose.annotations.annotations import Annotations, load_annotations
 from pose.annotations.image_files import locate
+from pose.annotations.issues import CODES
+from pose.annotations.training import tells_sides
 from pose.data.images import SetImage
 from pose.data.settings import DataSettings, SetFiles, set_files
 from pose.errors import UserError
 from pose.skeleton import Skeleton
+
+logger = logging.getLogger("pose")
 
 SUBSET_SEED = 0  # a subset is part of the data set, not of the run: every run sees the same one
 
@@ -60,6 +66,23 @@ def validation_indices(settings: DataSettings, annotations: Annotations) -> np.n
     return annotations.indices_of(ids)
 
 
+@cache  # once for training and validation
+def _warn(sentence: str) -> None:
+    logger.warning(sentence)
+
+
+def warn_of_sides(skeleton: Skeleton) -> None:
+    """For images that are mirrored: a warning where no name of a keypoint tells left from right."""
+    if not tells_sides(skeleton):
+        _warn(f"skeleton {skeleton.name!r}: {CODES['no_sides'].what}")
+
+
+def why(annotations: Annotations) -> str:
+    """What the reader says of a file without people, to go on a sentence with."""
+    found = annotations.finding("no_people")
+    return f": {found.first}" if found is not None and found.first else ""
+
+
 def training_indices(settings: DataSettings, annotations: Annotations) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the images with people and of those without that may be trained on."""
     allowed = np.ones(len(annotations), bool)
@@ -73,7 +96,7 @@ def training_indices(settings: DataSettings, annotations: Annotations) -> tuple[
         positive = np.sort(shuffled[: settings.subset])
     if not len(positive):
         raise UserError(
-            f"{annotations.source}: no image with labelled keypoints is left to train on; "
+            f"{annotations.source}: no image with labelled keypoints is left to train on{why(annotations)}; "
             f"check {'data.sets' if settings.mixed else 'data.train.annotations'}"
             + (" and data.validation_ids" if settings.validation_ids else "")
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from pose.annotations.categories import read_skeleton
-from pose.config import Settings
+from pose.config import FilePath, Settings
 from pose.data.augment import AugmentSettings
 from pose.errors import UserError
 from pose.skeleton import Skeleton, from_dict
@@ -18,11 +18,11 @@ from pose.synthetic.dataset import SyntheticConfig
 class SetSettings(Settings):
     """Where one set lies; `{year}` stands for data.year."""
 
-    annotations: str
+    annotations: FilePath
     """COCO keypoint JSON."""
-    images: str
+    images: FilePath
     """Folder of the pictures."""
-    root: str | None = None
+    root: FilePath | None = None
     """Folder that its paths are relative to; null = data.root."""
 
 
@@ -103,7 +103,7 @@ class DataSettings(Settings):
 
     synthetic: SyntheticSettings | None = None
     """Draw people into `root` on first use instead of reading photos."""
-    root: str = "data/coco"
+    root: FilePath = "data/coco"
     """Folder that the paths of the sets are relative to."""
     year: int | None = None
     """Fills `{year}` in the paths of the sets."""
@@ -131,7 +131,7 @@ class DataSettings(Settings):
     """People kept per picture, the first in the file."""
     subset: Annotated[int | None, Field(gt=0)] = None
     """Train on this many pictures with people only (of each set of a mixture), the same ones in every run."""
-    validation_ids: str | None = None
+    validation_ids: FilePath | None = None
     """File (text or JSON) of image ids of the training annotations that make up the validation set instead of
     `val`, and are not trained on."""
     validation_people_only: bool = False
@@ -190,7 +190,7 @@ def _files(source: SetSettings, settings: DataSettings, key: str) -> SetFiles:
             raise UserError(
                 f"{key}.{name} is {text!r}, but data.year is not set; set it, e.g. data.year=2017"
             )
-        paths.append(Path(root).expanduser() / Path(text.replace("{year}", str(year))).expanduser())
+        paths.append(Path(root) / text.replace("{year}", str(year)))
     return SetFiles(*paths)
 
 

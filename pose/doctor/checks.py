@@ -32,6 +32,7 @@ SMALL = 32.0**2  # COCO's small people
 CROWDED = 20  # results that COCO scores in a picture
 COPY = 0.98  # similarity at which two people are one
 COPY_KEYPOINTS = 3  # labelled in both
+NEIGHBOURS = 100  # people of an image whom one is compared with
 
 
 @dataclass(frozen=True)
@@ -292,15 +293,20 @@ def _check_copies(content: Content, faults: Faults) -> None:
 
 
 def find_copies(content: Content) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of pairs of people in one picture whose labelled keypoints are the same (similarity >= COPY); the
-    second of a pair comes later in the file."""
+    """Rows of pairs of people in one image whose labelled keypoints are the same (similarity >= COPY); the
+    second of a pair comes later in the file.
+
+    People are compared with the NEIGHBOURS next ones from left to right: in an image with no more, with all;
+    where there are thousands, copies lie side by side."""
     rows = np.flatnonzero(content.people)
-    rows = rows[np.argsort(content.file.image[rows], kind="stable")]
+    seen = content.keypoints[rows][..., 2] > 0
+    left = (content.keypoints[rows][..., 0] * seen).sum(1) / np.maximum(seen.sum(1), 1)
+    rows = rows[np.lexsort((left, content.file.image[rows]))]
     image = content.file.image[rows]
     scale = np.nan_to_num(content.extents[:, 2:] - content.extents[:, :2]).prod(1).clip(min=1)
     variance = (2 * np.array(content.skeleton.sigmas)) ** 2
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
-    for step in range(1, len(rows)):
+    for step in range(1, min(len(rows), NEIGHBOURS + 1)):
         near = np.flatnonzero(image[step:] == image[:-step])
         if not len(near):
             break
@@ -311,7 +317,7 @@ def find_copies(content: Content) -> tuple[np.ndarray, np.ndarray]:
         alike = np.where(both, np.exp(-apart), 0).sum(1) / np.maximum(both.sum(1), 1)
         labelled = np.maximum((one[..., 2] > 0).sum(1), (other[..., 2] > 0).sum(1))
         copies = (alike >= COPY) & (both.sum(1) >= COPY_KEYPOINTS) & (2 * both.sum(1) > labelled)
-        pairs.append((a[copies], b[copies]))
+        pairs.append((np.minimum(a, b)[copies], np.maximum(a, b)[copies]))
     if not pairs:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pose.config import FilePath
 from pose.engine.optim import OptimSettings
 
 
@@ -29,7 +30,7 @@ class TrainSettings(OptimSettings):
     """Batch normalisation over all processes (DDP on GPUs)."""
     seed: int = Field(0, ge=0)
     """Of the first weights, the order of the data and the augmentation."""
-    weights: str | None = None
+    weights: FilePath | None = None
     """Checkpoint to start from (its weights only); null = as the network initialises itself."""
     freeze_epochs: int = Field(0, ge=0)
     """First epochs in which the backbone's pretrained layers stand still.  After them a fresh optimiser moves

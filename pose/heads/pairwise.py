@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pose import pairwise_statistics
-from pose.config import Settings, component_settings
+from pose.config import FilePath, Settings, component_settings
 from pose.decoders.multicut import MulticutSettings
 from pose.errors import UserError
 from pose.heads.base import Head, build_decoder
@@ -40,7 +40,7 @@ class PairwiseSettings(Settings):
     """Cells whose centre is so near to a keypoint, in pixels of the input, are the ones that find it."""
     locref_std: float = Field(7.2801, gt=0)
     """Pixels that one unit of the location refinement stands for."""
-    statistics: str | None = None
+    statistics: FilePath | None = None
     """JSON of pose.tools.pairwise_stats: means and deviations of the offsets, by which they are normalised,
     and the decoder's models of them.  null: `pose.train` works out means and deviations from the training
     set.  A run has its own copy, pairwise.json, which counts from then on, whatever this says."""

@@ -14,6 +14,7 @@ from typing import Literal, TextIO
 
 import cv2
 
+from pose.data.images import tell_unread
 from pose.errors import UserError
 
 PICTURES = {
@@ -86,7 +87,7 @@ def _of(text: str, output: Path, names: Names) -> Iterator[Source]:
         number = int(camera[1])
         yield Source("camera", Path(f"camera-{number}"), names.give(Path(f"camera-{number}")), number)
         return
-    path = Path(text)
+    path = Path(text).expanduser() if text.startswith("~") else Path(text)
     if not _possible(path):
         raise UserError(f"no file can have the name {text[:60]}...")
     if path.is_dir():
@@ -99,7 +100,7 @@ def _of(text: str, output: Path, names: Names) -> Iterator[Source]:
     elif path.exists():
         files, base = [path], path.parent
     elif glob.has_magic(text):
-        files = sorted(Path(one) for one in glob.glob(text, recursive=True))
+        files = sorted(Path(one) for one in glob.glob(str(path), recursive=True))
         files = [file for file in files if file.is_file()]
         base = _fixed_part(path)
         if not files:
@@ -151,8 +152,13 @@ def _is_video(path: Path) -> bool:
 def _below(folder: Path, output: Path) -> list[Path]:
     inside, found = output.resolve(), []
     for root, folders, files in os.walk(folder):
-        folders[:] = [one for one in folders if Path(root, one).resolve() != inside]
+        folders[:] = [
+            one
+            for one in folders
+            if not one.startswith(".") and one != "__MACOSX" and Path(root, one).resolve() != inside
+        ]
         found += [Path(root, file) for file in files if not file.startswith(".")]
+    tell_unread(found, folder)
     return sorted(file for file in found if file.suffix.lower() in PICTURES | VIDEOS)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from pose.annotations.aic_coco import doubts, from_coco, to_coco
 from pose.annotations.reader import read
 from pose.errors import UserError, user_facing
 from pose.metrics.coco import write_json
+from pose.options import user_path
 from pose.tools.conversion import (
     add_output,
     add_source,
@@ -66,7 +66,7 @@ def _add_to_coco(commands: Any) -> None:
     parser.add_argument("--strict", action="store_true", help="stop at what would otherwise be repaired")
     parser.add_argument(
         "--neck-head-slots",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="also write the 14 keypoints in COCO's 17 slots, neck and head top first (skeleton aic17_slots)",
     )
@@ -81,7 +81,9 @@ def _add_from_coco(commands: Any) -> None:
         epilog=f"example:\n{FROM_COCO}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("coco", type=Path, metavar="COCO", help="a COCO file with the 14 keypoints, by name")
+    parser.add_argument(
+        "coco", type=user_path, metavar="COCO", help="a COCO file with the 14 keypoints, by name"
+    )
     add_output(parser)
     parser.set_defaults(run=_from_coco)
 

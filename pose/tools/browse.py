@@ -39,7 +39,7 @@ from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, ExperimentConfig, load_config, run_settings
 from pose.files import write_picture, write_text
 from pose.heads.base import Head
-from pose.options import add_config_or_run, add_settings
+from pose.options import add_config_or_run, add_settings, user_path
 from pose.registry import BACKBONES, HEADS
 from pose.sessions import draw_synthetic
 from pose.structures import People, Sample
@@ -76,7 +76,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=user_path,
         metavar="FOLDER",
         help="default: the run folder, or samples/ for a config",
     )

@@ -15,12 +15,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pose.errors import UserError, user_facing
 from pose.experiment import RUNS
 from pose.files import write_bytes, write_text
-from pose.options import add_mode
+from pose.options import add_mode, user_path
 from pose.report.bootstrap import ROUNDS
 from pose.tools.comparison.configs import config_rows
 from pose.tools.comparison.curves import curves
@@ -38,7 +37,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add_mode(parser)
     parser.add_argument("--tag", help="of the tests, as given to pose.test")
-    parser.add_argument("-o", "--output", type=Path, default=RUNS / "compare", metavar="FOLDER")
+    parser.add_argument("-o", "--output", type=user_path, default=RUNS / "compare", metavar="FOLDER")
     parser.add_argument("--latex", action="store_true", help="the numbers and AP's intervals as LaTeX too")
     parser.add_argument("--all", action="store_true", help="also keys that only some of the configs have")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"draws of pictures (default {ROUNDS})")

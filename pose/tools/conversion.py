@@ -22,6 +22,7 @@ from pose.annotations.findings import Finding
 from pose.data.images import HEADER_ERRORS, jpeg_ends
 from pose.errors import UserError
 from pose.experiment import config_folder
+from pose.options import user_path
 from pose.skeleton import Skeleton
 
 CHUNK = 64  # pictures that a thread looks at before it asks for more
@@ -35,8 +36,10 @@ T = TypeVar("T")
 
 def add_source(parser: argparse.ArgumentParser, *, metavar: str, help: str) -> None:
     """What to convert, as `options.annotations`; --images, --skip-missing and -o."""
-    parser.add_argument("annotations", type=Path, metavar=metavar, help=help)
-    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="its folder of pictures")
+    parser.add_argument("annotations", type=user_path, metavar=metavar, help=help)
+    parser.add_argument(
+        "--images", required=True, type=user_path, metavar="DIR", help="its folder of pictures"
+    )
     add_output(parser)
     parser.add_argument(
         "--skip-missing",
@@ -47,7 +50,9 @@ def add_source(parser: argparse.ArgumentParser, *, metavar: str, help: str) -> N
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     """-o, --output: a file."""
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.json", help="file to write")
+    parser.add_argument(
+        "-o", "--output", required=True, type=user_path, metavar="OUT.json", help="file to write"
+    )
 
 
 def check_outputs(source: Path, outputs: Sequence[Path | None]) -> None:

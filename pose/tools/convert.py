@@ -25,7 +25,7 @@ from pose import checkpoint
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, ExperimentConfig, already_exists, load_config, run_folder
 from pose.model import PoseModel, build_model
-from pose.options import add_settings
+from pose.options import add_settings, user_path
 from pose.pairwise_statistics import PairwiseStatistics
 from pose.tools.published import ae_aic, deepercut, pose_ae, rtpose
 from pose.tools.published.plan import Source
@@ -86,7 +86,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     sources = parser.add_subparsers(dest="source", required=True)
     for name, source in SOURCES.items():
         one = sources.add_parser(name, help=source.help)
-        one.add_argument("file", type=Path, metavar="FILE", help="the published checkpoint")
+        one.add_argument("file", type=user_path, metavar="FILE", help="the published checkpoint")
         one.add_argument("-e", "--experiment", required=True, metavar="NAME", help="the run folder exp/NAME/")
         for option, settings in source.options.items():
             one.add_argument(f"--{option.replace('_', '-')}", **settings)

@@ -37,7 +37,7 @@ from pose.engine.distributed import Processes
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, ExperimentConfig, config_folder, load_config, run_settings
 from pose.files import write_text
-from pose.options import add_config_or_run, add_settings
+from pose.options import add_config_or_run, add_settings, user_path
 from pose.sessions import draw_synthetic
 from pose.skeleton import Skeleton, from_dict
 
@@ -52,8 +52,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = add_config_or_run(parser)
-    what.add_argument("--annotations", type=Path, metavar="FILE", help="one COCO keypoint file")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="with --annotations: its pictures")
+    what.add_argument("--annotations", type=user_path, metavar="FILE", help="one COCO keypoint file")
+    parser.add_argument("--images", type=user_path, metavar="DIR", help="with --annotations: its pictures")
     parser.add_argument(
         "--skeleton", metavar="NAME",
         help="with --annotations: one of the project's skeletons or a YAML file (default: as the file says)",
@@ -70,7 +70,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--pictures", default=str(DECODED), metavar="N|all|none",
         help=f"pictures to decode as a whole; none: no picture file is opened (default {DECODED})",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a report: .html or .json")
+    parser.add_argument("-o", "--output", type=user_path, metavar="FILE", help="a report: .html or .json")
     add_settings(parser)
     return parser.parse_intermixed_args(arguments)
 
@@ -97,9 +97,6 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError(
             "--images, --skeleton, --category and --orientation go with --annotations; a config says them"
         )
-    for key in ("annotations", "images", "output"):
-        path = getattr(options, key)
-        setattr(options, key, None if path is None else path.expanduser())
     if options.annotations is not None and options.settings:
         raise UserError(f"{options.settings[0]!r}: settings go with --config")
     if options.output is not None and options.output.suffix not in (".html", ".json"):

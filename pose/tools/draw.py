@@ -35,6 +35,7 @@ from pose.errors import UserError, user_facing
 from pose.experiment import config_folder
 from pose.files import write_picture
 from pose.metrics.coco_files import Record, clean_ground_truth, clean_results, load_content
+from pose.options import user_path
 from pose.skeleton import Skeleton
 from pose.structures import People
 
@@ -47,12 +48,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--annotations", required=True, type=Path, help="COCO format")
-    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="where the pictures lie")
+    parser.add_argument("--annotations", required=True, type=user_path, help="COCO format")
     parser.add_argument(
-        "--results", type=Path, help="COCO keypoint results to draw instead of the annotations"
+        "--images", required=True, type=user_path, metavar="DIR", help="where the pictures lie"
     )
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="for the pictures")
+    parser.add_argument(
+        "--results", type=user_path, help="COCO keypoint results to draw instead of the annotations"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, type=user_path, metavar="FOLDER", help="for the pictures"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of the file")
     parser.add_argument(
         "--category", metavar="NAME", help="name or id of the category, where several list keypoints"

@@ -46,7 +46,7 @@ from pose.exported import (
 )
 from pose.files import write_bytes
 from pose.model import PoseModel
-from pose.options import TEST_SETTINGS, add_run, add_settings, add_weights
+from pose.options import TEST_SETTINGS, add_run, add_settings, add_weights, user_path
 from pose.sessions import load_model
 
 OPSET = 18  # of ONNX: 2022, the first that both of torch's exporters write
@@ -84,7 +84,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_run(parser)
     parser.add_argument("--format", choices=["onnx", "torchscript"], default="onnx", help="default onnx")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="default exp/NAME/model.onnx or .pt"
+        "-o", "--output", type=user_path, metavar="FILE", help="default exp/NAME/model.onnx or .pt"
     )
     add_weights(parser)
     add_settings(parser, f"{TEST_SETTINGS}, kept in the file")

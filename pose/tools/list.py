@@ -17,10 +17,10 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from pose.errors import UserError, user_facing
 from pose.experiment import RUNS
+from pose.options import user_path
 from pose.run_folders import Summary, run_folders, summarize
 
 HEADER = ("run", "network", "skeleton", "steps", "state", "best AP", "date", "size", "tested AP")
@@ -35,7 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--sort", choices=["date", "name", "AP", "steps", "size"], default="date")
     parser.add_argument("--json", action="store_true", help="everything, for programs")
-    parser.add_argument("--runs", type=Path, default=RUNS, metavar="FOLDER", help=f"default {RUNS}/")
+    parser.add_argument("--runs", type=user_path, default=RUNS, metavar="FOLDER", help=f"default {RUNS}/")
     return parser.parse_args(arguments)
 
 

@@ -26,6 +26,7 @@ from pose.annotations.mpii_coco import Crop, Entry, plan_crop
 from pose.data.images import UnreadableImage, read_image
 from pose.errors import UserError, user_facing
 from pose.metrics.coco import write_json
+from pose.options import user_path
 from pose.skeleton import Skeleton
 from pose.tools.conversion import (
     add_source,
@@ -85,7 +86,7 @@ def _add_to_coco(commands: Any) -> None:
     )
     parser.add_argument(
         "--crops",
-        type=Path,
+        type=user_path,
         metavar="FOLDER",
         help="also cut out each person who is far enough from others (MPII's single_person), 400 px tall, "
         "with 130 px around: pictures of one person each, and OUT.json (and OUT-val.json) of them in FOLDER",

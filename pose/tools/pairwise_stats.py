@@ -30,7 +30,7 @@ from pose.errors import UserError, user_facing
 from pose.experiment import STATISTICS, Experiment, ExperimentConfig, load_config
 from pose.heads.pairwise import PairwiseHead
 from pose.metrics.coco import write_json
-from pose.options import add_config_or_run, add_device, add_settings, add_weights
+from pose.options import add_config_or_run, add_device, add_settings, add_weights, user_path
 from pose.pairwise_statistics import PairwiseStatistics, to_json
 from pose.predict.batches import BatchPredictor
 from pose.sessions import TrainingData, draw_synthetic, load_model, training_statistics
@@ -44,7 +44,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add_config_or_run(parser)
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", help="default with -c: the run's own file"
+        "-o", "--output", type=user_path, metavar="OUT", help="default with -c: the run's own file"
     )
     add_weights(parser)
     parser.add_argument(

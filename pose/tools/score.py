@@ -35,6 +35,7 @@ from pose.experiment import config_folder
 from pose.files import write_text
 from pose.metrics import aic, coco, pck
 from pose.metrics.results import file_order
+from pose.options import user_path
 from pose.report.analysis import analyse, file_skeleton
 from pose.report.page import picture_reader, render
 
@@ -63,9 +64,9 @@ def _add_files(
     results: str = "COCO keypoint results",
 ) -> None:
     """--annotations and --results, with a sentence for each; -o."""
-    parser.add_argument("--annotations", required=True, type=Path, help=annotations)
-    parser.add_argument("--results", required=True, type=Path, help=results)
-    parser.add_argument("-o", "--output", type=Path, help="write the numbers here, as JSON")
+    parser.add_argument("--annotations", required=True, type=user_path, help=annotations)
+    parser.add_argument("--results", required=True, type=user_path, help=results)
+    parser.add_argument("-o", "--output", type=user_path, help="write the numbers here, as JSON")
 
 
 def _add_coco(metrics: Any) -> None:
@@ -77,10 +78,15 @@ def _add_coco(metrics: Any) -> None:
         help="one OKS sigma per keypoint: comma list, skeleton name, or YAML file with a list or a skeleton",
     )
     parser.add_argument("--category", metavar="NAME", help="name or id, where several list keypoints")
-    parser.add_argument("--image-ids", type=Path, help="score only these: JSON list, or one id per line")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page (HTML) about errors here")
+    parser.add_argument("--image-ids", type=user_path, help="score only these: JSON list, or one id per line")
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="of the annotations' pictures: draws the worst on the page"
+        "--report", type=user_path, metavar="FILE", help="write a page (HTML) about errors here"
+    )
+    parser.add_argument(
+        "--images",
+        type=user_path,
+        metavar="DIR",
+        help="of the annotations' pictures: draws the worst on the page",
     )
     parser.set_defaults(run=_score_coco)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from pose.config import describe, json_schema, to_yaml
 from pose.errors import UserError, user_facing
 from pose.experiment import ExperimentConfig, load_config
-from pose.options import add_settings
+from pose.options import add_settings, user_path
 
 SCHEMA = Path("configs/schema.json")
 
@@ -29,13 +29,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", nargs="?", type=Path, help="a YAML file, also a run's exp/NAME/config.yaml")
+    parser.add_argument(
+        "file", nargs="?", type=user_path, help="a YAML file, also a run's exp/NAME/config.yaml"
+    )
     add_settings(parser)
     parser.add_argument("--plain", action="store_true", help="without the meanings")
     parser.add_argument(
         "--schema",
         nargs="?",
-        type=Path,
+        type=user_path,
         const=SCHEMA,
         metavar="OUT",
         help=f"instead, write the JSON schema by which editors check the YAML files (default: {SCHEMA})",

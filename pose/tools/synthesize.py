@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from pose.errors import user_facing
+from pose.options import user_path
 from pose.synthetic.dataset import SyntheticConfig, ensure
 
 
@@ -30,7 +31,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         parser.add_argument(flag, type=int, default=usual, metavar=letter, help=f"{what} (default {usual})")
 
     parser.add_argument(
-        "--root", type=Path, default=Path("data/synthetic"), help="folder to write (default data/synthetic)"
+        "--root",
+        type=user_path,
+        default=Path("data/synthetic"),
+        help="folder to write (default data/synthetic)",
     )
     number("--train", default.train, "N", "pictures to train on")
     number("--val", default.val, "N", "pictures to validate on")

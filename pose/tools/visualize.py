@@ -37,7 +37,7 @@ from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, ExperimentConfig, run_settings
 from pose.files import write_picture
 from pose.model import PoseModel, autocast
-from pose.options import add_device, add_mode, add_run, add_weights
+from pose.options import add_device, add_mode, add_run, add_weights, user_path
 from pose.predict.batches import BatchPredictor
 from pose.predict.canvas import Prepared, map_back
 from pose.sessions import load_model, of_first, true_people
@@ -59,14 +59,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--ids", nargs="+", default=[], metavar="ID", help="of pictures of the validation set"
     )
     parser.add_argument(
-        "--annotations", type=Path, metavar="FILE", help="COCO annotations of the pictures, by file name"
+        "--annotations", type=user_path, metavar="FILE", help="COCO annotations of the pictures, by file name"
     )
     parser.add_argument("--keypoints", action="store_true", help="also a panel for every keypoint and limb")
     parser.add_argument("--stages", action="store_true", help="also the maps of every stage of the network")
     parser.add_argument(
         "--max-side", type=int, default=1600, metavar="PIXELS", help="of a panel (default 1600)"
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: the run folder")
+    parser.add_argument("-o", "--output", type=user_path, metavar="FOLDER", help="default: the run folder")
     add_weights(parser)
     parser.add_argument(
         "--score-threshold", "--min-score", dest="min_score", type=float, default=WORTH_SEEING, metavar="T",

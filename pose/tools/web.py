@@ -31,7 +31,7 @@ from typing import Any
 from pose.data.settings import set_files
 from pose.errors import UserError, user_facing
 from pose.files import write_picture
-from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights
+from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights, user_path
 from pose.predictor import Predictor
 from pose.synthetic import dataset as synthetic
 from pose.web.limits import Limits
@@ -66,7 +66,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--max-megabytes", type=float, default=20, metavar="N", help="of a file (default 20)")
     parser.add_argument(
-        "--examples", type=Path, metavar="FOLDER",
+        "--examples", type=user_path, metavar="FOLDER",
         help=f"its first {EXAMPLES} pictures are offered on the page (default: of the validation set)",
     )  # fmt: skip
     add_settings(parser, TEST_SETTINGS)

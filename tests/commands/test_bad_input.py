@@ -112,7 +112,7 @@ def test_the_message_and_the_exit_code_of_the_real_command(data: Path, tmp_path:
         ("data.root=nowhere/at/all", ("nowhere/at/all",)),
         ("data.train.annotations=gone.json", ("gone.json",)),
         ("data.val.annotations=gone.json", ("gone.json",)),
-        ("data.train.images=gone", ("no folder of pictures", "gone", "data.root")),
+        ("data.train.images=gone", ("folder of images", "gone", "data.root")),
         ("data.val.images=gone", ("validation", "gone", "data.val.images")),
         (
             "data.augment.crop=people",

@@ -171,7 +171,7 @@ def test_a_bad_picture_stops_nothing_and_is_listed(seeing: Predictor, capsys: An
     assert run("dots") == 1
     told = capsys.readouterr()
     assert "pictures: 2, people: 4" in told.out
-    assert told.err.count("could not be read: dots/001.png is damaged or no picture (10 bytes)") == 1
+    assert told.err.count("could not be read: dots/001.png is corrupt or no image (10 bytes)") == 1
     assert sorted(path.name for path in Path("out").iterdir()) == ["000.png", "002.png"]
 
 
@@ -189,7 +189,7 @@ def test_paths_come_from_a_pipe(seeing: Predictor, monkeypatch: Any, capsys: Any
     paths = write_set(Path("."), [(120, 160)] * 3)
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{paths[1]}\n\nmissing.png\n{paths[2]}\n"))
     assert run(paths[0], "-", "--json") == 1
-    assert "no picture missing.png" in capsys.readouterr().err
+    assert "no image missing.png" in capsys.readouterr().err
     assert [len(found(f"00{i}")) for i in range(3)] == [1, 2, 3]
 
 

@@ -18,6 +18,7 @@ from pose import test as test_command
 from pose.annotations.aic import KEYPOINTS, to_official
 from pose.annotations.aic_coco import Picture, to_coco
 from pose.config import read_yaml
+from pose.data.images import SetImage
 from pose.engine.distributed import processes
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
@@ -92,12 +93,12 @@ def at_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def seeing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The annotated people are found nearly where they are, with high scores; others with low ones."""
 
-    def find(models: Any, images: Sequence[tuple[int, Path]], *_: Any, **__: Any) -> Any:
+    def find(models: Any, images: Sequence[SetImage], *_: Any, **__: Any) -> Any:
         skeleton = models[0].head.skeleton
         places = [skeleton.keypoints.index(name) for name in KEYPOINTS]
         truth = {one.image_id: one for one in scene(2, 2, images=len(NAMES))[0]}
         people = {}
-        for image_id, path in images[1:]:  # the first picture cannot be read
+        for image_id, path, *_rest in images[1:]:  # the first picture cannot be read
             rng = np.random.default_rng(image_id)
             known = truth[path.stem].keypoints
             xy = np.concatenate([known[..., :2], rng.uniform(0, 600, (4, 14, 2))])

@@ -51,7 +51,7 @@ def test_everybody_is_found_on_his_own_picture_in_order(
     frames = list(Stream(batches(resize=resize), frames_of(sources), pool))
     assert [frame.source.path for frame in frames] == paths
     assert [frame.id for frame in frames] == list(range(1, 9))
-    assert "damaged.png is damaged or no picture" in frames.pop(3).problem
+    assert "damaged.png is corrupt or no image" in frames.pop(3).problem
     for i, (frame, size) in enumerate(zip(frames, SIZES, strict=True)):
         assert frame.size == size and not frame.problem
         assert frame.people is not None

@@ -173,7 +173,7 @@ def test_what_cannot_be_right_beside_the_pictures_is_told(
 def test_files_of_another_kind(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path / "official.json", official("a"))
     assert run("from-coco", source, "-o", tmp_path / "x.json") == 2
-    assert "got a list" in capsys.readouterr().err
+    assert "AI Challenger's own file" in capsys.readouterr().err
     coco = write(tmp_path / "coco.json", {"images": [], "annotations": [], "categories": []})
     assert convert(coco, images)[0] == 2
     assert "a COCO data set" in capsys.readouterr().err

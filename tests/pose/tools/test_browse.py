@@ -129,7 +129,7 @@ def test_pictures_that_cannot_be_read_are_listed(folder: Path, capsys: pytest.Ca
     write_config()
     (folder / "dots" / "001.png").write_bytes(b"no picture")
     assert browse.main(["--config", "run.yaml", "-n", "4"]) == 0
-    assert "dots/001.png is damaged" in capsys.readouterr().err
+    assert "dots/001.png is corrupt" in capsys.readouterr().err
     page = Path("samples/samples.html").read_text()
     assert "1 pictures that cannot be read" in page and page.count("position ") >= 3
     for picture in (folder / "dots").glob("*.png"):
@@ -153,7 +153,7 @@ def test_a_run_shows_its_samples_in_its_folder(folder: Path, capsys: pytest.Capt
         (["--config", "run.yaml", "--seed", "-1"], "--seed -1"),
         (["--config", "nowhere.yaml"], "no config file nowhere.yaml"),
         (["-c", "other"], "no run 'other'"),
-        (["--config", "run.yaml", "data.train.images=gone"], "no folder of pictures gone"),
+        (["--config", "run.yaml", "data.train.images=gone"], "the folder of images gone is missing"),
     ],
 )
 def test_mistakes_get_one_sentence(folder: Path, capsys: Any, arguments: list[str], message: str) -> None:

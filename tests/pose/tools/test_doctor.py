@@ -87,7 +87,7 @@ def test_the_json_report(files: Path, capsys: pytest.CaptureFixture[str]) -> Non
     by_kind = {finding["kind"]: finding for finding in train["findings"]}
     assert by_kind["area_zero"]["annotation_ids"] == [1]
     assert by_kind["area_zero"]["ap_cost"] > 0
-    assert by_kind["picture_missing"]["examples"][0]["file"] == "001.png"
+    assert by_kind["image_missing"]["examples"][0]["file"] == "001.png"
     assert by_kind["outside"]["level"] == "serious"
     assert train["measured"]["mended"] > train["measured"]["as_it_is"]
     assert capsys.readouterr().out.endswith("report.json\n")
@@ -136,13 +136,16 @@ def test_other_keypoints_than_the_skeleton_has_are_a_finding(
         (["--annotations", "dots.json", "--images", "nowhere"], "--images: no folder nowhere"),
         (["--annotations", "dots.json", "--skeleton", "coco71"], "no skeleton 'coco71' (known: aic14"),
         (["--annotations", "dots.json", "data.root=x"], "settings go with --config"),
-        (["--config", "run.yaml", "--images", "dots"], "--images and --skeleton go with --annotations"),
+        (
+            ["--config", "run.yaml", "--images", "dots"],
+            "--images, --skeleton, --category and --orientation go",
+        ),
         (["--config", "run.yaml", "--pictures", "-3"], "expected a number, all or none"),
         (["--config", "run.yaml", "--pictures", "\u00b2"], "expected a number, all or none"),
         (["--config", "run.yaml", "-o", "report.pdf"], "named .html or .json"),
         (["--config", "run.yaml", "data.val.images=gone"], "no folder of pictures gone"),
         (["-c", "other"], "no run 'other'"),
-        (["--annotations", "run.yaml"], "is not JSON"),
+        (["--annotations", "run.yaml"], "is a YAML file"),
     ],
 )
 def test_mistakes_get_one_sentence(files: Path, capsys: Any, arguments: list[str], message: str) -> None:

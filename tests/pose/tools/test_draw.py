@@ -65,7 +65,7 @@ def test_a_picture_that_cannot_be_read_is_told_and_the_rest_drawn(
     pictures[1].write_bytes(b"no picture")
     assert draw.main([*FILES, "-o", "out"]) == 0
     said = capsys.readouterr()
-    assert "not drawn: dots/001.png is damaged" in said.err and "2 pictures and sheet.png" in said.out
+    assert "not drawn: dots/001.png is corrupt" in said.err and "2 pictures and sheet.png" in said.out
 
 
 def test_names_in_a_file_never_lead_out_of_the_output_folder(tmp_path: Path, pictures: list[Path]) -> None:
@@ -87,7 +87,7 @@ def test_names_in_a_file_never_lead_out_of_the_output_folder(tmp_path: Path, pic
         ([*FILES, "-o", "out", "--limit", "0"], "--limit 0: expected 1 picture or more"),
         ([*FILES, "-o", "out", "--line-width", "0"], "--line-width 0: expected a number above 0"),
         (["--annotations", "dots.json", "--images", "nowhere", "-o", "out"], "none of the 3 pictures could"),
-        (["--annotations", "no.json", "--images", "dots", "-o", "out"], "cannot read annotations no.json"),
+        (["--annotations", "no.json", "--images", "dots", "-o", "out"], "no annotation file no.json"),
     ],
 )
 def test_mistakes_get_one_sentence(capsys: Any, arguments: list[str], message: str) -> None:

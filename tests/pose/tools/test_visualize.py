@@ -156,7 +156,7 @@ def test_pictures_of_the_validation_set(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-c", "run", "nowhere.png"], "no picture nowhere.png"),
+        (["-c", "run", "nowhere.png"], "no image nowhere.png"),
         (["-c", "run", "test.flip=false"], "no picture given"),
         (["-c", "run", "a.png", "backbone.width=3"], "cannot be changed for a trained run"),
         (["-c", "other", "a.png"], "no run 'other'"),
