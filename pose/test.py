@@ -33,10 +33,10 @@ import torch
 
 from pose import config as cfg
 from pose.annotations.aic import to_official
-from pose.annotations.image_files import is_regular
+from pose.annotations.image_files import is_regular, tell_unread
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.reader import read
-from pose.data.images import Orientation, SetImage, tell_unread
+from pose.data.images import Orientation, SetImage
 from pose.data.settings import set_files
 from pose.engine.distributed import Processes, processes
 from pose.errors import UserError, user_facing

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,11 @@ from pose.annotations.issues import Issue
 from pose.annotations.keypoint_file import KeypointFile
 
 HEADER_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's, of damaged files
+UNREAD = {".heic", ".heif", ".hif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".psd", ".pdf", ".svg"}
 THREADS = 16  # they wait for the disk, not for the processor
+
+
+logger = logging.getLogger("pose")
 
 
 def is_regular(path: Path | str) -> bool:
@@ -62,6 +67,26 @@ def where_instead(folder: Path, name: str) -> str:
         if looked > 20_000:
             break
     return ""
+
+
+def unread_kind(start: bytes) -> str:
+    """What a file that begins so is, of the kinds that people take for images; "" for any other."""
+    brand = start[8:12] if start[4:8] == b"ftyp" else b""
+    if brand in (b"heic", b"heix", b"heif", b"mif1", b"msf1", b"hevc", b"heim", b"heis"):
+        return "a HEIC photo"
+    known = {b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"<svg": "an SVG drawing"}
+    return next((kind for magic, kind in known.items() if start.startswith(magic)), "")
+
+
+def tell_unread(files: Iterable[Path], folder: Path) -> None:
+    """A warning about a folder's files that people take for images, of kinds that are not read."""
+    unread = [file for file in files if file.suffix.lower() in UNREAD]
+    if unread:
+        kinds = ", ".join(sorted({file.suffix.lower() for file in unread}))
+        logger.warning(
+            "%s: %d file(s) of kinds that are not read (%s; first: %s) are left out; convert them to JPEG",
+            folder, len(unread), kinds, unread[0].name,
+        )  # fmt: skip
 
 
 def header_size(path: Path) -> tuple[int, int] | None:

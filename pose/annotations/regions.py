@@ -16,6 +16,8 @@ BOX_TO_AREA = 0.53  # a person's share of its box, where a file gives no area; C
 
 def merged(regions: list[dict[str, Any]]) -> bytes:
     """The run lengths of their union."""
+    if len(regions) == 1:
+        return regions[0]["counts"]
     return coco_mask.merge(regions)["counts"] if regions else b""
 
 
@@ -30,7 +32,8 @@ def region(segmentation: Any, box: np.ndarray, size: tuple[int, int]) -> dict[st
     if isinstance(segmentation, list):
         polygons = [p for p in (_polygon(points, size) for points in segmentation) if p is not None]
         if polygons:
-            return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+            drawn = coco_mask.frPyObjects(polygons, height, width)
+            return drawn[0] if len(drawn) == 1 else coco_mask.merge(drawn)
     if not ((np.abs(box) < LARGEST).all() and (box[2:] > 0).all()):
         return None
     x, y, w, h = box.tolist()
@@ -39,13 +42,16 @@ def region(segmentation: Any, box: np.ndarray, size: tuple[int, int]) -> dict[st
     return coco_mask.frPyObjects(np.array([[x0, y0, x1 - x0, y1 - y0]], np.float64), height, width)[0]
 
 
-def _polygon(points: Any, size: tuple[int, int]) -> list[float] | None:
-    """x0, y0, x1, y1, ... inside the picture: the C library draws every pixel of an edge, however far out."""
+def _polygon(points: Any, size: tuple[int, int]) -> np.ndarray | None:
+    """x0, y0, x1, y1, ... inside the image: the C library draws every pixel of an edge, however far out."""
     if not isinstance(points, list | array) or len(points) < 6 or len(points) % 2:
         return None
-    if not all(is_number(v) for v in points):
+    if isinstance(points, list) and not all(is_number(value) for value in points):
         return None
-    return [min(max(float(v), 0.0), float(size[1 - i % 2])) for i, v in enumerate(points)]
+    given = np.array(points, np.float64)
+    if not (np.abs(given) < LARGEST).all():
+        return None
+    return np.minimum(given.clip(min=0), np.array([size[1], size[0]] * (len(given) // 2)))
 
 
 def _runs(rle: Mapping[str, Any], size: tuple[int, int]) -> list[int] | None:

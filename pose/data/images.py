@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -12,16 +10,20 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from pose.annotations.image_files import HEADER_ERRORS, header_size, is_regular, locate, where_instead
+from pose.annotations.image_files import (
+    HEADER_ERRORS,
+    header_size,
+    is_regular,
+    locate,
+    unread_kind,
+    where_instead,
+)
 from pose.errors import UserError
 
 JPEG = b"\xff\xd8"  # its first bytes
 TAIL = 4096  # bytes in which a JPEG's end marker is looked for first
 EXIF_ORIENTATION = 0x0112
-UNREAD = {".heic", ".heif", ".hif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".psd", ".pdf", ".svg"}
 Orientation = Literal["auto", "stored", "exif"]
-
-logger = logging.getLogger("pose")
 
 
 class UnreadableImage(UserError):
@@ -140,26 +142,6 @@ def turned(image: np.ndarray, turn: int) -> np.ndarray:
         image = image.transpose(1, 0, 2)
     flip_x, flip_y = turn in (2, 3, 6, 7), turn in (3, 4, 7, 8)
     return np.ascontiguousarray(image[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
-
-
-def unread_kind(start: bytes) -> str:
-    """What a file that begins so is, of the kinds that people take for images; "" for any other."""
-    brand = start[8:12] if start[4:8] == b"ftyp" else b""
-    if brand in (b"heic", b"heix", b"heif", b"mif1", b"msf1", b"hevc", b"heim", b"heis"):
-        return "a HEIC photo"
-    known = {b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"<svg": "an SVG drawing"}
-    return next((kind for magic, kind in known.items() if start.startswith(magic)), "")
-
-
-def tell_unread(files: Iterable[Path], folder: Path) -> None:
-    """A warning about a folder's files that people take for images, of kinds that are not read."""
-    unread = [file for file in files if file.suffix.lower() in UNREAD]
-    if unread:
-        kinds = ", ".join(sorted({file.suffix.lower() for file in unread}))
-        logger.warning(
-            "%s: %d file(s) of kinds that are not read (%s; first: %s) are left out; convert them to JPEG",
-            folder, len(unread), kinds, unread[0].name,
-        )  # fmt: skip
 
 
 def as_rgb(picture: Any) -> np.ndarray:

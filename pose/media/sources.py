@@ -14,7 +14,7 @@ from typing import Literal, TextIO
 
 import cv2
 
-from pose.data.images import tell_unread
+from pose.annotations.image_files import tell_unread
 from pose.errors import UserError
 
 PICTURES = {

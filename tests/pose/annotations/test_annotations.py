@@ -412,7 +412,7 @@ def broken(code: str) -> tuple[dict[str, Any], str]:
         for entry in data["annotations"]:
             points = np.reshape(entry["keypoints"], (-1, 3)) / [WIDTH, HEIGHT, 1]
             entry["keypoints"] = points.ravel().tolist()
-        return data, "3 all keypoints lie between 0 and 1: are they shares of the image"
+        return data, "3 person(s) with all keypoints between 0 and 1, as the whole file: shares"
     if code == "absent_image":
         data["annotations"] += [person(70 + i, image) for i, image in enumerate((999, None, [1], True))]
         return (
