@@ -6,13 +6,14 @@ import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pose.annotations.image_files import locate
 from pose.annotations.numbers import NONE
-from pose.data.images import UnreadableImage, read_image
+from pose.data.images import UnreadableImage, read_image, read_of_size
 from pose.doctor.checks import Example, Fault
 from pose.doctor.diagnosis import Diagnosis
 from pose.doctor.texts import KINDS
@@ -180,13 +181,24 @@ def _example(diagnosis: Diagnosis, example: Example) -> str:
     return pages.picture(picture, place(example), width=max(width, CROP // 2))
 
 
+def _as_annotated(path: Path, diagnosis: Diagnosis, example: Example) -> np.ndarray:
+    """The image as its annotations mean it; of another size, as it is stored."""
+    file, orientation = diagnosis.content.file, diagnosis.source.orientation
+    rows = np.flatnonzero(file.image_ids == example.image_id)
+    size = tuple(file.sizes[rows[0]].tolist()) if len(rows) and file.sizes[rows[0]].all() else None
+    try:
+        return read_of_size(path, size, orientation)
+    except UnreadableImage:
+        return read_image(path, orientation="stored")
+
+
 def example_picture(diagnosis: Diagnosis, example: Example) -> np.ndarray | None:
     """The people of an example's picture, the one it is about on top; None where it cannot be read."""
     content, folder = diagnosis.content, diagnosis.source.images
     if folder is None or not example.file:
         return None
     try:
-        image = read_image(locate(folder, example.file), orientation="stored")
+        image = _as_annotated(locate(folder, example.file), diagnosis, example)
     except UnreadableImage:
         return None
     file = content.file

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pose.data.images import read_image
+from pose.data.images import Orientation, read_of_size
 from pose.draw.pages import drawing, page, picture, table, text
 from pose.draw.people import Style, draw_people
 from pose.errors import UserError
@@ -26,13 +26,17 @@ NAMES = {"AP": "average precision", "AR": "average recall"}
 Reader = Callable[[int], tuple[str, np.ndarray] | None]  # image id -> name and (H, W, 3) uint8 RGB, if any
 
 
-def picture_reader(files: Mapping[int, Path]) -> Reader:
-    """files: by image id."""
+def picture_reader(
+    files: Mapping[int, Path],
+    sizes: Mapping[int, tuple[int, int]] | None = None,
+    orientation: Orientation = "auto",
+) -> Reader:
+    """files, and sizes that their annotations are for: by image id.  orientation: see `data.orientation`."""
 
     def read(image_id: int) -> tuple[str, np.ndarray] | None:
         try:
             path = files[image_id]
-            return path.name, read_image(path, orientation="stored")  # as annotations count pixels
+            return path.name, read_of_size(path, (sizes or {}).get(image_id), orientation)
         except (KeyError, UserError):
             return None
 

@@ -24,10 +24,9 @@ from tqdm import tqdm
 from pose import config as cfg
 from pose import skeleton as skeletons
 from pose.annotations.categories import own_skeleton
-from pose.annotations.image_files import locate
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.reader import read
-from pose.data.images import UnreadableImage, read_image
+from pose.data.images import UnreadableImage, read_annotated
 from pose.draw.options import add_style, style_of
 from pose.draw.people import Style, draw_people
 from pose.draw.sheets import contact_sheet
@@ -38,6 +37,8 @@ from pose.metrics.coco_files import Record, clean_ground_truth, clean_results, l
 from pose.options import user_path
 from pose.skeleton import Skeleton
 from pose.structures import People
+
+Named = tuple[int, str, tuple[int, int] | None]  # id, file name, height and width of an image
 
 SHEET = 12  # pictures on the sheet
 
@@ -100,28 +101,29 @@ def people_of(entries: list[Record], num_keypoints: int) -> People:
     return People(keypoints[order], scores[order])
 
 
-def chosen(content: KeypointFile, options: argparse.Namespace) -> list[tuple[int, str]]:
-    """(id, file name) of the pictures to draw."""
-    images = list(zip(content.image_ids.tolist(), content.file_names, strict=True))
+def chosen(content: KeypointFile, options: argparse.Namespace) -> list[Named]:
+    """Id, file name and size of the images to draw."""
+    sizes = [(height, width) if height and width else None for height, width in content.sizes.tolist()]
+    images = list(zip(content.image_ids.tolist(), content.file_names, sizes, strict=True))
     if options.ids:
-        known = dict(images)
+        known = {one[0]: one for one in images}
         if missing := [number for number in options.ids if number not in known]:
             raise UserError(f"--ids {missing[0]}: {options.annotations} has no image of this id")
-        images = [(number, known[number]) for number in options.ids]
+        images = [known[number] for number in options.ids]
     return images[: options.limit]
 
 
 def drawings(
-    images: list[tuple[int, str]],
+    images: list[Named],
     by_image: Mapping[int, list[Record]],
     skeleton: Skeleton,
     style: Style,
     options: argparse.Namespace,
 ) -> Iterator[tuple[str, np.ndarray | str]]:
     """(file name, drawn picture, or why there is none)."""
-    for number, name in images:
+    for number, name, size in images:
         try:
-            image = read_image(locate(options.images, name), orientation="stored")
+            image = read_annotated(options.images, name, size)
         except UnreadableImage as error:
             yield name, str(error)
             continue
