@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.timing import Row, median_ms, print_rows
 from pose.annotations.aic import AicImage, to_official
-from pose.metrics import aic
+from pose.metrics import aic_eval
 from tests.literal.reference import aic_score as literal
 
 IMAGES = 1000
@@ -45,10 +45,10 @@ def _humans(count: int) -> tuple[str, ...]:
 def row(people: int, predictions: int, images: int, literal_runs: int, runs: int) -> Row:
     truth, found = scene(people, predictions, images=images)
     content = to_official(truth, boxes=True), to_official(found, boxes=False)
-    expected, scores = literal.evaluate(*content), aic.evaluate(truth, found)
+    expected, scores = literal.evaluate(*content), aic_eval.evaluate(truth, found)
     assert scores.score == expected[0] and list(scores.ap.values()) == expected[1]
     slow = median_ms(partial(literal.evaluate, *content), literal_runs)
-    fast = median_ms(partial(aic.evaluate, truth, found), runs)
+    fast = median_ms(partial(aic_eval.evaluate, truth, found), runs)
     return Row(f"AI Challenger's score, {images} images, {people} people, {predictions} found", slow, fast)
 
 

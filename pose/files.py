@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +32,13 @@ def write_bytes(path: Path | str, content: bytes) -> None:
 def write_text(path: Path | str, text: str) -> None:
     """`write_bytes` of the text in UTF-8."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path | str, data: Any, indent: int | None = None) -> None:
+    """`write_text` of the data as JSON, compact where there is no indent.  Raises `ValueError` for a number
+    that is not finite."""
+    text = json.dumps(data, indent=indent, separators=None if indent else (",", ":"), allow_nan=False)
+    write_text(path, text)
 
 
 def encode_picture(picture: np.ndarray, kind: str, quality: int = 90) -> bytes:

@@ -41,9 +41,9 @@ from pose.data.settings import set_files
 from pose.engine.distributed import Processes, processes
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, run_settings
-from pose.files import write_picture, write_text
+from pose.files import write_json, write_picture, write_text
 from pose.geometry import round_up
-from pose.metrics import aic, aic_lists, coco
+from pose.metrics import aic_eval, aic_lists, coco_eval
 from pose.metrics.aic_lists import AicTest
 from pose.metrics.results import file_sigmas, records, score
 from pose.model import resolve_precision
@@ -204,10 +204,10 @@ class Report:
         options, experiment = self.options, self.experiment
         results = experiment.path(f"results-{self.stem}.json")
         entries = records(people, experiment.config.skeleton, self.content)
-        coco.write_results(results, entries)
+        coco_eval.write_results(results, entries)
         if options.images:
             names = {one.id: str(one.path) for one in self.images}
-            coco.write_json(experiment.path(f"images-{self.stem}.json"), names)
+            write_json(experiment.path(f"images-{self.stem}.json"), names)
             print(f"{len(entries)} people on {len(people)} pictures: {results}")
         else:
             self._score(people, outcome)
@@ -218,7 +218,7 @@ class Report:
             self._tune(people)
         if options.submission:
             listed = self.aic_test.found(people).above(self.aic_test.threshold)
-            coco.write_json(options.submission, to_official(listed, boxes=False))
+            write_json(options.submission, to_official(listed, boxes=False))
             count = sum(len(image.humans) for image in listed)
             print(
                 f"AI Challenger's list: {count} people with a score of {self.aic_test.threshold:g} or more "
@@ -305,7 +305,7 @@ class Report:
         assert self.content is not None
         ids = [one.id for one in self.images]
         scores = score(people, self.content, config.skeleton, ids, self.options.backend, self.sigmas)
-        print(coco.table(scores, self.header()))
+        print(coco_eval.table(scores, self.header()))
         official = self._official(people) if self.is_aic else {}
         metrics = {
             "header": self.header(),
@@ -316,13 +316,13 @@ class Report:
             "unreadable": [outcome.unreadable[i] for i in sorted(outcome.unreadable)],
             "settings": {"test": cfg.to_plain(config.test), "head": cfg.to_plain(config.head)},
         }
-        coco.write_json(self.experiment.path(f"metrics-{self.stem}.json"), metrics, indent=2)
+        write_json(self.experiment.path(f"metrics-{self.stem}.json"), metrics, indent=2)
 
     def _official(self, people: dict[int, People]) -> dict[str, Any]:
         threshold = self.aic_test.threshold
         scores = self.aic_test.scores(people)
         print(f"people with a score of {threshold:g} or more (test.person_threshold), in whole pixels:")
-        print(aic.table(scores))
+        print(aic_eval.table(scores))
         return {"aic": {"person_threshold": threshold, **dataclasses.asdict(scores)}}
 
     def _tune(self, people: dict[int, People]) -> None:
@@ -335,7 +335,7 @@ class Report:
             "best": dataclasses.asdict(aic_lists.best_choice(choices)),
             "curve": [dataclasses.asdict(one) for one in choices],
         }
-        coco.write_json(file, content, indent=2)
+        write_json(file, content, indent=2)
         aic_lists.draw_curve(choices, current, curve)
         print(f"curve: {file}, {curve}")
 

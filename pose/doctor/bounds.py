@@ -17,7 +17,7 @@ from pose.annotations.regions import BOX_TO_AREA
 from pose.doctor.checks import Fault
 from pose.doctor.content import Content
 from pose.doctor.sides import find_exchanged, pair_index
-from pose.metrics import coco
+from pose.metrics import coco_eval
 
 OFF = 0.5  # of the annotators' deviation
 IMAGES = 2000  # that are scored; more cost seconds and add no digit
@@ -162,7 +162,7 @@ def _predictions(content: Content, meant: _People, chosen: np.ndarray) -> list[d
         people, scores = found.setdefault(int(content.file.image[row]), ([], []))
         people.append(person)
         scores.append(float(rng.random()))
-    return coco.results_json(
+    return coco_eval.results_json(
         {place: (np.array(people), np.array(scores)) for place, (people, scores) in found.items()}
     )
 
@@ -183,4 +183,4 @@ def _score(
     ]  # fmt: skip
     images = [{"id": place} for place in np.unique(content.file.image[chosen]).tolist()]
     data = {"images": images, "annotations": annotations, "categories": [{"id": 1}]}
-    return coco.evaluate(data, predictions, sigmas=content.skeleton.sigmas).stats["AP"]
+    return coco_eval.evaluate(data, predictions, sigmas=content.skeleton.sigmas).stats["AP"]

@@ -14,7 +14,7 @@ from pose.annotations.aic_coco import from_coco
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.reader import plain_name
 from pose.errors import UserError
-from pose.metrics import aic
+from pose.metrics import aic_eval
 from pose.metrics.results import file_order
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -51,16 +51,16 @@ class AicTest:
     def found(self, people: Mapping[int, People]) -> Found:
         return as_found(people, self.names, self.order)
 
-    def scores(self, people: Mapping[int, People]) -> aic.AicScores:
+    def scores(self, people: Mapping[int, People]) -> aic_eval.AicScores:
         """Of exactly the list that would be handed in."""
         assert self.truth is not None
-        return aic.evaluate(self.truth, self.found(people).above(self.threshold))
+        return aic_eval.evaluate(self.truth, self.found(people).above(self.threshold))
 
-    def tune(self, people: Mapping[int, People]) -> list[aic.Choice]:
+    def tune(self, people: Mapping[int, People]) -> list[aic_eval.Choice]:
         """The score over `thresholds`, from low to high."""
         assert self.truth is not None
         found = self.found(people)
-        return aic.sweep(self.truth, found.images, found.scores, thresholds(found, self.threshold))
+        return aic_eval.sweep(self.truth, found.images, found.scores, thresholds(found, self.threshold))
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def aic_sigmas(file: KeypointFile, skeleton: Skeleton) -> list[float]:
     """The fall-offs for the keypoints of a file with the 14: AI Challenger's, and the skeleton's for
     others."""
     sigma = {plain_name(name): one for name, one in zip(skeleton.keypoints, skeleton.sigmas, strict=True)}
-    sigma |= zip(KEYPOINTS, aic.SIGMAS, strict=True)
+    sigma |= zip(KEYPOINTS, aic_eval.SIGMAS, strict=True)
     return [sigma[plain_name(name)] for name in file.names]
 
 
@@ -158,31 +158,31 @@ def thresholds(found: Found, current: float) -> list[float]:
     return sorted(tried)
 
 
-def best_choice(choices: Sequence[aic.Choice]) -> aic.Choice:
+def best_choice(choices: Sequence[aic_eval.Choice]) -> aic_eval.Choice:
     """The one with the highest score; of equal ones the lowest threshold."""
     return max(choices, key=lambda one: (one.score, -one.threshold))
 
 
-def curve_table(choices: Sequence[aic.Choice], current: float) -> str:
+def curve_table(choices: Sequence[aic_eval.Choice], current: float) -> str:
     """Lines for a terminal: the whole curve, and what to set."""
     best = best_choice(choices)
     shown = [
         one for i, one in enumerate(choices)
         if not i or one.people != choices[i - 1].people or one is best or one.threshold == current
     ]  # fmt: skip
-    lines = [f"{'test.person_threshold':>21} {'people':>9}   {aic.NAME}"]
+    lines = [f"{'test.person_threshold':>21} {'people':>9}   {aic_eval.NAME}"]
     for one in shown:
         marks = ["best"] * (one == best) + ["now"] * (one.threshold == current)
         mark = f"  <- {', '.join(marks)}" if marks else ""
         lines.append(f"{one.threshold:>21.6g} {one.people:>9}   {one.score:.6f}{mark}")
     lines += [
-        f"best: test.person_threshold={best.threshold} ({aic.NAME} {best.score:.6f},",
+        f"best: test.person_threshold={best.threshold} ({aic_eval.NAME} {best.score:.6f},",
         "      which flatters a little: these are the pictures that the threshold was chosen on)",
     ]
     return "\n".join(lines)
 
 
-def draw_curve(choices: Sequence[aic.Choice], current: float, output: Path) -> None:
+def draw_curve(choices: Sequence[aic_eval.Choice], current: float, output: Path) -> None:
     """Score and number of people over the threshold, as a PNG."""
     from matplotlib.figure import Figure  # not pyplot, which would choose a backend for the whole process
 
@@ -195,7 +195,7 @@ def draw_curve(choices: Sequence[aic.Choice], current: float, output: Path) -> N
     )
     axis.axvline(best.threshold, color="C2", label=f"best: {best.score:.4f} at {best.threshold:g}")
     axis.axvline(current, color="grey", linestyle="--", label=f"now: {current:g}")
-    axis.set(xlabel="test.person_threshold", ylabel=aic.NAME)
+    axis.set(xlabel="test.person_threshold", ylabel=aic_eval.NAME)
     axis.grid(alpha=0.3)
     other = axis.twinx()
     other.plot(x, [one.people for one in choices], drawstyle="steps-pre", color="C1", label="people")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pose.metrics.coco import MAX_PEOPLE, STATS, Record, Task, prepare
+from pose.metrics.coco_eval import MAX_PEOPLE, STATS, Record, Task, prepare
 from pose.metrics.coco_files import Annotated
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS

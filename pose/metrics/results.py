@@ -9,7 +9,7 @@ from pose.annotations.categories import listed_sigmas
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.names import match_keypoints
 from pose.annotations.reader import plain_name
-from pose.metrics import coco
+from pose.metrics import coco_eval
 from pose.metrics.coco_files import Annotated, read_truth
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -36,8 +36,8 @@ def records(
     """COCO results records in the category and the keypoint order of the annotation file; without one in
     category 1 and the order of `skeleton.annotated`."""
     order = list(skeleton.annotated_index) if file is None else file_order(skeleton, file)
-    category = 1 if file is None else coco.keypoint_category(file)
-    return coco.results_json({i: (p.keypoints[:, order], p.scores) for i, p in people.items()}, category)
+    category = 1 if file is None else coco_eval.keypoint_category(file)
+    return coco_eval.results_json({i: (p.keypoints[:, order], p.scores) for i, p in people.items()}, category)
 
 
 def score(
@@ -47,10 +47,10 @@ def score(
     image_ids: Sequence[int] | None,
     backend: Literal["fast", "pycocotools"] = "fast",
     sigmas: Sequence[float] | None = None,
-) -> coco.CocoScores:
+) -> coco_eval.CocoScores:
     """COCO numbers over `image_ids` (None = every image of the annotations); sigmas: None = `file_sigmas`."""
     file = read_truth(annotations)
-    return coco.evaluate(
+    return coco_eval.evaluate(
         file,
         records(people, skeleton, file),
         sigmas=file_sigmas(skeleton, file) if sigmas is None else sigmas,

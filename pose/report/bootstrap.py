@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pose.metrics.coco import STATS
+from pose.metrics.coco_eval import STATS
 from pose.metrics.matching import Matches
 
 ROUNDS = 1000

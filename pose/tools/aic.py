@@ -18,7 +18,7 @@ from pose.annotations.aic import AicImage, read_official, to_official
 from pose.annotations.aic_coco import doubts, from_coco, to_coco
 from pose.annotations.reader import read
 from pose.errors import UserError, user_facing
-from pose.metrics.coco import write_json
+from pose.files import write_json
 from pose.options import user_path
 from pose.tools.conversion import (
     add_output,

@@ -25,7 +25,7 @@ from pose.annotations.mpii import MpiiImage, read_official
 from pose.annotations.mpii_coco import Crop, Entry, plan_crop
 from pose.data.images import UnreadableImage, read_image
 from pose.errors import UserError, user_facing
-from pose.metrics.coco import write_json
+from pose.files import write_json
 from pose.options import user_path
 from pose.skeleton import Skeleton
 from pose.tools.conversion import (

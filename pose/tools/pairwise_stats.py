@@ -28,8 +28,8 @@ from pose.decoders.pair_models import Examples, examples, fit, told
 from pose.engine.distributed import Processes, pick_device
 from pose.errors import UserError, user_facing
 from pose.experiment import STATISTICS, Experiment, ExperimentConfig, load_config
+from pose.files import write_json
 from pose.heads.pairwise import PairwiseHead
-from pose.metrics.coco import write_json
 from pose.options import add_config_or_run, add_device, add_settings, add_weights, user_path
 from pose.pairwise_statistics import PairwiseStatistics, to_json
 from pose.predict.batches import BatchPredictor

@@ -32,8 +32,8 @@ from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.reader import read
 from pose.errors import UserError, user_facing
 from pose.experiment import config_folder
-from pose.files import write_text
-from pose.metrics import aic, coco, pck
+from pose.files import write_json, write_text
+from pose.metrics import aic_eval, coco_eval, pck
 from pose.metrics.results import file_order
 from pose.options import user_path
 from pose.report.analysis import analyse, file_skeleton
@@ -99,7 +99,7 @@ def _score_coco(args: argparse.Namespace) -> None:
     image_ids = None if args.image_ids is None else read_image_ids(args.image_ids)
     file = read(args.annotations, args.category)
     sigmas = listed_sigmas(file) if args.sigmas is None else read_sigmas(args.sigmas, file)
-    scores = coco.evaluate(
+    scores = coco_eval.evaluate(
         file,
         args.results,
         sigmas=sigmas,
@@ -115,9 +115,9 @@ def _score_coco(args: argparse.Namespace) -> None:
     }
     if args.sigmas is not None:
         header["sigmas"] = args.sigmas
-    print(coco.table(scores, header))
+    print(coco_eval.table(scores, header))
     if args.output is not None:
-        coco.write_json(args.output, {"metric": "coco", **header, **asdict(scores)}, indent=1)
+        write_json(args.output, {"metric": "coco", **header, **asdict(scores)}, indent=1)
     if args.report is not None:
         _write_report(args, file, header, sigmas, image_ids)
 
@@ -129,7 +129,7 @@ def _write_report(
     sigmas: list[float] | None,
     image_ids: list[int] | None,
 ) -> None:
-    results = coco.read_results(args.results)
+    results = coco_eval.read_results(args.results)
     analysis = analyse(file, results, file_skeleton(file), sigmas=sigmas, image_ids=image_ids)
     reader = None if args.images is None else picture_reader(image_files(file, args.images))
     write_text(args.report, render(analysis, header, reader))
@@ -153,8 +153,8 @@ def _score_aic(args: argparse.Namespace) -> None:
     truth = read_truth(args.annotations, strict=args.strict)
     found, findings = read_official(args.results, boxes=False, strict=args.strict)
     _warn(args.results, findings)
-    scores = aic.evaluate(truth, found)
-    _tell(args, "aic", aic.table(scores), asdict(scores))
+    scores = aic_eval.evaluate(truth, found)
+    _tell(args, "aic", aic_eval.table(scores), asdict(scores))
 
 
 def _add_pck(metrics: Any) -> None:
@@ -175,7 +175,7 @@ def _tell(args: argparse.Namespace, metric: str, table: str, scores: dict[str, A
     header = {"results": str(args.results), "annotations": str(args.annotations)}
     print("\n".join([*(f"{key}: {value}" for key, value in header.items()), table]))
     if args.output is not None:
-        coco.write_json(args.output, {"metric": metric, **header, **scores}, indent=1)
+        write_json(args.output, {"metric": metric, **header, **scores}, indent=1)
 
 
 def read_truth(path: Path, *, strict: bool = False) -> list[AicImage]:

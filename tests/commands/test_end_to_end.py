@@ -164,7 +164,7 @@ def test_the_score_of_ones_own_skeleton_uses_its_sigmas_and_category(tmp_path: P
             }
         )
     from pose.annotations.categories import read_skeleton
-    from pose.metrics.coco import evaluate
+    from pose.metrics.coco_eval import evaluate
 
     skeleton = read_skeleton(tmp_path / "animals.json")
     assert skeleton.sigmas == tuple(SIGMAS)

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.aic_score import scene
 from pose.annotations.aic import KEYPOINTS, read_official, to_official
 from pose.config import read_yaml
-from pose.metrics import aic
+from pose.metrics import aic_eval
 from tests.literal.reference import aic_score as literal
 
 SKELETONS = Path(__file__).parents[2] / "configs" / "_skeletons"
@@ -32,7 +32,7 @@ def both(annotations: list[Any], predictions: list[Any], folder: Path) -> tuple[
         (folder / f"{name}.json").write_text(json.dumps(content))
     truth, _ = read_official(folder / "a.json", boxes=True, strict=True)
     found, _ = read_official(folder / "p.json", boxes=False, strict=True)
-    return literal.evaluate(annotations, predictions)[0], aic.evaluate(truth, found).score
+    return literal.evaluate(annotations, predictions)[0], aic_eval.evaluate(truth, found).score
 
 
 def person(v: int = 1, shift: float = 0.0, joints: Any = slice(None)) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_the_official_example_gives_the_official_number(real_data: Path) -> None
         expected, abs=1e-12, rel=0
     )
     truth, found = (read_official(file, boxes=boxes)[0] for file, boxes in zip(files, (True, False)))
-    scores = aic.evaluate(truth, found)
+    scores = aic_eval.evaluate(truth, found)
     assert scores.score == pytest.approx(expected, abs=1e-12, rel=0)
     assert (scores.images, scores.people, scores.predictions) == (1000, 2761, 2752)
     assert (scores.images_without_predictions, scores.images_not_in_list) == (3, 3)
@@ -106,17 +106,17 @@ def test_ours_is_the_literal_score_on_random_people(seed: int) -> None:
     truth, found = truth[:70], found[:70]
     content = to_official(truth, boxes=True), to_official(found, boxes=False)
     expected, per_threshold = literal.evaluate(*content)
-    scores = aic.evaluate(truth, found)
+    scores = aic_eval.evaluate(truth, found)
     assert scores.score == expected
     assert list(scores.ap.values()) == per_threshold
 
     listed = {entry["image_id"]: entry["keypoint_annotations"] for entry in content[1]}
     tables = [literal.oks_table(entry, listed.get(entry["image_id"], {})) for entry in content[0]]
-    ours = aic._pairs(aic._align(truth, found)).oks
+    ours = aic_eval._pairs(aic_eval._align(truth, found)).oks
     np.testing.assert_allclose(ours, np.concatenate([table.ravel() for table in tables]), rtol=0, atol=1e-15)
 
 
 def test_the_sigmas_are_those_of_the_skeleton() -> None:
     skeleton = read_yaml(SKELETONS / "aic14.yaml")
-    assert tuple(skeleton["sigmas"]) == aic.SIGMAS == tuple(literal.SIGMAS)
+    assert tuple(skeleton["sigmas"]) == aic_eval.SIGMAS == tuple(literal.SIGMAS)
     assert tuple(skeleton["keypoints"]) == KEYPOINTS

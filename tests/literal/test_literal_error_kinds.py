@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pose.metrics import coco
+from pose.metrics import coco_eval
 from pose.report.analysis import analyse, file_skeleton
 from pose.report.errors import KINDS
 
@@ -174,7 +174,7 @@ def check_costs(
 
     def score(truth: list[Record], found: list[Record]) -> float:
         changed = {**data, "annotations": truth}
-        return coco.evaluate(changed, found, sigmas=SIGMAS, backend="pycocotools").stats["AP"]
+        return coco_eval.evaluate(changed, found, sigmas=SIGMAS, backend="pycocotools").stats["AP"]
 
     truth = data["annotations"]
     by_id = {t["id"]: points(t) for t in truth}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pose.experiment import load_config
-from pose.metrics.coco import COCO_SIGMAS
+from pose.metrics.coco_eval import COCO_SIGMAS
 
 
 def config_for(folder: Path, names: list[str]) -> list[str]:

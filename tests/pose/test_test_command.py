@@ -22,7 +22,7 @@ from pose.annotations.categories import read_skeleton
 from pose.engine.distributed import processes
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
-from pose.metrics import coco
+from pose.metrics import coco_eval
 from pose.model import build_model
 from pose.predict.images import Outcome
 from pose.skeleton import Skeleton
@@ -360,7 +360,7 @@ def test_a_run_with_a_neck_goes_from_cocos_annotations_to_cocos_results(
         image_id: (people.keypoints, people.scores)
         for image_id, people in of_annotations(read_skeleton(truth), truth).items()
     }
-    expected = coco.evaluate(truth, coco.results_json(direct), sigmas=coco.COCO_SIGMAS)
+    expected = coco_eval.evaluate(truth, coco_eval.results_json(direct), sigmas=coco_eval.COCO_SIGMAS)
     assert metrics["stats"] == expected.stats and 0.1 < expected.stats["AP"] < 0.95
 
 

@@ -98,15 +98,15 @@ def seeing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         places = [skeleton.keypoints.index(name) for name in KEYPOINTS]
         truth = {one.image_id: one for one in scene(2, 2, images=len(NAMES))[0]}
         people = {}
-        for image_id, path, *_rest in images[1:]:  # the first picture cannot be read
-            rng = np.random.default_rng(image_id)
-            known = truth[path.stem].keypoints
+        for one in images[1:]:  # the first picture cannot be read
+            rng = np.random.default_rng(one.id)
+            known = truth[one.path.stem].keypoints
             xy = np.concatenate([known[..., :2], rng.uniform(0, 600, (4, 14, 2))])
             seen = np.concatenate([known[..., 2] < 3, rng.random((4, 14)) < 0.8])
             own = np.zeros((len(xy), len(skeleton), 3), np.float32)
             own[:, places] = np.concatenate([xy + rng.normal(0, 1.5, xy.shape), seen[..., None]], 2)
             scores = [rng.uniform(0.5, 1, len(known)), rng.uniform(0, 0.6, 4)]
-            people[image_id] = People(own, np.concatenate(scores).astype(np.float32))
+            people[one.id] = People(own, np.concatenate(scores).astype(np.float32))
         return people, Outcome(unreadable={0: "no picture"})
 
     monkeypatch.setattr(test_command, "predict_set", find)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pose.experiment import Experiment
-from pose.metrics.coco import STATS
+from pose.metrics.coco_eval import STATS
 from pose.model import build_model
 from pose.report.bootstrap import Bootstrap, Interval
 from pose.run_folders import summarize

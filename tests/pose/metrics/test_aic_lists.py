@@ -15,7 +15,7 @@ from pose.annotations.reader import parse
 from pose.config import read_yaml
 from pose.errors import UserError
 from pose.metrics import aic_lists
-from pose.metrics.aic import Choice, evaluate
+from pose.metrics.aic_eval import Choice, evaluate
 from pose.metrics.aic_lists import AicTest, as_found
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import People

@@ -14,7 +14,7 @@ from pose.config import read_yaml
 from pose.data.images import SetImage
 from pose.errors import UserError
 from pose.experiment import config_folder
-from pose.metrics import coco
+from pose.metrics import coco_eval
 from pose.metrics import results as validation
 from pose.predict.predict_set import predict_set
 from pose.predict.settings import TestSettings
@@ -106,7 +106,7 @@ def test_results_are_in_the_order_of_the_annotations(coco_file: Path, name: str)
     b = validation.score(noisy_people(coco_file, other), coco_file, other, None)
     assert a == b and 0.2 < a.stats["AP"] < 0.95
     # by sigmas in the order of the file
-    assert a.stats == coco.evaluate(content, one, sigmas=coco.COCO_SIGMAS).stats
+    assert a.stats == coco_eval.evaluate(content, one, sigmas=coco_eval.COCO_SIGMAS).stats
 
 
 def test_without_annotations_results_have_the_order_of_the_skeleton(coco_file: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pose.metrics.coco import COCO_SIGMAS
+from pose.metrics.coco_eval import COCO_SIGMAS
 from pose.report.analysis import Analysis, analyse
 from pose.report.errors import FIXES, KINDS
 from pose.skeleton import Skeleton

@@ -13,7 +13,7 @@ import yaml
 
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
-from pose.metrics import coco
+from pose.metrics import coco_eval
 from pose.tools import compare
 from pose.tools.comparison.curves import COLORS, STYLES
 from tests.dot_people import SKELETON, write_set
@@ -51,7 +51,7 @@ def make_run(
             keypoints[:, :2] += rng.normal(0, noise + 1e-9, (len(keypoints), 2))
             results.append({"image_id": one["image_id"], "category_id": 1, "score": float(rng.uniform()),
                             "keypoints": keypoints.ravel().tolist()})  # fmt: skip
-    scores = coco.evaluate(content, results, sigmas=SKELETON.sigmas, image_ids=ids)
+    scores = coco_eval.evaluate(content, results, sigmas=SKELETON.sigmas, image_ids=ids)
     metrics = {"stats": scores.stats, "num_images": len(ids), "annotations": "dots.json", "image_ids": ids}
     experiment.path(f"results-{mode}.json").write_text(json.dumps(results))
     experiment.path(f"metrics-{mode}.json").write_text(json.dumps(metrics))

@@ -14,7 +14,7 @@ from pose.annotations.aic_coco import Picture, to_coco
 from pose.annotations.reader import read
 from pose.config import read_yaml
 from pose.errors import UserError, user_facing
-from pose.metrics import aic
+from pose.metrics import aic_eval
 from pose.skeleton import from_dict
 from pose.tools.score import main, read_image_ids, read_sigmas
 
@@ -156,11 +156,11 @@ def test_the_official_score_is_printed_and_written(
     lists: dict[str, Path], truth: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth_images, found = scene(3, 3, images=20)
-    expected = aic.evaluate(truth_images, found[:-2])
+    expected = aic_eval.evaluate(truth_images, found[:-2])
     output = tmp_path / "metrics.json"
     main(aic_command(lists, truth, "results", "--strict", "-o", str(output)))
     printed = capsys.readouterr()
-    assert aic.table(expected) in printed.out and f"annotations: {lists[truth]}" in printed.out
+    assert aic_eval.table(expected) in printed.out and f"annotations: {lists[truth]}" in printed.out
     assert "images without predictions: " in printed.out and "(2 of them not in the list)" in printed.out
     assert printed.err == ""
     metrics = json.loads(output.read_text())

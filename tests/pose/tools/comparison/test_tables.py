@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from pose.metrics.coco import STATS
+from pose.metrics.coco_eval import STATS
 from pose.report.bootstrap import Bootstrap
 from pose.tools.comparison.tables import COLUMNS, difference_rows, for_latex, latex, markdown
 

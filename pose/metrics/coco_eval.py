@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.regions import BOX_TO_AREA
 from pose.errors import UserError
-from pose.files import write_text
+from pose.files import write_json
 from pose.metrics.coco_files import (
     Annotated,
     Record,
@@ -118,13 +117,6 @@ def results_json(
 def write_results(path: Path | str, records: Sequence[Mapping[str, Any]]) -> None:
     """Compact JSON, written by `write_json`."""
     write_json(path, list(records))
-
-
-def write_json(path: Path | str, data: Any, indent: int | None = None) -> None:
-    """A reader of `path` sees the old file or the whole new one, never a part.  Folders are made.
-    Raises UserError where the file cannot be written, ValueError for a number that is not finite."""
-    text = json.dumps(data, indent=indent, separators=None if indent else (",", ":"), allow_nan=False)
-    write_text(path, text)
 
 
 # the metric

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pose.errors import UserError
-from pose.metrics.coco import COCO_SIGMAS, STATS, evaluate, results_json, table, write_json, write_results
+from pose.files import write_json
+from pose.metrics.coco_eval import COCO_SIGMAS, STATS, evaluate, results_json, table, write_results
 
 BACKENDS = ("fast", "pycocotools")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pose.annotations.aic import AicImage
-from pose.metrics import aic
+from pose.metrics import aic_eval
 
 BOX = (0.0, 0.0, 100.0, 200.0)
 
@@ -42,12 +42,12 @@ def random_test(seed: int) -> tuple[list[AicImage], list[AicImage], dict[str, np
 def test_counts() -> None:
     truth = [image("a", 2), image("b", 3), image("c", 0), image("d", 1)]
     found = [image("unknown", 4), image("c", 1), image("a", 1), image("b", 0)]
-    scores = aic.evaluate(truth, found)
+    scores = aic_eval.evaluate(truth, found)
     assert (scores.images, scores.people, scores.predictions) == (4, 6, 2)
     assert scores.denominator == 2 + 3 + 1 + 1
     assert (scores.images_without_predictions, scores.images_not_in_list) == (2, 1)
     assert scores.ignored_predictions == 4
-    text = aic.table(scores)
+    text = aic_eval.table(scores)
     assert "AI Challenger official score" in text and "2 people found against 6 people in 4 images" in text
     assert "ignored: 4" in text and "images without predictions: 2 (1 of them" in text
 
@@ -55,14 +55,14 @@ def test_counts() -> None:
 def test_of_several_entries_for_an_image_the_last_counts() -> None:
     truth = [image("a", 1)]
     good, bad = image("a", 1), image("a", 1, error=500)
-    assert aic.evaluate(truth, [bad, good]).score == pytest.approx(1)
-    assert aic.evaluate(truth, [good, bad]).score == 0
-    assert aic.evaluate(truth, [good, bad]).ignored_predictions == 1
+    assert aic_eval.evaluate(truth, [bad, good]).score == pytest.approx(1)
+    assert aic_eval.evaluate(truth, [good, bad]).score == 0
+    assert aic_eval.evaluate(truth, [good, bad]).ignored_predictions == 1
 
 
 @pytest.mark.parametrize("v", [0, 1, 2, 3, 7])
 def test_v_of_predictions_counts_for_nothing(v: int) -> None:
-    assert aic.evaluate([image("a", 2)], [image("a", 2, v=v)]).score == pytest.approx(1)
+    assert aic_eval.evaluate([image("a", 2)], [image("a", 2, v=v)]).score == pytest.approx(1)
 
 
 def test_predictions_too_many_cost_only_beyond_the_people() -> None:
@@ -71,30 +71,30 @@ def test_predictions_too_many_cost_only_beyond_the_people() -> None:
     one_bad = np.concatenate([keypoints, keypoints[:1] + 500])
     for listed, expected in ((keypoints, 1.0), (one_bad, 0.75), (one_bad[[0, 1, 3]], 2 / 3)):
         found = AicImage("a", ("",) * len(listed), listed, np.zeros((len(listed), 4)))
-        assert aic.evaluate(truth, [found]).score == pytest.approx(expected)
+        assert aic_eval.evaluate(truth, [found]).score == pytest.approx(expected)
 
 
 def test_without_anybody_there_is_nothing_to_score() -> None:
-    assert aic.evaluate([image("a", 0)], []).score == -1
-    assert aic.evaluate([], []).score == -1
-    assert aic.evaluate([image("a", 0)], [image("a", 2)]).score == 0
-    assert [one.score for one in aic.sweep([image("a", 0)], [], {}, [0, 0.5])] == [-1, -1]
+    assert aic_eval.evaluate([image("a", 0)], []).score == -1
+    assert aic_eval.evaluate([], []).score == -1
+    assert aic_eval.evaluate([image("a", 0)], [image("a", 2)]).score == 0
+    assert [one.score for one in aic_eval.sweep([image("a", 0)], [], {}, [0, 0.5])] == [-1, -1]
 
 
 def test_a_large_set_is_worked_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, found, _ = random_test(0)
-    whole = aic.evaluate(truth, found)
-    monkeypatch.setattr(aic, "CHUNK", 7)
-    assert aic.evaluate(truth, found) == whole
+    whole = aic_eval.evaluate(truth, found)
+    monkeypatch.setattr(aic_eval, "CHUNK", 7)
+    assert aic_eval.evaluate(truth, found) == whole
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_curve_is_the_score_of_what_each_threshold_leaves(seed: int) -> None:
     truth, found, scores = random_test(seed)
     tried = [0.0, 0.25, 3 / 12, 0.3, 0.5, 11 / 12, 1.0, 2.0, -1.0]
-    choices = aic.sweep(truth, found, scores, tried)
+    choices = aic_eval.sweep(truth, found, scores, tried)
     assert [one.threshold for one in choices] == sorted(set(tried))
     for one in choices:
         kept = [replace(f, keypoints=f.keypoints[scores[f.image_id] >= one.threshold]) for f in found]
-        expected = aic.evaluate(truth, kept)
+        expected = aic_eval.evaluate(truth, kept)
         assert (one.score, one.people) == (expected.score, expected.predictions)
