@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import types
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pose.config import Settings
 
 RUN = "the run exp/NAME/"
 TEST_SETTINGS = "test.*, head.decoder.*"  # what may be set for a trained run, see experiment.run_settings
@@ -52,3 +57,48 @@ def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
 def add_settings(parser: argparse.ArgumentParser, which: str = "changes to the config") -> None:
     """key.sub=value, any number of them; which: the sentence that says what they may be."""
     parser.add_argument("settings", nargs="*", metavar="key.sub=value", help=which)
+
+
+# ---- settings of a metric as options
+
+
+def add_setting_options(
+    parser: argparse._ActionsContainer, settings: type[Settings], names: Sequence[str]
+) -> None:
+    """`--image-ids` for the setting `image_ids`, and so on: what they may be, their defaults and their
+    sentences are those of the settings."""
+    for name in names:
+        field = settings.model_fields[name]
+        flag, text = f"--{name.replace('_', '-')}", _sentence(field.description or "")
+        kind = _inner(field.annotation)
+        if kind is bool:
+            parser.add_argument(flag, dest=name, action="store_true", help=text)
+        elif get_origin(kind) is Literal:
+            parser.add_argument(flag, dest=name, choices=get_args(kind), default=field.default, help=text)
+        else:
+            read = _numbers if get_origin(kind) is tuple else user_path if kind is Path else kind
+            metavar = "FILE" if kind is Path else None
+            parser.add_argument(flag, dest=name, type=read, default=field.default, metavar=metavar, help=text)
+
+
+def _inner(annotation: Any) -> Any:
+    """`X | None` -> X."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next(one for one in get_args(annotation) if one is not type(None))
+    return annotation
+
+
+def _sentence(description: str) -> str:
+    """As options are described: one line, without a full stop at its end, `%` written out."""
+    text = " ".join(description.split()).removesuffix(".").replace("%", "%%")
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """`0.5,0.75`."""
+    return tuple(float(part) for part in text.split(","))
+
+
+def was_given(options: argparse.Namespace, settings: type[Settings], names: Sequence[str]) -> bool:
+    """Whether one of these options is not what it is by default."""
+    return any(getattr(options, name) != settings.model_fields[name].default for name in names)

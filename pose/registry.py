@@ -89,3 +89,4 @@ class Registry:
 BACKBONES = Registry("backbone", "pose.backbones")
 HEADS = Registry("head", "pose.heads")
 DECODERS = Registry("decoder", "pose.decoders")
+METRICS = Registry("metric", "pose.metrics")

@@ -9,9 +9,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
+
+from pose.engine.log import shown_numbers
 
 RUNNING = 600.0  # seconds: a run that logged so lately is said to be running
 QUICK: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML has it
@@ -28,8 +30,10 @@ class Summary:
     step: int = 0
     total: int | None = None  # steps of the whole training; None: not known
     state: str = "new"  # new, running, stopped, finished, or converted: weights without a training
-    best: float | None = None  # the best AP of its validations
-    tested: dict[str, float] = field(default_factory=dict)  # AP by mode, tag and limit
+    metric: str = ""  # what `best` and `tested` are: "coco AP"; of the validations where both are there
+    best: float | None = None  # of its validations
+    tested: dict[str, float] = field(default_factory=dict)  # by mode, tag and limit
+    tested_by: dict[str, str] = field(default_factory=dict)  # of each test its metric
     changed: float = 0.0  # seconds since 1970
     size: int = 0  # bytes on the disk
     problems: list[str] = field(default_factory=list)
@@ -50,7 +54,9 @@ def summarize(folder: Path) -> Summary:
     for file in sorted(folder.glob("metrics-*.json")):
         score = _read_score(file, one)
         if score is not None:
-            one.tested[file.stem.removeprefix("metrics-")] = score
+            stem = file.stem.removeprefix("metrics-")
+            one.tested[stem], one.tested_by[stem] = score.value, score.title
+            one.metric = one.metric or score.title
     if not any((folder / name).is_file() for name in ("best.pt", "last.pt")):
         one.problems.append("no checkpoint")
     one.size = folder_size(folder)
@@ -97,7 +103,9 @@ def _training(folder: Path, config: Mapping[str, Any], one: Summary) -> None:
         if not last:
             one.problems.append("log.jsonl holds no step")
     one.step = last.get("step", 0)
-    one.best = max(scores, default=None)
+    if scores:  # another metric's before count no longer
+        one.metric = scores[-1].title
+        one.best = max(score.value for score in scores if score.title == one.metric)
     epoch = last.get("epoch")
     if one.total is None and isinstance(epochs, int) and isinstance(epoch, int | float) and epoch > 0:
         one.total = round(epochs * one.step / epoch)
@@ -107,8 +115,15 @@ def _training(folder: Path, config: Mapping[str, Any], one: Summary) -> None:
         one.state = "running" if time.time() - file.stat().st_mtime < RUNNING else "stopped"
 
 
-def read_ends(file: Path) -> tuple[dict[str, Any], list[float]]:
-    """The last training record of a log ({} where there is none), and the AP of every validation.
+class Score(NamedTuple):
+    """A number, and what it is."""
+
+    title: str  # "coco AP"
+    value: float
+
+
+def read_ends(file: Path) -> tuple[dict[str, Any], list[Score]]:
+    """The last training record of a log ({} where there is none), and what every validation gave.
 
     Other lines are not parsed; one that was cut off is left out."""
     last: dict[str, Any] = {}
@@ -116,8 +131,11 @@ def read_ends(file: Path) -> tuple[dict[str, Any], list[float]]:
     lines = file.read_bytes().splitlines()
     for line in lines:
         if line.startswith(b'{"kind": "validation"'):
-            score = _record(line).get("AP")
-            scores += [score] if isinstance(score, (int, float)) and score >= 0 else []
+            record = _record(line)
+            metric, names = shown_numbers(record)
+            value = record.get(names[0])
+            if isinstance(value, (int, float)) and value >= 0:
+                scores.append(Score(f"{metric} {names[0]}", value))
     for line in reversed(lines):
         if line.startswith(b'{"kind": "train"') and isinstance(_record(line).get("step"), int):
             last = _record(line)
@@ -133,15 +151,19 @@ def _record(line: bytes) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _read_score(file: Path, one: Summary) -> float | None:
+def _read_score(file: Path, one: Summary) -> Score | None:
+    """Of the metric that comes first."""
     try:
-        score = float(json.loads(file.read_bytes())["stats"]["AP"])
+        metrics = json.loads(file.read_bytes())
+        name = metrics.get("metric", "coco")
+        best = metrics["scores"][name]["best"] if "scores" in metrics else "AP"
+        score = float(metrics["stats"][best])
         if not math.isfinite(score):  # no JSON, and not to be sorted by
             raise ValueError
-        return score
+        return Score(f"{name} {best}", score)
     except OSError as error:
         one.problems.append(f"{file.name} cannot be read ({error.strerror})")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         one.problems.append(f"{file.name} is damaged")
     return None
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pose import checkpoint, geometry
+from pose.annotations.reader import read
 from pose.data.augment import color_jitter, no_augmentation
 from pose.data.dataset import FIRST, KeypointDataset, check_files
 from pose.data.images import Orientation, SetImage, read_of_size, wrong_size
@@ -27,7 +28,7 @@ from pose.engine.log import RunLog
 from pose.engine.validation_loss import mean_loss
 from pose.errors import UserError
 from pose.experiment import Experiment, ExperimentConfig, model_weights
-from pose.metrics.results import score
+from pose.metrics.base import Metric, Scores, bind
 from pose.model import PoseModel, autocast, build_model, resolve_precision
 from pose.pairwise_statistics import PairwiseStatistics, gather
 from pose.predict.canvas import map_back
@@ -145,14 +146,29 @@ def training_statistics(config: ExperimentConfig, data: TrainingData) -> Pairwis
     return gather([dataset.people(stream[p], p) for p in range(count)], config.skeleton)
 
 
+def validation_metric(config: ExperimentConfig) -> Metric:
+    """What chooses the best checkpoint.  Raises `UserError` for annotations that cannot be scored."""
+    annotations = set_files(config.data, "val").annotations
+    file = read(annotations, config.data.category, choose="data.category=NAME")
+    metrics = bind(file, config.skeleton, config.test.metric, dict(config.test))
+    if not metrics:
+        raise UserError(
+            f"validation: {annotations} has images but no annotations, so there is nothing to score; give "
+            "data.val.annotations=FILE, or train.validate_every=0"
+        )
+    return metrics[0]
+
+
 def validator(
     config: ExperimentConfig, data: TrainingData, group: Processes
-) -> Callable[[nn.Module, int, RunLog | None], dict[str, float]]:
-    """Real AP on a fixed subset of the validation pictures, by all processes together; and the loss on them
+) -> Callable[[nn.Module, int, RunLog | None], Scores]:
+    """Real scores on a fixed subset of the validation images, by all processes together; and the loss on them
     where it is asked for."""
     loss = validation_loss(config, data, group) if config.train.needs_validation_loss else None
+    bound: list[Metric] = []  # of rank 0
+    group.first(lambda: bound.append(validation_metric(config)))
 
-    def validate(model: nn.Module, step: int, log: RunLog | None) -> dict[str, float]:
+    def validate(model: nn.Module, step: int, log: RunLog | None) -> Scores:
         assert isinstance(model, PoseModel)
         people, _ = predict_set(
             [model],
@@ -166,16 +182,15 @@ def validator(
             orientation=config.data.orientation,
         )
 
-        def judge() -> dict[str, float]:
-            ids = [one.id for one in data.validation]
-            scores = score(people, set_files(config.data, "val").annotations, config.skeleton, ids)
+        def judge() -> Scores:
+            scores = bound[0].evaluate(people, [one.id for one in data.validation])
             if log is not None:
                 shown = drawn(config, data.validation[:SHEET], people, orientation=config.data.orientation)
                 log.image("validation/people", step, shown)
-            return scores.stats
+            return scores
 
-        stats = group.first(judge)
-        return {**stats, "loss": loss(model)} if loss else stats
+        scores = group.first(judge)
+        return scores.also(loss=loss(model)) if loss else scores
 
     return validate
 

@@ -260,7 +260,7 @@ def announce(
 def conclude(experiment: Experiment, trainer: Trainer) -> None:
     done = trainer.progress
     best = (
-        f"best AP {done.best_ap:.3f} at step {done.best_step} (best.pt)"
+        f"best {done.metric} {done.best:.3f} at step {done.best_step} (best.pt)"
         if done.best_step
         else "never validated"
     )

@@ -15,7 +15,7 @@ import pytest
 
 from pose import config, skeleton
 from pose.errors import UserError
-from pose.registry import BACKBONES, DECODERS, HEADS, Registry
+from pose.registry import BACKBONES, DECODERS, HEADS, METRICS, Registry
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -30,7 +30,7 @@ FLOORS = {
     4: ["model"],
     5: ["predict", "metrics"],
     6: ["engine", "media", "report", "doctor"],
-    7: ["experiment", "sessions", "exported", "predictor", "run_folders", "options"],
+    7: ["experiment", "sessions", "exported", "predictor", "run_folders", "options", "tested"],
     8: ["web"],
     9: ["train", "test", "demo", "tools"],
 }
@@ -285,7 +285,9 @@ def test_a_components_name_is_its_files_name(module: str) -> None:
     assert registrations(TREES[module]) == [FILES[module].stem]
 
 
-@pytest.mark.parametrize("registry", [BACKBONES, HEADS, DECODERS], ids=lambda registry: registry.kind)
+@pytest.mark.parametrize(
+    "registry", [BACKBONES, HEADS, DECODERS, METRICS], ids=lambda registry: registry.kind
+)
 def test_a_registry_knows_the_components_of_its_folder(registry: Registry) -> None:
     written = [n for m in FILES if m.startswith(f"{registry.package}.") for n in registrations(TREES[m])]
     assert written and set(written) <= set(registry.names())
@@ -350,6 +352,7 @@ def test_a_skeleton_mirrors_onto_itself(path: Path) -> None:
     assert [flip[flip[k]] for k in range(len(one))] == list(range(len(one)))
     limbs = {frozenset(limb) for limb in one.limb_index}
     assert {frozenset(flip[k] for k in limb) for limb in limbs} == limbs
-    # AI Challenger's sigmas were measured for each side apart
-    assert [one.sigmas[k] for k in flip] == pytest.approx(list(one.sigmas), rel=0.4)
+    # AI Challenger's sigmas, and those of COCO-WholeBody's faces, were measured for each side apart
+    ratios = [one.sigmas[k] / sigma for k, sigma in zip(flip, one.sigmas, strict=True)]
+    assert max(ratios) < (4 if one.name == "coco_wholebody133" else 1.4)  # its face-47 stands out
     assert skeleton.from_dict(skeleton.to_dict(one)) == one

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from pose import config, skeleton
-from pose.registry import BACKBONES, HEADS
+from pose.annotations.reader import parse
+from pose.metrics.base import settings_of
+from pose.registry import BACKBONES, HEADS, METRICS
 from pose.skeleton import Skeleton
 from pose.structures import Batch
 
@@ -25,7 +27,7 @@ EXAMPLES = {
 @pytest.fixture(autouse=True)
 def registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the examples register is gone after the test."""
-    for registry in (BACKBONES, HEADS):
+    for registry in (BACKBONES, HEADS, METRICS):
         registry.names()
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
 
@@ -84,6 +86,23 @@ def test_the_head_reads_back_what_it_draws(tmp_path: Path, monkeypatch: pytest.M
     assert (found[..., 2] > 0.5).all()
 
 
+def test_the_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every command: tests/commands/test_metrics.py."""
+    imported("pose/metrics/count.py", tmp_path, monkeypatch)
+    person = {"category_id": 1, "keypoints": [1, 2, 2]}
+    file = parse(
+        {
+            "images": [{"id": i, "file_name": f"{i}.jpg"} for i in (1, 2)],
+            "annotations": [{**person, "id": i, "image_id": i} for i in (1, 2)],
+            "categories": [{"id": 1, "name": "dot", "keypoints": ["dot"]}],
+        },
+        "dots.json",
+    )
+    found = [{**person, "image_id": 1, "score": 1.0}] * 2 + [{**person, "image_id": 2, "score": 1.0}]
+    values = [METRICS.build(settings_of("count", {"tolerance": n}), file).score(found).value for n in (0, 1)]
+    assert values == [0.5, 1.0]
+
+
 def test_the_data_set(tmp_path: Path) -> None:
     from pose.experiment import load_config
 
@@ -100,4 +119,5 @@ def test_every_example_is_tested() -> None:
         "configs/animals/tiny.yaml",
         "pose/backbones/tiny.py",
         "pose/heads/single.py",
+        "pose/metrics/count.py",
     ]

@@ -18,6 +18,7 @@ from pose.doctor.checks import Fault
 from pose.doctor.content import Content
 from pose.doctor.sides import find_exchanged, pair_index
 from pose.metrics import coco_eval
+from pose.metrics.results import results_json
 
 OFF = 0.5  # of the annotators' deviation
 IMAGES = 2000  # that are scored; more cost seconds and add no digit
@@ -162,7 +163,7 @@ def _predictions(content: Content, meant: _People, chosen: np.ndarray) -> list[d
         people, scores = found.setdefault(int(content.file.image[row]), ([], []))
         people.append(person)
         scores.append(float(rng.random()))
-    return coco_eval.results_json(
+    return results_json(
         {place: (np.array(people), np.array(scores)) for place, (people, scores) in found.items()}
     )
 

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from pose.metrics.base import Scores
+
 PACKAGES = (
     "torch",
     "torchvision",
@@ -51,12 +53,17 @@ class RunLog:
         self.step, self.first, self.total = step, step, total_steps
         self.start = self.last_line = time.monotonic()
 
-    def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+    def scalars(self, kind: str, step: int, values: Mapping[str, float], **texts: Any) -> None:
         """One line of `log.jsonl`, and the same values under fixed names in TensorBoard."""
-        self.note(kind, step, {name: _rounded(value) for name, value in values.items()})
+        self.note(kind, step, {**texts, **{name: _rounded(value) for name, value in values.items()}})
         for name, value in values.items():
             if np.isfinite(value):
                 self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def scores(self, step: int, scores: Scores) -> None:
+        """Of a validation: one line of `log.jsonl` that says by what the best is chosen, and TensorBoard."""
+        shown = list(scores.shown or (scores.best,))
+        self.scalars("validation", step, scores.numbers, metric=scores.metric, best=scores.best, shown=shown)
 
     def note(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """One line of `log.jsonl`; `values` are plain data."""
@@ -103,6 +110,12 @@ def read_log(file: Path) -> list[dict[str, Any]]:
     return records
 
 
+def shown_numbers(record: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Of a validation's record: the metric, and the names of the numbers to show, the one that chooses the
+    best checkpoint first.  Runs from before there were other metrics say neither."""
+    return record.get("metric", "coco"), record.get("shown") or [record.get("best", "AP")]
+
+
 def keep_until(file: Path, step: int, validated: int) -> None:
     """Drop the records beyond `step`, and the validations beyond step `validated`: they will come again."""
     if not file.exists():
@@ -145,7 +158,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def draw_curves(file: Path, output: Path) -> None:
-    """Loss terms and AP over steps, as a PNG."""
+    """Loss terms and what validations gave over steps, as a PNG."""
     from matplotlib.figure import Figure  # not pyplot, which would choose a backend for the whole process
 
     records = read_log(file)
@@ -158,10 +171,11 @@ def draw_curves(file: Path, output: Path) -> None:
         points = [(r["step"], r[name]) for r in train if r.get(name)]
         left.plot(*zip(*points), label=name.removeprefix("loss/")) if points else None
     left.set(xlabel="step", ylabel="loss (weighted)", yscale="log", title="training")
-    for name in ("AP", "AP50", "AP75"):
+    metric, names = shown_numbers(validation[-1] if validation else {})
+    for name in names:
         points = [(r["step"], r[name]) for r in validation if r.get(name) is not None]
         right.plot(*zip(*points), marker="o", label=name) if points else None
-    right.set(xlabel="step", ylabel="COCO AP (OKS)", ylim=(0, 1), title="validation")
+    right.set(xlabel="step", ylabel=f"{names[0]} ({metric})", ylim=(0, 1), title="validation")
     for axis in (left, right):
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pose.config import Settings
+from pose.metrics.base import Scores
 
 
 class OptimSettings(Settings):
@@ -48,8 +49,9 @@ class OptimSettings(Settings):
     """Validations after a lowering that it does not count."""
     plateau_threshold: float = Field(1e-4, ge=0)
     """Better means better by this fraction of the best."""
-    plateau_metric: Literal["AP", "loss"] = "AP"
-    """What it looks at: AP, or the loss on the validation pictures without augmentation."""
+    plateau_metric: Literal["best", "loss"] = "best"
+    """What it looks at: the number that chooses best.pt, or the loss on the validation pictures without
+    augmentation."""
     warmup_steps: int = Field(0, ge=0)
     """Steps in which the rate rises linearly from nothing."""
     clip_norm: float | None = Field(None, gt=0)
@@ -57,6 +59,11 @@ class OptimSettings(Settings):
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and tested; 0 = none.  It starts lower:
     (1 + step) / (10 + step) while that is less."""
+
+    @field_validator("plateau_metric", mode="before")
+    @classmethod
+    def _old_name(cls, value: Any) -> Any:
+        return "best" if value == "AP" else value  # of configs from before there were other metrics
 
     @field_validator("betas")
     @classmethod
@@ -115,7 +122,7 @@ class Plateau:
         self.factor_holder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
         self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.factor_holder,
-            "max" if self.metric == "AP" else "min",
+            "max" if self.metric == "best" else "min",
             factor=cfg.plateau_factor,
             patience=cfg.plateau_patience,
             threshold=cfg.plateau_threshold,
@@ -126,9 +133,13 @@ class Plateau:
     def factor(self) -> float:
         return float(self.factor_holder.param_groups[0]["lr"])
 
-    def step(self, values: Mapping[str, float]) -> None:
-        """`values` are the numbers of a validation."""
-        self.scheduler.step(values[self.metric])
+    def step(self, scores: Scores) -> None:
+        """After a validation."""
+        self.scheduler.step(scores.value if self.metric == "best" else scores.numbers[self.metric])
+
+    def restart(self) -> None:
+        """Count anew from here, with the same factor: what is looked at has changed."""
+        self.scheduler._reset()
 
     def state_dict(self) -> dict[str, Any]:
         counters = {name: getattr(self.scheduler, name) for name in self.COUNTERS}
@@ -137,7 +148,7 @@ class Plateau:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Settings that were edited since count from here on; for another metric the counting starts anew."""
         self.factor_holder.param_groups[0]["lr"] = state["factor"]
-        if state["metric"] == self.metric:
+        if {"AP": "best"}.get(state["metric"], state["metric"]) == self.metric:
             for name in self.COUNTERS:
                 setattr(self.scheduler, name, state[name])
 

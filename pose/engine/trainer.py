@@ -36,9 +36,11 @@ from pose.engine.optim import (
 from pose.engine.settings import TrainSettings
 from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
 from pose.errors import ToldElsewhere, UserError
+from pose.metrics.base import NOTHING, Scores
 from pose.model import TrainStep
 from pose.structures import Batch
 
+OLD_METRIC = "coco AP"  # of runs that do not say by what their best checkpoint was chosen
 AGREE_SECONDS = 1.0  # how often processes agree whether to stop or save: well within torchrun's 30 s of grace
 
 
@@ -48,10 +50,28 @@ class Progress:
 
     step: int = 0  # finished steps
     validated: int = 0  # step of the last validation
-    best_ap: float = -1.0
+    best: float = NOTHING  # of the validations
     best_step: int = 0
+    metric: str = ""  # and what it is: "coco AP"
     nonfinite: int = 0  # skipped steps so far
     unreadable: int = 0  # pictures replaced so far
+
+    @staticmethod
+    def restored(saved: Mapping[str, Any]) -> Progress:
+        """Of a checkpoint; those from before there were other metrics have `best_ap`."""
+        values = dict(saved)
+        if "best_ap" in values:
+            values |= {"best": values.pop("best_ap"), "metric": OLD_METRIC}
+        return Progress(**values)
+
+    def improved_by(self, scores: Scores) -> bool:
+        """Whether this validation is the best so far, of equal ones the later; then it is noted."""
+        if scores.title != self.metric:  # another metric's numbers say nothing of this one's
+            self.best, self.metric = NOTHING, scores.title
+        better = scores.value >= self.best
+        if better:
+            self.best, self.best_step = scores.value, self.step
+        return better
 
 
 @dataclass
@@ -74,8 +94,8 @@ class Pending:
 
 class Trainer:
     """`loader(start_step)` gives this process's share of every global batch, endlessly; `validate(model)`
-    gives the numbers of a validation, of which `AP` chooses the best checkpoint; `panels(model, step, log)`
-    draws, in the process that writes the log; `frozen` layers stand still at first."""
+    gives the scores of a validation, which choose the best checkpoint; `panels(model, step, log)` draws, in
+    the process that writes the log; `frozen` layers stand still at first."""
 
     def __init__(
         self,
@@ -87,7 +107,7 @@ class Trainer:
         loader: Callable[[int], Iterable[Loaded]],
         steps_per_epoch: int,
         folder: Path,
-        validate: Callable[[nn.Module, int, RunLog], dict[str, float]] | None = None,
+        validate: Callable[[nn.Module, int, RunLog], Scores] | None = None,
         panels: Callable[[nn.Module, int, RunLog], None] | None = None,
         frozen: FrozenStart | None = None,
     ) -> None:
@@ -159,7 +179,7 @@ class Trainer:
                 self.plateau.load_state_dict(state["plateau"])
             continue_at(self.scheduler, state["scheduler"])
             self.scaler.load_state_dict(state["scaler"])
-            self.progress = Progress(**state["progress"])
+            self.progress = Progress.restored(state["progress"])
             torch.set_rng_state(state["rng"].cpu())
             self.saved_step = self.progress.step
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -427,19 +447,19 @@ class Trainer:
         model = self.average.module if self.average else self.model
         self.group.share_buffers(model)
         with signals_for_this_process_only():
-            values = self.validate(model, self.progress.step, self.log)  # type: ignore[arg-type]
+            scores = self.validate(model, self.progress.step, self.log)  # type: ignore[arg-type]
         self.model.train()
         self.progress.validated = self.progress.step
         if self.plateau and not self.frozen:  # rtpose too begins to count at the release
-            self.plateau.step(values)
+            if self.plateau.metric == "best" and self.progress.metric not in ("", scores.title):
+                self.plateau.restart()
+            self.plateau.step(scores)
             set_rates(self.scheduler)
-        better = values["AP"] >= self.progress.best_ap  # of equal ones the later
-        if better:
-            self.progress.best_ap, self.progress.best_step = values["AP"], self.progress.step
+        better = self.progress.improved_by(scores)
         if self.log:
-            self.log.scalars("validation", self.progress.step, values)
-            best = " (best so far)" if better else f" (best {self.progress.best_ap:.3f})"
-            self._say(f"step {self.progress.step}: AP {values['AP']:.3f}, AP50 {values['AP50']:.3f}{best}")
+            self.log.scores(self.progress.step, scores)
+            best = " (best so far)" if better else f" (best {self.progress.best:.3f})"
+            self._say(f"step {self.progress.step}: {scores.summary()}{best}")
             draw_curves(self.log.file, self.folder / "curves.png")
         if better:
             self.save("best.pt")

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from pose.annotations.aic import KEYPOINTS, AicImage
-from pose.annotations.aic_coco import from_coco
+from pose.annotations.categories import listed_sigmas
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.reader import plain_name
 from pose.errors import UserError
 from pose.metrics import aic_eval
-from pose.metrics.results import file_order
 from pose.skeleton import Skeleton
 from pose.structures import People
 
@@ -30,23 +29,6 @@ class AicTest:
     names: dict[int, str]  # image id -> AI Challenger's, of every tested picture
     order: list[int]  # where the run's skeleton has each of the 14 keypoints
     threshold: float  # test.person_threshold
-
-    @staticmethod
-    def on(
-        images: Sequence[tuple[int, Path]], file: KeypointFile | None, skeleton: Skeleton, threshold: float
-    ) -> AicTest:
-        """images: id and path of the tested images; file: their annotations, where there are some.
-        Raises `UserError` for a skeleton without the 14 keypoints, and for images of one name."""
-        if file is None or not file_has_keypoints(file):
-            return AicTest(None, picture_names(images), keypoint_order(skeleton), threshold)
-        names = [plain_name(name) for name in file.names]
-        in_file = file_order(skeleton, file)
-        of_id = dict(zip(file.image_ids.tolist(), from_coco(file), strict=True))
-        truth = {image_id: of_id[image_id] for image_id, _ in images}
-        ids = {image_id: image.image_id for image_id, image in truth.items()}
-        return AicTest(
-            list(truth.values()), ids, [in_file[names.index(name)] for name in KEYPOINTS], threshold
-        )
 
     def found(self, people: Mapping[int, People]) -> Found:
         return as_found(people, self.names, self.order)
@@ -119,12 +101,20 @@ def keypoint_order(skeleton: Skeleton) -> list[int]:
     return [names.index(name) for name in KEYPOINTS]
 
 
-def aic_sigmas(file: KeypointFile, skeleton: Skeleton) -> list[float]:
-    """The fall-offs for the keypoints of a file with the 14: AI Challenger's, and the skeleton's for
-    others."""
-    sigma = {plain_name(name): one for name, one in zip(skeleton.keypoints, skeleton.sigmas, strict=True)}
-    sigma |= zip(KEYPOINTS, aic_eval.SIGMAS, strict=True)
-    return [sigma[plain_name(name)] for name in file.names]
+def aic_sigmas(file: KeypointFile, skeleton: Skeleton | None) -> list[float]:
+    """The fall-offs for the keypoints of a file with the 14: AI Challenger's; for others the skeleton's, or
+    without one the file's own."""
+    listed = listed_sigmas(file)
+    names = [plain_name(name) for name in file.names]
+    if skeleton is not None:
+        own = zip(map(plain_name, skeleton.keypoints), skeleton.sigmas, strict=True)
+    else:
+        own = zip(names, listed or [], strict=bool(listed))
+    sigma = dict(own) | dict(zip(KEYPOINTS, aic_eval.SIGMAS, strict=True))
+    missing = [name for name in names if name not in sigma]
+    if missing:
+        raise UserError(f"{file.source} has no sigma for {', '.join(missing)}; give one per keypoint")
+    return [sigma[name] for name in names]
 
 
 # names of pictures

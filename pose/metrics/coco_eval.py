@@ -1,4 +1,4 @@
-"""COCO keypoint results files and COCO's ten numbers (AP, AR) by OKS, for any skeleton.
+"""COCO's ten numbers (AP, AR) by OKS, for any skeleton.
 
 The numbers come from pycocotools or from its fast twin faster-coco-eval.  Both assume well-formed input: they
 drop ground truth without a word, crash without a name, or return a wrong AP.  So `coco_files`
@@ -19,10 +19,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.regions import BOX_TO_AREA
 from pose.errors import UserError
-from pose.files import write_json
 from pose.metrics.coco_files import (
     Annotated,
     Record,
@@ -80,59 +78,6 @@ class CocoScores:
     backend: str
 
 
-# results files
-
-
-def results_json(
-    people_by_image: Mapping[int, tuple[np.ndarray, np.ndarray]], category_id: int = 1
-) -> list[Record]:
-    """COCO results records of the people found, in the order given.
-
-    people_by_image: image id -> keypoints (N, K, 3) x, y in pixels of the original image and score, 0 = not
-    found; scores (N,).  COCOeval compares all K positions and has no "not found": such a keypoint is placed
-    at the mean of the person's found ones (its score stays 0); a person with no found keypoint is dropped.
-    Keypoints are rounded to 3 decimals.  Raises UserError where a found position or a score is not finite.
-    """
-    records = []
-    for image_id, (keypoints, scores) in people_by_image.items():
-        keypoints, scores = np.asarray(keypoints, np.float64), np.asarray(scores, np.float64)
-        for person, score in zip(keypoints, scores, strict=True):
-            found = person[:, 2] > 0
-            if not np.isfinite([score, *person[:, 2], *person[found, :2].ravel()]).all():
-                raise UserError(f"image {image_id}: a person has a score or a keypoint that is not finite")
-            if not found.any():
-                continue
-            placed = np.where(found[:, None], person, [*person[found, :2].mean(axis=0), 0.0])
-            records.append(
-                {
-                    "image_id": int(image_id),
-                    "category_id": category_id,
-                    "keypoints": placed.round(3).ravel().tolist(),
-                    "score": float(score),
-                }
-            )
-    return records
-
-
-def write_results(path: Path | str, records: Sequence[Mapping[str, Any]]) -> None:
-    """Compact JSON, written by `write_json`."""
-    write_json(path, list(records))
-
-
-# the metric
-
-
-def read_results(path: Path | str) -> Any:
-    """The content of a results file, for functions that take either."""
-    return load_content(path, "results")
-
-
-def keypoint_category(file: KeypointFile) -> int:
-    """The category of a COCO file that lists keypoints, which results must name (1 where none does)."""
-    own = file.chosen[0].id if file.chosen else None
-    return 1 if own is None else own
-
-
 def evaluate(
     annotations: Annotated,
     results: Path | str | Sequence[Mapping[str, Any]],
@@ -141,6 +86,7 @@ def evaluate(
     image_ids: Sequence[int] | None = None,
     backend: Backend = "fast",
     category_id: int | None = None,
+    where: str | None = None,
 ) -> CocoScores:
     """COCO's keypoint AP and AR of `results` against `annotations`: files, or their content (never changed).
 
@@ -152,11 +98,14 @@ def evaluate(
     backend: "fast" is faster-coco-eval, "pycocotools" the original; their numbers are equal.
     Results whose first record has a `bbox` take their area from it, others from the keypoints' extent, as in
     COCOeval; the area only decides which unmatched results count for medium and large.
+    where: how messages name the results (None: by their file).
     Raises UserError for a file, record or number that cannot be scored.
     """
     if backend not in _BACKENDS:
         raise UserError(f"unknown backend {backend!r} (known: {', '.join(_BACKENDS)})")
-    task = prepare(annotations, results, sigmas=sigmas, image_ids=image_ids, category_id=category_id)
+    task = prepare(
+        annotations, results, sigmas=sigmas, image_ids=image_ids, category_id=category_id, where=where
+    )
     kinds = Counter(kind for person in task.targets for kind in _kinds(person))
     ignored = {key: kinds[key] for key in IGNORED}
     places = list(range(1, len(task.image_ids) + 1))
@@ -195,12 +144,13 @@ def prepare(
     sigmas: Sequence[float] | None = None,
     image_ids: Sequence[int] | None = None,
     category_id: int | None = None,
+    where: str | None = None,
 ) -> Task:
     """Reads, checks and copies what `evaluate` is to score, whose arguments these are."""
     truth = clean_ground_truth(read_truth(annotations), category_id)
     sigmas_array = _check_sigmas(sigmas, truth.num_keypoints)
-    people = clean_results(load_content(results, "results"), truth, place_of(results, "results"))
-    images = _choose_images(image_ids, truth.image_ids)
+    people = clean_results(load_content(results, "results"), truth, where or place_of(results, "results"))
+    images = choose_images(image_ids, truth.image_ids)
     # 1, 2, ... keeps the order, which settles ties, whatever integers a file uses as ids
     rank = {image_id: number for number, image_id in enumerate(images, start=1)}
     pairs = list(zip(truth.people, truth.repairs, strict=True))
@@ -234,11 +184,28 @@ def _within(rank: Mapping[int, int], people: Sequence[Record]) -> list[Record]:
 
 def table(scores: CocoScores, header: Mapping[str, str]) -> str:
     """Lines for a terminal: what was evaluated, the ten numbers in COCO's wording, what was left out."""
-    lines = _wrapped([f"{key}: {value}" for key, value in header.items()], "   ")
-    lines += [_row(name, value) for name, value in scores.stats.items()]
-    lines.append(
+    return "\n".join([*header_lines(header), *rows(scores)])
+
+
+def header_lines(header: Mapping[str, str]) -> list[str]:
+    return _wrapped([f"{key}: {value}" for key, value in header.items()], "   ")
+
+
+def rows(scores: CocoScores) -> list[str]:
+    """The lines below the header."""
+    return [*number_rows(scores.stats), *count_rows(scores)]
+
+
+def number_rows(stats: Mapping[str, float]) -> list[str]:
+    """In COCO's wording; keys of STATS."""
+    return [_row(name, value) for name, value in stats.items()]
+
+
+def count_rows(scores: CocoScores) -> list[str]:
+    """What was scored, and what was left out."""
+    lines = [
         f"scored: {scores.num_results} results against {scores.num_used} people in {scores.num_images} images"
-    )
+    ]
     for title, counts, reasons in (
         ("ignored ground truth", scores.ignored, IGNORED),
         ("doubtful ground truth", scores.doubtful, DOUBTFUL),
@@ -247,7 +214,7 @@ def table(scores: CocoScores, header: Mapping[str, str]) -> str:
         parts = [f"{count} {reasons[key]}" for key, count in counts.items() if count]
         if parts:
             lines += _wrapped([f"{title}: {parts[0]}", *parts[1:]], "; ")
-    return "\n".join(lines)
+    return lines
 
 
 def _row(name: str, value: float) -> str:
@@ -294,7 +261,7 @@ def _check_sigmas(sigmas: Sequence[float] | None, num_keypoints: int) -> np.ndar
     return array
 
 
-def _choose_images(image_ids: Sequence[int] | None, known: Sequence[int]) -> list[int]:
+def choose_images(image_ids: Sequence[int] | None, known: Sequence[int]) -> list[int]:
     if image_ids is None:
         return sorted(known)
     chosen = sorted({integer({"image id": value}, "image id", "images to score") for value in image_ids})

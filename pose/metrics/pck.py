@@ -14,14 +14,19 @@ of people without a result are wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.reader import read
+from pose.config import Settings
 from pose.errors import UserError
+from pose.metrics.base import Metric, Scores
+from pose.metrics.coco import Results
+from pose.metrics.coco_eval import choose_images
 from pose.metrics.coco_files import (
     Annotated,
     clean_ground_truth,
@@ -30,6 +35,51 @@ from pose.metrics.coco_files import (
     place_of,
     read_truth,
 )
+from pose.metrics.results import file_order
+from pose.registry import METRICS
+from pose.skeleton import Skeleton
+
+
+class PckSettings(Settings):
+    name: Literal["pck"] = "pck"
+    threshold: float = 0.2
+    """Times the longer side of a person's keypoints."""
+
+
+@METRICS.register("pck", PckSettings)
+class Pck(Metric):
+    """The share of correct keypoints, for images of one person each."""
+
+    name = "pck"
+    best = "PCK"
+    columns = ("PCK", "mean")
+    score_options = ("threshold",)
+
+    settings: PckSettings
+
+    def __init__(self, settings: PckSettings, file: KeypointFile, skeleton: Skeleton | None = None) -> None:
+        super().__init__(settings, file, skeleton)
+        if skeleton is not None:
+            file_order(skeleton, file)  # refuses other keypoints
+
+    @classmethod
+    def misfit(cls, file: KeypointFile, skeleton: Skeleton | None) -> str:
+        """`open` takes images of several people too."""
+        counts = np.bincount(file.image[file.people & (file.image >= 0)])
+        return "" if len(counts) and counts.max() == 1 else "has not one person in each image"
+
+    @classmethod
+    def open(cls, settings: PckSettings, path: Path, category: str | None = None) -> Metric:
+        return cls(settings, read(path, category))
+
+    def read(self, path: Path) -> Results:
+        return path  # it is read and checked where it is scored, so that messages name it
+
+    def score(self, found: Results, image_ids: Sequence[int] | None = None) -> Scores:
+        scores = evaluate(self.file, found, threshold=self.settings.threshold, image_ids=image_ids)
+        numbers = {"PCK": scores.pck, "mean": scores.mean}
+        lines = tuple(table(scores).splitlines())
+        return Scores(self.name, numbers, self.best, ("PCK",), lines, asdict(scores))
 
 
 @dataclass(frozen=True)
@@ -53,8 +103,10 @@ def evaluate(
     results: Path | str | Sequence[Mapping[str, Any]],
     *,
     threshold: float = 0.2,
+    image_ids: Sequence[int] | None = None,
 ) -> PckScores:
     """PCK of COCO keypoint results against COCO annotations: files, or their content (never changed).
+    image_ids: the images to score; None scores every image of the annotations.
 
     People whose labelled keypoints are fewer than two, or all at one place, have no extent and do not count,
     nor do crowds.  Raises UserError for a file, record or number that cannot be scored."""
@@ -62,7 +114,9 @@ def evaluate(
         raise UserError(f"the threshold of PCK must be above 0, got {threshold}")
     truth = clean_ground_truth(read_truth(annotations))
     found = clean_results(load_content(results, "results"), truth, place_of(results, "results"))
-    people, ignored = _people(truth.people, truth.num_keypoints)
+    chosen = set(choose_images(image_ids, truth.image_ids))
+    found = [one for one in found if one["image_id"] in chosen]
+    people, ignored = _people([one for one in truth.people if one["image_id"] in chosen], truth.num_keypoints)
     taken = _results(found, truth.num_keypoints)
     names = _names(truth.file)
     count, correct, compared = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64), 0
@@ -78,7 +132,7 @@ def evaluate(
         mean=float(np.mean(known)) if known else -1.0,
         by_keypoint=share,
         labelled={name: int(n) for name, n in zip(names, count, strict=True)},
-        num_images=len(truth.image_ids),
+        num_images=len(chosen),
         num_people=sum(map(len, people.values())),
         num_compared=compared,
         num_results=len(found),

@@ -1,18 +1,69 @@
-"""People as COCO results, in the keypoint order of an annotation file, and their COCO numbers."""
+"""People as COCO results, in the keypoint order of an annotation file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from pose.annotations.categories import listed_sigmas
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.names import match_keypoints
 from pose.annotations.reader import plain_name
-from pose.metrics import coco_eval
-from pose.metrics.coco_files import Annotated, read_truth
+from pose.errors import UserError
+from pose.files import write_json
+from pose.metrics.coco_files import Record
 from pose.skeleton import Skeleton
 from pose.structures import People
+
+
+def results_json(
+    people_by_image: Mapping[int, tuple[np.ndarray, np.ndarray]], category_id: int = 1
+) -> list[Record]:
+    """COCO results records of the people found, in the order given.
+
+    people_by_image: image id -> keypoints (N, K, 3) x, y in pixels of the original image and score, 0 = not
+    found; scores (N,).  COCOeval compares all K positions and has no "not found": such a keypoint is placed
+    at the mean of the person's found ones (its score stays 0); a person with no found keypoint is dropped.
+    Keypoints are rounded to 3 decimals.  Raises UserError where a found position or a score is not finite.
+    """
+    records = []
+    for image_id, (keypoints, scores) in people_by_image.items():
+        keypoints, scores = np.asarray(keypoints, np.float64), np.asarray(scores, np.float64)
+        for person, score in zip(keypoints, scores, strict=True):
+            found = person[:, 2] > 0
+            if not np.isfinite([score, *person[:, 2], *person[found, :2].ravel()]).all():
+                raise UserError(f"image {image_id}: a person has a score or a keypoint that is not finite")
+            if not found.any():
+                continue
+            records.append(
+                {
+                    "image_id": int(image_id),
+                    "category_id": category_id,
+                    "keypoints": place_missing(person).round(3).ravel().tolist(),
+                    "score": float(score),
+                }
+            )
+    return records
+
+
+def place_missing(person: np.ndarray) -> np.ndarray:
+    """person (K, 3), of whom some keypoint is found: the others come to the mean of these, with score 0."""
+    found = person[:, 2] > 0
+    return np.where(found[:, None], person, [*person[found, :2].mean(axis=0), 0.0])
+
+
+def write_results(path: Path | str, records: Sequence[Mapping[str, Any]]) -> None:
+    """Compact JSON, written by `write_json`."""
+    write_json(path, list(records))
+
+
+def keypoint_category(file: KeypointFile) -> int:
+    """The category of a COCO file that lists keypoints, which results must name (1 where none does)."""
+    own = file.chosen[0].id if file.chosen else None
+    return 1 if own is None else own
 
 
 def file_order(skeleton: Skeleton, file: KeypointFile) -> list[int]:
@@ -35,25 +86,6 @@ def records(
 ) -> list[dict[str, Any]]:
     """COCO results records in the category and the keypoint order of the annotation file; without one in
     category 1 and the order of `skeleton.annotated`."""
-    order = list(skeleton.annotated_index) if file is None else file_order(skeleton, file)
-    category = 1 if file is None else coco_eval.keypoint_category(file)
-    return coco_eval.results_json({i: (p.keypoints[:, order], p.scores) for i, p in people.items()}, category)
-
-
-def score(
-    people: Mapping[int, People],
-    annotations: Annotated,
-    skeleton: Skeleton,
-    image_ids: Sequence[int] | None,
-    backend: Literal["fast", "pycocotools"] = "fast",
-    sigmas: Sequence[float] | None = None,
-) -> coco_eval.CocoScores:
-    """COCO numbers over `image_ids` (None = every image of the annotations); sigmas: None = `file_sigmas`."""
-    file = read_truth(annotations)
-    return coco_eval.evaluate(
-        file,
-        records(people, skeleton, file),
-        sigmas=file_sigmas(skeleton, file) if sigmas is None else sigmas,
-        image_ids=image_ids,
-        backend=backend,
-    )
+    order = list(skeleton.annotated_index) if file is None else file_order(skeleton, file)[: file.num_body]
+    category = 1 if file is None else keypoint_category(file)
+    return results_json({i: (p.keypoints[:, order], p.scores) for i, p in people.items()}, category)

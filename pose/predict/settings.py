@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pose.config import PresetSettings
+from pose.registry import METRICS
 
 Mode = Literal["single", "multi"]
 
@@ -61,6 +62,9 @@ class TestSettings(PresetSettings):
     """Pictures of one canvas size per forward."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32."""
+    metric: str = "auto"
+    """The metric that chooses best.pt and is told first; auto = the one made for the annotation file
+    (CrowdPose's, COCO-WholeBody's, AI Challenger's by OKS), else COCO's."""
     person_threshold: float = 0.0
     """People with a lower score are left out of AI Challenger lists and of its score, which does not rank;
     COCO's AP ranks and takes all."""
@@ -70,6 +74,13 @@ class TestSettings(PresetSettings):
     def _positive(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if value is not None and min(value) <= 0:
             raise ValueError(f"expected numbers above 0, got {min(value):g}")
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, value: str) -> str:
+        if value != "auto" and value not in METRICS.names():
+            raise ValueError(METRICS.unknown(value, ["auto", *METRICS.names()]))
         return value
 
     @model_validator(mode="after")

@@ -55,8 +55,12 @@ def analyse(
     image_ids: Sequence[int] | None = None,
     num_worst: int = 12,
 ) -> Analysis:
-    """skeleton: see `file_skeleton`; the other arguments and errors are those of `coco.evaluate`."""
+    """skeleton: see `file_skeleton`; the other arguments and errors are those of `coco_eval.evaluate`."""
     matches = match(annotations, results, sigmas=sigmas, image_ids=image_ids)
+    return analyse_matches(matches, skeleton, num_worst)
+
+
+def analyse_matches(matches: Matches, skeleton: Skeleton, num_worst: int = 12) -> Analysis:
     pairing = matches.pairing
     if len(skeleton) != len(pairing.sigmas):
         skeleton = numbered_skeleton(len(pairing.sigmas))

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pose.metrics.coco_eval import STATS
-from pose.metrics.matching import Matches
+from pose.metrics.base import Sampled
 
 ROUNDS = 1000
 LEVEL = 0.95
@@ -34,10 +33,10 @@ def draws(num_images: int, rounds: int = ROUNDS, seed: int = 0) -> Iterator[np.n
         yield generator.integers(0, num_images, num_images)
 
 
-def values(matches: Matches, picked: np.ndarray | None = None) -> np.ndarray:
-    """(S,) COCO's numbers in the order of `STATS`; NaN where there is nothing to score."""
-    stats = matches.stats(picked)
-    row = np.array([stats[name] for name in STATS])
+def values(run: Sampled, names: Sequence[str], picked: np.ndarray | None = None) -> np.ndarray:
+    """(S,) the numbers of these names; NaN where there is nothing to score."""
+    stats = run.stats(picked)
+    row = np.array([stats[name] for name in names])
     return np.where(row < 0, np.nan, row)
 
 
@@ -53,25 +52,29 @@ def interval(value: float, samples: np.ndarray) -> Interval:
 class Bootstrap(NamedTuple):
     """Of several runs on the same images."""
 
+    names: tuple[str, ...]  # S
     whole: np.ndarray  # (runs, S) over all images
     samples: np.ndarray  # (rounds, runs, S)
 
     def of(self, run: int, name: str) -> Interval:
-        s = STATS.index(name)
+        s = self.names.index(name)
         return interval(self.whole[run, s], self.samples[:, run, s])
 
     def difference(self, run: int, name: str, to: int = 0) -> Interval:
         """Of a run to another one, in the same draws."""
-        s = STATS.index(name)
+        s = self.names.index(name)
         apart = self.samples[:, run, s] - self.samples[:, to, s]
         return interval(self.whole[run, s] - self.whole[to, s], apart)
 
 
-def bootstrap(runs: Sequence[Matches], rounds: int = ROUNDS, seed: int = 0) -> Bootstrap:
+def bootstrap(runs: Sequence[Sampled], rounds: int = ROUNDS, seed: int = 0) -> Bootstrap:
     """runs: of the same images in the same order (`ValueError` where they are not)."""
+    names = tuple(runs[0].stats())
     images = runs[0].image_ids
     if any(one.image_ids != images for one in runs):
         raise ValueError("the runs were not matched on the same images")
-    whole = np.stack([values(one) for one in runs])
-    samples = [np.stack([values(one, picked) for one in runs]) for picked in draws(len(images), rounds, seed)]
-    return Bootstrap(whole, np.stack(samples) if samples else np.zeros((0, *whole.shape)))
+    whole = np.stack([values(one, names) for one in runs])
+    samples = [
+        np.stack([values(one, names, picked) for one in runs]) for picked in draws(len(images), rounds, seed)
+    ]
+    return Bootstrap(names, whole, np.stack(samples) if samples else np.zeros((0, *whole.shape)))

@@ -38,7 +38,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_mode(parser)
     parser.add_argument("--tag", help="of the tests, as given to pose.test")
     parser.add_argument("-o", "--output", type=user_path, default=RUNS / "compare", metavar="FOLDER")
-    parser.add_argument("--latex", action="store_true", help="the numbers and AP's intervals as LaTeX too")
+    parser.add_argument("--latex", action="store_true", help="the numbers and the intervals as LaTeX too")
     parser.add_argument("--all", action="store_true", help="also keys that only some of the configs have")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"draws of pictures (default {ROUNDS})")
     parser.add_argument("names", nargs="+", metavar="NAME", help="runs in exp/, and data.root=FOLDER")
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     write_bytes(written[1], curves([run.experiment for run in runs]))
     if options.latex:
         written.append(options.output / "compare.tex")
-        write_text(written[2], latex(options.names, compared.numbers))
+        write_text(written[2], latex(options.names, compared.numbers, compared.columns))
     print("\n".join(map(str, written)))
     return 0
 
@@ -82,12 +82,12 @@ def document(runs: Sequence[Tested], compared: Compared, options: argparse.Names
     names = [run.name for run in runs]
     parts = [
         f"# {', '.join(names)}",
-        f"Scales: {scales}.  {len(compared.image_ids)} pictures of {runs[0].annotations.name}.  COCO's AP "
-        "and AR by OKS, times 100.",
+        f"Scales: {scales}.  {len(compared.image_ids)} pictures of {runs[0].annotations.name}.  "
+        f"{compared.title}, times 100.",
         *compared.remarks,
-        markdown(*number_rows(runs, compared.numbers), left=3),
+        markdown(*number_rows(runs, compared.numbers, compared.columns), left=3),
         f"Intervals hold 95 % of {options.rounds} draws of the pictures, the same for all runs:",
-        markdown(*difference_rows(names, compared.numbers)),
+        markdown(*difference_rows(names, compared.numbers, compared.columns)),
         "What differs between the configs (`-`: has no such key):"
         if options.all
         else "What differs between the configs, of the keys that all have (--all: of all keys):",

@@ -1,12 +1,12 @@
 """All runs in exp/: what they are, how far they are, how well they do.
 
     python -m pose.tools.list
-    python -m pose.tools.list --sort AP
+    python -m pose.tools.list --sort best
     python -m pose.tools.list --json
 
-`best AP` is the best of a run's validations during training, often on a part of the pictures; `tested AP` is
-what pose.test wrote, by mode (and tag).  A run that logged in the last 10 minutes is said to be running.  The
-newest (or best, or largest) comes first; --json has every test, with its tag.
+`best` is the best of a run's validations during training by its `metric`, often on a part of the images;
+`tested` is what pose.test wrote, by mode (and tag).  A run that logged in the last 10 minutes is said to be
+running.  The newest (or best, or largest) comes first; --json has every test, with its tag.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from pose.experiment import RUNS
 from pose.options import user_path
 from pose.run_folders import Summary, run_folders, summarize
 
-HEADER = ("run", "network", "skeleton", "steps", "state", "best AP", "date", "size", "tested AP")
-LEFT = ("run", "network", "skeleton", "state", "tested AP")
+HEADER = ("run", "network", "skeleton", "steps", "state", "best", "metric", "date", "size", "tested")
+LEFT = ("run", "network", "skeleton", "state", "metric", "tested")
+ORDERS = ("date", "name", "best", "steps", "size")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -33,19 +34,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--sort", choices=["date", "name", "AP", "steps", "size"], default="date")
+    parser.add_argument("--sort", type=_order, choices=ORDERS, default="date")
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     parser.add_argument("--runs", type=user_path, default=RUNS, metavar="FOLDER", help=f"default {RUNS}/")
     return parser.parse_args(arguments)
 
 
+def _order(text: str) -> str:
+    return "best" if text == "AP" else text  # its name before there were other metrics
+
+
 def in_order(runs: Sequence[Summary], by: str) -> list[Summary]:
-    """The best AP is that of a test where there is one, else of a validation."""
+    """The best score is that of a test where there is one, else of a validation."""
     if by == "name":
         return sorted(runs, key=lambda run: run.name)
     keys = {
         "date": lambda run: run.changed,
-        "AP": lambda run: max(whole_tests(run).values(), default=(run.best or 0) - 2),
+        "best": lambda run: max(whole_tests(run).values(), default=(run.best or 0) - 2),
         "steps": lambda run: run.step,
         "size": lambda run: run.size,
     }
@@ -57,18 +62,21 @@ def whole_tests(run: Summary) -> dict[str, float]:
     return {stem: score for stem, score in run.tested.items() if "limit" not in stem}
 
 
-def _ap(value: float) -> str:
+def _score(value: float) -> str:
     return "-" if value < 0 else f"{value:.3f}"  # -1: there was nobody to find
 
 
 def tested(run: Summary) -> str:
     """The tests without a tag, and how many others there are."""
-    plain = [f"{mode} {_ap(run.tested[mode])}" for mode in ("single", "multi") if mode in run.tested]
+    shown = [mode for mode in ("single", "multi") if mode in run.tested] or list(run.tested)[:1]
+    plain = [f"{stem} {_score(run.tested[stem])}{_other_metric(run, stem)}" for stem in shown]
     more = len(run.tested) - len(plain)
-    if not plain and more:
-        stem, score = next(iter(run.tested.items()))
-        plain, more = [f"{stem} {score:.3f}"], more - 1
     return ", ".join(plain) + (f" (+{more})" if more else "") or "-"
+
+
+def _other_metric(run: Summary, stem: str) -> str:
+    title = run.tested_by.get(stem, run.metric)
+    return "" if title == run.metric else f" {title}"
 
 
 def row(run: Summary) -> tuple[str, ...]:
@@ -81,6 +89,7 @@ def row(run: Summary) -> tuple[str, ...]:
         steps,
         run.state,
         "-" if run.best is None else f"{run.best:.3f}",
+        run.metric or "-",
         time.strftime("%Y-%m-%d %H:%M", time.localtime(run.changed)),
         readable_size(run.size),
         tested(run),

@@ -14,10 +14,11 @@ import torch
 
 from pose import geometry
 from pose.annotations.annotations import load_annotations
+from pose.annotations.reader import read
 from pose.decoders.single_person import SinglePersonSettings
 from pose.heads.base import Head
 from pose.heads.pairwise import PairwiseSettings
-from pose.metrics.results import score
+from pose.metrics.coco import Coco, CocoSettings
 from pose.pairwise_statistics import gather
 from pose.predict.canvas import lay_out, map_back
 from pose.predict.fuse import unflip
@@ -190,7 +191,7 @@ def oracle_ap(
         fields = {name: field_of(one, name, targets) for name in one.fields}
         people = decoded(one, fields, stride)[0]
         found[int(annotations.image_ids[i])] = map_back(people, laid_out.matrices[0])
-    return score(found, file, skeleton, [*found]).stats["AP"]
+    return Coco(CocoSettings(), read(file), skeleton).evaluate(found, [*found]).value
 
 
 def test_the_best_that_tags_can_do_on_real_people(real_data: Path) -> None:

@@ -23,6 +23,7 @@ from pose.engine.distributed import processes
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
 from pose.metrics import coco_eval
+from pose.metrics.results import results_json
 from pose.model import build_model
 from pose.predict.images import Outcome
 from pose.skeleton import Skeleton
@@ -360,7 +361,7 @@ def test_a_run_with_a_neck_goes_from_cocos_annotations_to_cocos_results(
         image_id: (people.keypoints, people.scores)
         for image_id, people in of_annotations(read_skeleton(truth), truth).items()
     }
-    expected = coco_eval.evaluate(truth, coco_eval.results_json(direct), sigmas=coco_eval.COCO_SIGMAS)
+    expected = coco_eval.evaluate(truth, results_json(direct), sigmas=coco_eval.COCO_SIGMAS)
     assert metrics["stats"] == expected.stats and 0.1 < expected.stats["AP"] < 0.95
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pose.engine.log import read_log
+from pose.engine.log import read_log, shown_numbers
 from pose.experiment import Experiment
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart, without the yellow
@@ -26,24 +26,27 @@ STYLES = (
 
 
 def curves(experiments: Sequence[Experiment], size: tuple[float, float] = (12, 5)) -> bytes:
-    """Validation AP, and loss in training (and validation, where it was asked for), over the steps, as a
-    PNG."""
+    """What validations gave, and loss in training (and validation, where it was asked for), over the steps,
+    as a PNG."""
     from matplotlib.figure import Figure  # not pyplot, which would choose a backend for the whole process
 
     figure = Figure(figsize=size, layout="constrained")
     left, right = figure.subplots(1, 2)
-    dotted = False
+    dotted, titles = False, []
     for i, experiment in enumerate(experiments):
         records = read_log(experiment.path("log.jsonl"))
         look: dict[str, Any] = {"color": COLORS[i % len(COLORS)], "linestyle": STYLES[i % len(STYLES)]}
-        score = [point for point in points(records, "validation", "AP") if point[1] >= 0]
+        validations = [one for one in records if one["kind"] == "validation"]
+        metric, names = shown_numbers(validations[-1] if validations else {})
+        score = [point for point in points(records, "validation", names[0]) if point[1] >= 0]
+        titles += [f"{names[0]} ({metric})"] if score else []
         label = experiment.folder.name + ("" if score else " (no validation)")
         left.plot(*zip(*score or [(np.nan, np.nan)]), label=label, marker="o", markersize=4, lw=1.8, **look)
         for kind, marker, width in (("train", None, 1.8), ("validation", "o", 0.7)):
             if loss := points(records, kind, "loss"):
                 right.plot(*zip(*loss), marker=marker, markersize=3, linewidth=width, **look)
                 dotted |= kind == "validation"
-    left.set(xlabel="step", ylabel="COCO AP (OKS)", title="validation during training")
+    left.set(xlabel="step", ylabel=" / ".join(dict.fromkeys(titles)), title="validation during training")
     left.set_xlim(left=0)
     left.set_ylim(bottom=0)
     title = "loss in training (and validation: dots)" if dotted else "loss in training"

@@ -15,11 +15,9 @@ from pose.data.selection import validation_images
 from pose.data.settings import set_files
 from pose.errors import UserError
 from pose.experiment import Experiment
-from pose.metrics import aic_lists
-from pose.metrics.matching import Matches, match
-from pose.metrics.results import file_sigmas
+from pose.metrics.base import Metric, fitting, settings_of
+from pose.metrics.coco import Coco
 from pose.report.bootstrap import Bootstrap, bootstrap
-from pose.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,8 @@ class Compared(NamedTuple):
 
     image_ids: list[int]
     numbers: Bootstrap
+    title: str  # of the metric
+    columns: tuple[str, ...]  # its numbers in tables
     remarks: list[str]
 
 
@@ -108,21 +108,29 @@ def compare(runs: Sequence[Tested], rounds: int) -> Compared:
         counts = ", ".join(f"{run.name} on {len(run.image_ids)}" for run in runs)
         remarks.append(f"Tested on different pictures ({counts}); compared on the {len(common)} common ones.")
     file = read(first.annotations, first.experiment.config.data.category)
-    sigmas_of = aic_lists.aic_sigmas if aic_lists.file_has_keypoints(file) else _file_sigmas
-    sigmas = sigmas_of(file, first.experiment.config.skeleton)
-    others = [run.name for run in runs if sigmas_of(file, run.experiment.config.skeleton) != sigmas]
+    metrics = _metrics(runs, file)
+    metric = metrics[0]
+    others = [
+        run.name
+        for run, own in zip(runs, metrics, strict=True)
+        if isinstance(own, Coco) and isinstance(metric, Coco) and own.sigmas != metric.sigmas
+    ]
     if others:
         remarks.append(f"All by the sigmas of {first.name}, which {', '.join(others)} was not tested by.")
-    matches = [_match(run, file, sigmas, common) for run in runs]
-    return Compared(common, bootstrap(matches, rounds), remarks)
+    sampled = [metric.sampled(run.results, common) for run in runs]
+    title = (metric.__doc__ or metric.name).partition("\n")[0].rstrip(".")
+    return Compared(common, bootstrap(sampled, rounds), title, metric.columns or (metric.best,), remarks)
 
 
-def _file_sigmas(file: KeypointFile, skeleton: Skeleton) -> list[float]:
-    return file_sigmas(skeleton, file)
-
-
-def _match(run: Tested, file: KeypointFile, sigmas: Sequence[float], ids: Sequence[int]) -> Matches:
-    return match(file, run.results, sigmas=sigmas, image_ids=ids)
+def _metrics(runs: Sequence[Tested], file: KeypointFile) -> list[Metric]:
+    """The metric that the first run was tested by (of those that read COCO results), of every run."""
+    config = runs[0].experiment.config
+    wanted = str(runs[0].metrics.get("metric", config.test.metric))
+    fit = [one for one in fitting(file, config.skeleton, wanted) if one.takes_records]
+    if not fit:
+        raise UserError(f"no metric that reads results fits {file.source}")
+    own = settings_of(fit[0].name, dict(config.test))
+    return [fit[0](own, file, run.experiment.config.skeleton) for run in runs]
 
 
 def _digest(file: Path) -> str:

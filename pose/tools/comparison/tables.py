@@ -10,13 +10,10 @@ import numpy as np
 import torch
 
 from pose.experiment import Experiment
-from pose.metrics.coco_eval import STATS
 from pose.model import build_model
 from pose.report.bootstrap import Bootstrap, Interval
 from pose.run_folders import summarize
 from pose.tools.comparison.runs import Tested
-
-COLUMNS = ("AP", "AP50", "AP75", "APM", "APL", "AR")
 
 
 def number(value: float) -> str:
@@ -59,16 +56,18 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
     return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
 
 
-def number_rows(runs: Sequence[Tested], numbers: Bootstrap) -> tuple[list[str], list[list[str]]]:
-    """The table of a paper."""
-    header = ["run", "backbone", "head", "M par.", "steps", "epochs", *COLUMNS]
+def number_rows(
+    runs: Sequence[Tested], numbers: Bootstrap, columns: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """The table of a paper; columns: the metric's numbers in it."""
+    header = ["run", "backbone", "head", "M par.", "steps", "epochs", *columns]
     rows = []
     for place, run in enumerate(runs):
         config, done = run.experiment.config, summarize(run.experiment.folder)
         epochs = f"{config.train.epochs * done.step / done.total:.3g}" if done.total and done.step else "-"
         rows.append([
             run.name, config.backbone.name, config.head.name, f"{parameters(run.experiment) / 1e6:.2f}",
-            str(done.step or "-"), epochs, *(number(numbers.of(place, name).value) for name in COLUMNS),
+            str(done.step or "-"), epochs, *(number(numbers.of(place, name).value) for name in columns),
         ])  # fmt: skip
     return header, rows
 
@@ -81,41 +80,53 @@ def parameters(experiment: Experiment) -> int:
     return sum(one.numel() for one in model.parameters())
 
 
-def difference_rows(names: Sequence[str], numbers: Bootstrap) -> tuple[list[str], list[list[str]]]:
-    """Intervals, also of what lies between each run and the first one."""
-    header = ["run", "AP [95 %]", f"to {names[0]} [95 %]", "which is", "AR [95 %]"]
+def difference_rows(
+    names: Sequence[str], numbers: Bootstrap, columns: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Intervals of the first and the last of the columns, and of what lies between each run and the first
+    one."""
+    best, others = columns[0], [name for name in columns[-1:] if name != columns[0]]
+    header = ["run", f"{best} [95 %]", f"to {names[0]} [95 %]", "which is"]
+    header += [f"{name} [95 %]" for name in others]
     rows = []
     for place, name in enumerate(names):
-        apart = numbers.difference(place, "AP")
+        apart = numbers.difference(place, best)
         to_first = [with_interval(apart, "+"), verdict(apart)] if place else ["-", "-"]
-        intervals = [with_interval(numbers.of(place, key)) for key in ("AP", "AR")]
-        rows.append([name, intervals[0], *to_first, intervals[1]])
+        intervals = [with_interval(numbers.of(place, key)) for key in (best, *others)]
+        rows.append([name, intervals[0], *to_first, *intervals[1:]])
     return header, rows
 
 
-def latex(names: Sequence[str], numbers: Bootstrap) -> str:
-    """For the package booktabs; the best of each column is bold, and AP's interval is a column of its own, so
-    that the numbers stand below each other."""
-    best = dict(zip(STATS, np.nan_to_num(numbers.whole, nan=-1).max(axis=0)))
-    heads = ["AP", r"{\scriptsize [95\,\%]}", "AP$^{50}$", "AP$^{75}$", "AP$^{M}$", "AP$^{L}$", "AR"]
+def latex(names: Sequence[str], numbers: Bootstrap, columns: Sequence[str]) -> str:
+    """For the package booktabs; the best of each column is bold, and the interval of the first is a column of
+    its own, so that the numbers stand below each other."""
+    best = dict(zip(numbers.names, np.nan_to_num(numbers.whole, nan=-1).max(axis=0)))
+    first, *others = map(latex_title, columns)
+    heads = [first, r"{\scriptsize [95\,\%]}", *others]
     lines = [
         f"% needs the package booktabs; in brackets: 95 % of {len(numbers.samples)} draws of the pictures",
-        rf"\begin{{tabular}}{{lr@{{ }}l{'r' * (len(COLUMNS) - 1)}}}",
+        rf"\begin{{tabular}}{{lr@{{ }}l{'r' * (len(columns) - 1)}}}",
         r"\toprule",
         " & ".join(["", *heads]) + r" \\",
         r"\midrule",
     ]
     for place, run in enumerate(names):
         cells = [for_latex(run)]
-        for name in COLUMNS:
+        for name in columns:
             one = numbers.of(place, name)
             text = number(one.value).replace("-", "--")
             cells.append(rf"\textbf{{{text}}}" if one.value == best[name] else text)
-            if name == "AP":
+            if name == columns[0]:
                 around = brackets(one)
                 cells.append(rf"{{\scriptsize {around}}}" if around else "")
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def latex_title(name: str) -> str:
+    """`AP50` -> `AP$^{50}$`, `APM` -> `AP$^{M}$`, `AP_easy` -> `AP$^{easy}$`."""
+    found = re.fullmatch(r"([A-Z]{2})_?(\d+|[ML]|(?<=_)\w+)", name)
+    return rf"{found[1]}$^{{{found[2]}}}$" if found else for_latex(name)
 
 
 def for_latex(name: str) -> str:

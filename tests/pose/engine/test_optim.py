@@ -22,6 +22,7 @@ from pose.engine.optim import (
     set_rates,
 )
 from pose.model import resolve_precision
+from tests.training_fixtures import scores
 
 
 def net() -> nn.Sequential:
@@ -107,7 +108,7 @@ LOSSES = [5.0, 4.0, 4.1, 4.0, 3.9999] + [4.2 + 0.1 * i for i in range(8)] + [3.0
 SHORT = {"plateau_patience": 2, "plateau_cooldown": 1}
 
 
-@pytest.mark.parametrize("metric", ["loss", "AP"])
+@pytest.mark.parametrize("metric", ["loss", "best"])
 @pytest.mark.parametrize("more", [{}, SHORT])
 def test_plateau_is_torchs_own_on_the_optimiser(metric: Any, more: dict[str, Any]) -> None:
     """Validation by validation, with two steps between; stopped and continued after each."""
@@ -125,9 +126,8 @@ def test_plateau_is_torchs_own_on_the_optimiser(metric: Any, more: dict[str, Any
         for _ in range(2):
             optimizer.step()
             scheduler.step()
-        values = {"loss": loss, "AP": 1 / loss}
-        expected.step(values[metric])
-        plateau.step(values)
+        expected.step(loss if metric == "loss" else 1 / loss)
+        plateau.step(scores(loss=loss, AP=1 / loss))
         set_rates(scheduler)
         found.append(optimizer.param_groups[0]["lr"])
         assert found[-1] == pytest.approx(expected_on.param_groups[0]["lr"], rel=1e-12)
@@ -148,7 +148,7 @@ def test_plateau_with_its_published_settings_bears_five_validations() -> None:
     plateau = Plateau(cfg)
     factors = []
     for _ in range(1 + 6 + 3 + 6):
-        plateau.step({"loss": 1.0, "AP": 0.0})
+        plateau.step(scores(loss=1.0, AP=0.0))
         factors.append(plateau.factor)
     assert factors == pytest.approx([1.0] * 6 + [0.8] * 9 + [0.64])
 
@@ -159,7 +159,7 @@ def test_plateau_lowers_the_warm_up_as_well() -> None:
     optimizer = build_optimizer(net().parameters(), cfg)
     scheduler = build_scheduler(optimizer, cfg, 100, 10, plateau)
     for _ in range(2):
-        plateau.step({"AP": 0.5})
+        plateau.step(scores(AP=0.5))
         set_rates(scheduler)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(2.0 / 4 * 0.8)
     optimizer.step()
@@ -170,14 +170,27 @@ def test_plateau_lowers_the_warm_up_as_well() -> None:
 def test_edited_plateau_settings_count_from_where_the_run_is() -> None:
     old = Plateau(OptimSettings(plateau_patience=1, plateau_metric="loss"))
     for loss in (1.0, 2.0, 2.0, 2.0):
-        old.step({"loss": loss})
+        old.step(scores(loss=loss))
     assert old.factor == 0.8
     same = Plateau(OptimSettings(plateau_factor=0.5, plateau_patience=7, plateau_metric="loss"))
     same.load_state_dict(old.state_dict())
     assert (same.factor, same.scheduler.best, same.scheduler.patience) == (0.8, 1.0, 7)
-    other = Plateau(OptimSettings(plateau_metric="AP"))  # a loss of 1 is no AP of 1
+    other = Plateau(OptimSettings(plateau_metric="best"))  # a loss of 1 is no AP of 1
     other.load_state_dict(old.state_dict())
     assert (other.factor, other.scheduler.best, other.scheduler.num_bad_epochs) == (0.8, -math.inf, 0)
+
+
+def test_runs_from_before_there_were_other_metrics_go_on() -> None:
+    old_name: Any = "AP"
+    cfg = OptimSettings(plateau_metric=old_name)
+    assert cfg.plateau_metric == "best"
+    plateau = Plateau(cfg)
+    plateau.step(scores(AP=0.25))
+    again = Plateau(cfg)
+    again.load_state_dict({**plateau.state_dict(), "metric": old_name})
+    assert again.scheduler.best == 0.25
+    again.restart()
+    assert (again.scheduler.best, again.factor) == (-math.inf, 1.0)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])

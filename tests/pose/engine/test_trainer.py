@@ -22,12 +22,14 @@ from pose.engine.meter import Meter
 from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
 from pose.engine.trainer import Trainer
 from pose.errors import UserError
+from pose.metrics.base import Scores
 from pose.model import TrainStep
 from pose.structures import Batch
 from tests.training_fixtures import (
     batches,
     differences,
     lines,
+    scores,
     tiny_step,
     trainer,
 )
@@ -371,9 +373,9 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_ap(tmp_path: Path) -> N
     aps = iter([0.4, 0.4, 0.3, 0.2])  # of equal ones the later: it has trained longer
     seen = []
 
-    def validate(model: nn.Module, step: int, log: Any) -> dict[str, float]:
+    def validate(model: nn.Module, step: int, log: Any) -> Scores:
         seen.append((step, copy.deepcopy(model.state_dict()), model.training))
-        return {"AP": next(aps), "AP50": 0.5, "AP75": 0.2}
+        return scores(AP=next(aps), AP50=0.5)
 
     one = trainer(tmp_path, loaded, epochs=4, validate_every=1, ema=0.5, keep=2)
     one.steps_per_epoch, one.total_steps, one.validate = 2, 8, validate
@@ -385,16 +387,39 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_ap(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.glob("epoch-*.pt")) == ["epoch-0003.pt", "epoch-0004.pt"]
     assert checkpoint.load(tmp_path / "epoch-0003.pt")["progress"]["step"] == 6
     last = checkpoint.load(tmp_path / "last.pt")["progress"]
-    assert (last["step"], last["validated"], last["best_ap"], last["best_step"]) == (8, 8, 0.4, 4)
+    assert (last["step"], last["validated"], last["best"], last["best_step"]) == (8, 8, 0.4, 4)
     assert [record["AP"] for record in lines(tmp_path, "validation")] == [0.4, 0.4, 0.3, 0.2]
+
+
+def test_another_metric_begins_anew(tmp_path: Path) -> None:
+    """A score of 0.3 by one is no worse than an AP of 0.4; and what the log says of it."""
+    values = iter([scores(AP=0.4), Scores("other", {"hits": 0.3, "loss": 1.0}, "hits"), scores(AP=0.1)])
+    one = trainer(tmp_path, batches(3), epochs=3, validate_every=1)
+    one.steps_per_epoch, one.total_steps, one.validate = 1, 3, lambda *_: next(values)
+    one.run()
+    done = one.progress
+    assert (done.best, done.best_step, done.metric) == (0.1, 3, "coco AP")
+    second = lines(tmp_path, "validation")[1]
+    assert (second["metric"], second["best"], second["shown"]) == ("other", "hits", ["hits"])
+    assert second["hits"] == 0.3
+
+
+def test_a_checkpoint_from_before_there_were_other_metrics_goes_on(tmp_path: Path) -> None:
+    one = trainer(tmp_path, batches(2))
+    state = one.state()
+    progress = {key: value for key, value in state["progress"].items() if key not in ("best", "metric")}
+    again = trainer(tmp_path, batches(2))
+    again.load_state({**state, "progress": {**progress, "best_ap": 0.5, "best_step": 1}}, tmp_path)
+    assert (again.progress.best, again.progress.metric) == (0.5, "coco AP")
+    assert not again.progress.improved_by(scores(AP=0.4))
 
 
 def test_the_last_epoch_is_validated_whatever_the_distance(tmp_path: Path) -> None:
     seen = []
 
-    def validate(model: nn.Module, step: int, log: Any) -> dict[str, float]:
+    def validate(model: nn.Module, step: int, log: Any) -> Scores:
         seen.append(step)
-        return {"AP": 0.1, "AP50": 0.5, "AP75": 0.2}
+        return scores(AP=0.1)
 
     one = trainer(tmp_path, batches(5), epochs=5, validate_every=3)
     one.steps_per_epoch, one.total_steps, one.validate = 1, 5, validate
@@ -407,8 +432,8 @@ def test_plateau_lowers_the_rate_at_validations(tmp_path: Path) -> None:
     """From the step after a validation on, also where the run is continued there."""
     losses = iter([3.0, 2.0, 2.5, 2.6, 2.7])
 
-    def validate(model: nn.Module, step: int, log: Any) -> dict[str, float]:
-        return {"AP": 0.1, "AP50": 0.5, "loss": next(losses)}
+    def validate(model: nn.Module, step: int, log: Any) -> Scores:
+        return scores(AP=0.1, loss=next(losses))
 
     recipe: dict[str, Any] = {
         "schedule": "plateau", "plateau_metric": "loss", "plateau_patience": 1, "plateau_cooldown": 0,

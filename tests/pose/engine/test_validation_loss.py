@@ -115,7 +115,7 @@ def test_it_is_worked_out_where_it_is_asked_for() -> None:
     assert not TrainSettings().needs_validation_loss
     assert TrainSettings(validate_loss=True).needs_validation_loss
     assert TrainSettings(schedule="plateau", plateau_metric="loss").needs_validation_loss
-    assert not TrainSettings(schedule="plateau", plateau_metric="AP").needs_validation_loss
+    assert not TrainSettings(schedule="plateau", plateau_metric="best").needs_validation_loss
     assert not TrainSettings(schedule="step", plateau_metric="loss").needs_validation_loss
 
 

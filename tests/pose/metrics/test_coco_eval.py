@@ -12,7 +12,8 @@ import pytest
 
 from pose.errors import UserError
 from pose.files import write_json
-from pose.metrics.coco_eval import COCO_SIGMAS, STATS, evaluate, results_json, table, write_results
+from pose.metrics.coco_eval import COCO_SIGMAS, STATS, evaluate, table
+from pose.metrics.results import results_json, write_results
 
 BACKENDS = ("fast", "pycocotools")
 

@@ -16,6 +16,7 @@ from pose.errors import UserError
 from pose.experiment import config_folder
 from pose.metrics import coco_eval
 from pose.metrics import results as validation
+from pose.metrics.coco import Coco, CocoSettings
 from pose.predict.predict_set import predict_set
 from pose.predict.settings import TestSettings
 from pose.skeleton import Skeleton, from_dict
@@ -42,12 +43,11 @@ def predict(images: list[SetImage]) -> dict[int, People]:
 
 def test_what_was_drawn_scores_1_in_the_category_of_the_file(images):
     people = predict(images)
-    annotations = images[0].path.parents[1] / "dots.json"
+    content = read(images[0].path.parents[1] / "dots.json")
     for backend in ("fast", "pycocotools"):
-        scores = validation.score(people, annotations, SKELETON, None, backend)  # type: ignore[arg-type]
-        assert scores.stats["AP"] > 0.99
-        assert scores.num_images == len(images)
-    content = read(annotations)
+        scores = Coco(CocoSettings(backend=backend), content, SKELETON).evaluate(people)
+        assert scores.value > 0.99
+        assert scores.details["num_images"] == len(images)
     assert {record["category_id"] for record in validation.records(people, SKELETON, content)} == {5}
     assert {record["category_id"] for record in validation.records(people, SKELETON)} == {1}
 
@@ -56,11 +56,12 @@ def test_pictures_without_results_count_as_misses_and_others_do_not_count(images
     people = predict(images[:3])
     annotations = images[0].path.parents[1] / "dots.json"
     ids = [image.id for image in images]
-    found, missed = (validation.score(people, annotations, SKELETON, some) for some in (ids[:3], ids))
-    assert found.stats["AR"] == pytest.approx(1)
+    metric = Coco(CocoSettings(), read(annotations), SKELETON)
+    found, missed = (metric.evaluate(people, some).numbers for some in (ids[:3], ids))
+    assert found["AR"] == pytest.approx(1)
     truth = json.loads(annotations.read_text())["annotations"]
     share = sum(a["image_id"] in ids[:3] for a in truth) / len(truth)
-    assert missed.stats["AR"] == pytest.approx(share)
+    assert missed["AR"] == pytest.approx(share)
 
 
 # ---- other keypoint orders, derived keypoints ----
@@ -102,11 +103,12 @@ def test_results_are_in_the_order_of_the_annotations(coco_file: Path, name: str)
     one = validation.records(noisy_people(coco_file, plain), plain, content)
     two = validation.records(noisy_people(coco_file, other), other, content)
     assert one == two and len(one) > 15 and {len(record["keypoints"]) for record in one} == {51}
-    a = validation.score(noisy_people(coco_file, plain), coco_file, plain, None)
-    b = validation.score(noisy_people(coco_file, other), coco_file, other, None)
-    assert a == b and 0.2 < a.stats["AP"] < 0.95
+    a, b = (
+        Coco(CocoSettings(), content, own).evaluate(noisy_people(coco_file, own)) for own in (plain, other)
+    )
+    assert a == b and 0.2 < a.value < 0.95
     # by sigmas in the order of the file
-    assert a.stats == coco_eval.evaluate(content, one, sigmas=coco_eval.COCO_SIGMAS).stats
+    assert a.numbers == coco_eval.evaluate(content, one, sigmas=coco_eval.COCO_SIGMAS).stats
 
 
 def test_without_annotations_results_have_the_order_of_the_skeleton(coco_file: Path) -> None:
