@@ -55,6 +55,7 @@ class TrainingData:
     config: ExperimentConfig
     training: Training
     validation: list[SetImage]
+    metric: Metric | None = None  # that they are scored by, in the process that scores
 
     @property
     def pass_length(self) -> int:
@@ -133,7 +134,7 @@ def prepare_data(config: ExperimentConfig, group: Processes) -> TrainingData:
     images = (
         validation_set(config, group, config.train.validate_images) if config.train.validate_every else []
     )
-    return TrainingData(config, training, images)
+    return TrainingData(config, training, images, validation_metric(config, group) if images else None)
 
 
 def training_statistics(config: ExperimentConfig, data: TrainingData) -> PairwiseStatistics | None:
@@ -146,8 +147,15 @@ def training_statistics(config: ExperimentConfig, data: TrainingData) -> Pairwis
     return gather([dataset.people(stream[p], p) for p in range(count)], config.skeleton)
 
 
-def validation_metric(config: ExperimentConfig) -> Metric:
-    """What chooses the best checkpoint.  Raises `UserError` for annotations that cannot be scored."""
+def validation_metric(config: ExperimentConfig, group: Processes) -> Metric | None:
+    """What chooses the best checkpoint, in the process that scores (None elsewhere).  Raises `UserError` for
+    annotations that cannot be scored, before a run folder is made or a step is taken."""
+    bound: list[Metric] = []
+    group.first(lambda: bound.append(_validation_metric(config)))
+    return bound[0] if bound else None
+
+
+def _validation_metric(config: ExperimentConfig) -> Metric:
     annotations = set_files(config.data, "val").annotations
     file = read(annotations, config.data.category, choose="data.category=NAME")
     metrics = bind(file, config.skeleton, config.test.metric, dict(config.test))
@@ -165,8 +173,7 @@ def validator(
     """Real scores on a fixed subset of the validation images, by all processes together; and the loss on them
     where it is asked for."""
     loss = validation_loss(config, data, group) if config.train.needs_validation_loss else None
-    bound: list[Metric] = []  # of rank 0
-    group.first(lambda: bound.append(validation_metric(config)))
+    metric = data.metric
 
     def validate(model: nn.Module, step: int, log: RunLog | None) -> Scores:
         assert isinstance(model, PoseModel)
@@ -183,7 +190,8 @@ def validator(
         )
 
         def judge() -> Scores:
-            scores = bound[0].evaluate(people, [one.id for one in data.validation])
+            assert metric is not None
+            scores = metric.evaluate(people, [one.id for one in data.validation])
             if log is not None:
                 shown = drawn(config, data.validation[:SHEET], people, orientation=config.data.orientation)
                 log.image("validation/people", step, shown)
