@@ -30,13 +30,23 @@ from pydantic import (
 )
 
 from pose.errors import UserError
+from pose.files import is_regular
 from pose.registry import BACKBONES, DECODERS, HEADS, Registry, nearest
 
 COMMAND_LINE = "command line"
+LARGEST_FILE = 1 << 20  # bytes of a YAML file
+MOST_VALUES = 100_000  # of a YAML file, those of an alias counted wherever it stands
+LONGEST_NUMBER = 64  # characters
 Path_ = tuple[str, ...]  # the keys from the top of a config to one value
 
 
-FilePath = Annotated[str, AfterValidator(os.path.expanduser)]
+def _file_path(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("no file name can hold the character \\0")
+    return os.path.expanduser(text)
+
+
+FilePath = Annotated[str, AfterValidator(_file_path)]
 """A setting that names a file or folder; `~` is the home folder."""
 
 
@@ -108,16 +118,51 @@ def component_settings(registry: Registry, default: str | None = None) -> Any:
 # --------------------------------------------------------------------------------------------- reading YAML
 
 
+TOO_MANY = yaml.composer.ComposerError(
+    None, None, f"more than {MOST_VALUES} values, those of an alias counted wherever it stands"
+)
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which `2e-4` is a number, dates stay text and a key given twice is an error."""
 
+    composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.composed += 1
+        if self.composed > MOST_VALUES:
+            raise TOO_MANY
+        return super().compose_node(parent, index)
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _count(node, {}) > MOST_VALUES:
+            raise TOO_MANY
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Raises `ConstructorError` also for a text that is not of its tag, as in `!!int x`."""
+        if not isinstance(node, yaml.ScalarNode):
+            return super().construct_object(node, deep)
+        kind = node.tag.rpartition(":")[2]
+        if kind in ("int", "float") and len(node.value) > LONGEST_NUMBER:
+            what = f"a number of {len(node.value)} characters"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError, LookupError, TypeError):
+            what = f"{node.value!r:.40} is no {kind}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
+        if not isinstance(node, yaml.MappingNode):
+            return super().construct_mapping(node, deep)  # raises
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *other`
                 continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (list, dict)):
+            if isinstance(key, (list, dict, set)):
                 raise yaml.constructor.ConstructorError(
                     None, None, "a key must be a name", key_node.start_mark
                 )
@@ -137,11 +182,26 @@ _EXPONENT = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
+def _count(node: yaml.Node, known: dict[yaml.Node, int | None]) -> int:
+    """The values in a node, those of an alias counted wherever it stands."""
+    if node in known:
+        count = known[node]
+        if count is None:
+            raise yaml.constructor.ConstructorError(
+                None, None, "an alias stands inside of what it names", node.start_mark
+            )
+        return count
+    known[node] = None
+    inside: Any = [] if isinstance(node, yaml.ScalarNode) else node.value
+    parts = [part for entry in inside for part in (entry if isinstance(entry, tuple) else (entry,))]
+    count = 1 + sum(_count(part, known) for part in parts)
+    known[node] = count
+    return count
+
+
 def parse_yaml(text: str, where: str) -> Any:
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader
-        json.dumps(data, default=str, skipkeys=True)  # finds an alias that leads back to itself
-        return data
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader
     except RecursionError:
         raise UserError(f"{where}: not readable as YAML: nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
@@ -154,6 +214,10 @@ def parse_yaml(text: str, where: str) -> Any:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file."""
     try:
+        if path.exists() and not path.is_dir() and not is_regular(path):
+            raise UserError(f"cannot read {path}: it is no regular file")
+        if path.stat().st_size > LARGEST_FILE:
+            raise UserError(f"{path} has {path.stat().st_size / 1e6:.0f} MB: too large for a config")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         folder = path.parent
@@ -161,8 +225,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         close = difflib.get_close_matches(path.name, siblings, n=1)
         hint = f", did you mean {folder / close[0]}?" if close else ""
         raise UserError(f"no config file {path}{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: the encoding, or a name that no file can have
+        raise UserError(f"cannot read {str(path)!r:.200}: {error}") from None
     data = parse_yaml(text, str(path))
     if data is None:
         return {}
@@ -234,7 +300,9 @@ def _put_file(merged: Merged, path: Path, chain: tuple[Path, ...]) -> None:
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise UserError(f"{path}: `base:` is a file name or a list of file names")
     for base in bases:
-        _put_file(merged, path.parent / Path(base).expanduser(), (*chain, real))
+        if "\0" in base:
+            raise UserError(f"{path}: `base:` {base!r:.200} is a name that no file can have")
+        _put_file(merged, path.parent / os.path.expanduser(base), (*chain, real))
     merged.put(data, str(path))
 
 

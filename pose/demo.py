@@ -109,7 +109,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def output_folder(options: argparse.Namespace) -> Path:
     if options.output is not None:
-        return Path(options.output).expanduser()
+        return Path(os.path.expanduser(options.output))
     return (run_folder(options.name) if options.name else options.onnx.parent) / "demo"
 
 
@@ -130,7 +130,9 @@ def build_viewer(options: argparse.Namespace, predictor: Predictor, parts: ExitS
         folder=folder,
         style=style_of(options),
         pictures=not options.no_pictures,
-        records=None if options.json is None else Path(options.json or folder / "people.json").expanduser(),
+        records=None
+        if options.json is None
+        else Path(os.path.expanduser(options.json or folder / "people.json")),
         window=options.show,
         tracks=options.tracks,
         threshold=options.score_threshold,

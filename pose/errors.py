@@ -21,8 +21,8 @@ class ToldElsewhere(UserError):
 
 def user_facing(main: Callable[[], int | None]) -> Callable[[], int]:
     """Wrap a command's `main`: a `UserError` becomes one message and exit code 2; every other error is a bug
-    of ours and keeps its traceback.  A full disk is the user's to mend, wherever it is noticed.  Ctrl-C and a
-    closed pipe (`... | head`) end the command quietly."""
+    of ours and keeps its traceback.  A full disk or memory is the user's to mend, wherever it is noticed.
+    Ctrl-C and a closed pipe (`... | head`) end the command quietly."""
 
     @functools.wraps(main)
     def wrapped() -> int:
@@ -43,6 +43,9 @@ def user_facing(main: Callable[[], int | None]) -> Callable[[], int]:
         except BrokenPipeError:
             sys.stderr.close()
             return 141
+        except MemoryError:
+            print("error: there is not enough memory for this", file=sys.stderr, flush=True)
+            return 2
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

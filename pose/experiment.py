@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -74,7 +75,7 @@ def config_folder() -> Path:
 def find_config(name: str | Path) -> Path:
     """A config file by path, or by its path inside the project's `configs/` folder (`.yaml` may be left
     out)."""
-    given = Path(name).expanduser()
+    given = Path(os.path.expanduser(name))
     folder = config_folder()
     inside = Path(*given.parts[1:]) if given.parts[:1] == ("configs",) else given
     for candidate in (given, folder / inside, folder / f"{inside}.yaml"):
@@ -161,7 +162,7 @@ def _skeleton_of_annotations(data: dict[str, Any], merged: Merged) -> dict[str, 
 
 def _skeleton_file(name: str, beside: Path) -> Path:
     folder = config_folder() / "_skeletons"
-    for candidate in (Path(name).expanduser(), beside / name, folder / f"{name}.yaml"):
+    for candidate in (Path(os.path.expanduser(name)), beside / name, folder / f"{name}.yaml"):
         if candidate.is_file():
             return candidate
     known = sorted(p.stem for p in folder.glob("*.yaml"))
@@ -248,7 +249,9 @@ class Experiment:
         """The file of `best`, `last` or a path; None: the best one, or the last where none was validated."""
         if choice is None:
             choice = "best" if self.path("best.pt").is_file() else "last"
-        file = self.path(f"{choice}.pt") if re.fullmatch(r"[\w-]+", choice) else Path(choice).expanduser()
+        file = (
+            self.path(f"{choice}.pt") if re.fullmatch(r"[\w-]+", choice) else Path(os.path.expanduser(choice))
+        )
         if not file.is_file():
             there = sorted(p.name for p in self.folder.glob("*.pt"))
             listed = (

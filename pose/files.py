@@ -1,9 +1,10 @@
-"""Files that are whole at any moment: written beside their place, then renamed."""
+"""Files that end, and files that are whole at any moment: written beside their place, then renamed."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ import cv2
 import numpy as np
 
 from pose.errors import UserError
+
+
+def is_regular(path: Path | str) -> bool:
+    """Whether there is a file that ends: no folder, pipe or device."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return False
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:

@@ -28,6 +28,7 @@ NORMALIZATIONS: Mapping[str, Mapping[str, Any]] = {
     # B, G, R in 0 to 255, / 256 - 0.5: the weights that CMU trained with Caffe
     "bgr_256": {"mean": (128 / 255,) * 3, "std": (256 / 255,) * 3, "channel_order": "bgr"},
 }
+LARGEST_SIDE = 16384  # pixels of an input: a single one has 0.8 GB
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -71,6 +72,13 @@ class InputSettings(Settings):
     def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not all(number > 0 for number in value):
             raise ValueError(f"expected positive numbers, got {list(value)}")
+        return value
+
+    @field_validator("size")
+    @classmethod
+    def _drawable(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if max(value) > LARGEST_SIDE:
+            raise ValueError(f"expected at most {LARGEST_SIDE} pixels, got {list(value)}")
         return value
 
 

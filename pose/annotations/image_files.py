@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,21 +16,16 @@ from PIL import Image
 
 from pose.annotations.issues import Issue
 from pose.annotations.keypoint_file import KeypointFile
+from pose.files import is_regular
 
+LARGEST_IMAGE = 178  # megapixels: beyond twice its MAX_IMAGE_PIXELS Pillow raises DecompressionBombError
 HEADER_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's, of damaged files
+TOO_LARGE = f"has more than {LARGEST_IMAGE} megapixels"
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # of half as many pixels
 UNREAD = {".heic", ".heif", ".hif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".psd", ".pdf", ".svg"}
 THREADS = 16  # they wait for the disk, not for the processor
 
-
 logger = logging.getLogger("pose")
-
-
-def is_regular(path: Path | str) -> bool:
-    """Whether there is a file that ends: no folder, pipe or device."""
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except (OSError, ValueError):  # ValueError: a name that no file can have
-        return False
 
 
 def locate(folder: Path, name: str) -> Path:

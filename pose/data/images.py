@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -12,13 +13,14 @@ from PIL import Image, ImageOps
 
 from pose.annotations.image_files import (
     HEADER_ERRORS,
+    TOO_LARGE,
     header_size,
-    is_regular,
     locate,
     unread_kind,
     where_instead,
 )
 from pose.errors import UserError
+from pose.files import is_regular
 
 JPEG = b"\xff\xd8"  # its first bytes
 TAIL = 4096  # bytes in which a JPEG's end marker is looked for first
@@ -46,6 +48,8 @@ def read_image(path: Path, *, orientation: Literal["exif", "stored"] = "exif") -
         raise
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise UnreadableImage(f"cannot read the image {path}: {error}") from None
+    if _too_large(raw):
+        raise UnreadableImage(f"{path} {TOO_LARGE}; make it smaller")
     flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if orientation == "stored" else 0)
     try:
         image = cv2.imdecode(raw, flags) if raw.size and not _cut_off(raw) else None
@@ -186,6 +190,17 @@ def _over_white(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     top = float(np.iinfo(color.dtype).max)
     weight = alpha[..., None].astype(np.float32) / top
     return (color * (weight * (255 / top)) + 255 * (1 - weight)).round().astype(np.uint8)
+
+
+def _too_large(raw: np.ndarray) -> bool:
+    """Whether an image's header says that it is: a file of 100 KB may hold a gigapixel."""
+    try:
+        with Image.open(io.BytesIO(raw.tobytes())):
+            return False
+    except Image.DecompressionBombError:
+        return True
+    except HEADER_ERRORS:  # corrupt, or of a kind that only OpenCV reads
+        return False
 
 
 def _cut_off(raw: np.ndarray) -> bool:

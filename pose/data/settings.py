@@ -89,7 +89,7 @@ class SyntheticSettings(Settings):
     """Validation pictures."""
     seed: Annotated[int, Field(ge=0)] = 1
     """Of the drawings."""
-    size: Annotated[int, Field(ge=64)] = 320
+    size: Annotated[int, Field(ge=64, le=8192)] = 320
     """Long side in pixels."""
     max_people: Annotated[int, Field(ge=1, le=20)] = 5
     """Most people in one picture."""

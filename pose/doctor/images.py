@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pose.annotations.image_files import HEADER_ERRORS, is_regular, locate, where_instead
+from pose.annotations.image_files import HEADER_ERRORS, TOO_LARGE, locate, where_instead
 from pose.data.images import Orientation, UnreadableImage, jpeg_ends, orientation_of, read_image, turns_sides
 from pose.doctor.content import Content
+from pose.files import is_regular
 
 THREADS = 16  # they wait for the disk, not for the processor
 AT_ONCE = 256  # images between two steps of a bar
@@ -72,6 +73,8 @@ def _look(
             turn = orientation_of(image)
             if image.format == "JPEG" and not jpeg_ends(file):
                 return "image_corrupt", "cut off: no end of the JPEG"
+    except Image.DecompressionBombError:
+        return "image_corrupt", TOO_LARGE
     except HEADER_ERRORS:
         return "image_corrupt", "no image, or its first bytes are damaged"
     if whole:

@@ -13,7 +13,7 @@ from pose.engine.optim import OptimSettings
 class TrainSettings(OptimSettings):
     """The defaults are pose-ae-train's."""
 
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=10_000)
     """Pictures per step over all GPUs and machines: the same config gives the same training on any number."""
     accumulate: int = Field(1, ge=1)
     """Parts in which a batch goes through the network one after the other, for less memory."""

@@ -87,7 +87,7 @@ def _of(text: str, output: Path, names: Names) -> Iterator[Source]:
         number = int(camera[1])
         yield Source("camera", Path(f"camera-{number}"), names.give(Path(f"camera-{number}")), number)
         return
-    path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    path = Path(os.path.expanduser(text))
     if not _possible(path):
         raise UserError(f"no file can have the name {text[:60]}...")
     if path.is_dir():

@@ -16,13 +16,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pose.annotations import numbers
-from pose.annotations.image_files import is_regular
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.numbers import NONE, whole
 from pose.annotations.reader import parse, read
 from pose.annotations.regions import BOX_TO_AREA
 from pose.annotations.training import nobody
 from pose.errors import UserError
+from pose.files import is_regular
 
 Record = dict[str, Any]
 Annotated: TypeAlias = Path | str | Mapping[str, Any] | KeypointFile  # a file, its content, or as it was read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -230,6 +231,33 @@ def test_a_section_that_is_missing() -> None:
     assert "backbone: missing" in mistakes(None, "train.lr=1.0")
 
 
+def aliases(pattern: str) -> str:
+    """Ten lines, each of which repeats the one before it nine times: 9 ** 10 values."""
+    lines = ["a: &a {x: 1}"]
+    lines += [f"{here}: &{here} {pattern.format(there)}" for there, here in zip("abcdefghij", "bcdefghijk")]
+    return "\n".join(lines)
+
+
+def test_files_without_an_end_are_refused(write: Write) -> None:
+    path = write("config.yaml", "base: [/dev/zero]")
+    assert "/dev/zero: it is no regular file" in mistakes(path)
+    os.mkfifo(path.with_name("pipe.yaml"))
+    assert "it is no regular file" in mistakes(path.with_name("pipe.yaml"))
+
+
+def test_a_name_that_no_file_can_have(write: Write) -> None:
+    assert "data.root: no file name" in mistakes(
+        write("c.yaml", 'data: {root: "a\\0b"}'), schema=ExperimentConfig
+    )
+    assert "'a\\x00b' is a name that no file can have" in mistakes(write("d.yaml", 'base: "a\\0b"'))
+    assert "no config file" in mistakes(write("e.yaml", "base: ~nobody_of_this_name/a.yaml"))
+
+
+def test_aliases_are_counted_and_not_written_out() -> None:
+    shared = config.parse_yaml("a: &a [1, 2]\nb: [*a, *a]\nc: {<<: {d: *a}}", "here")
+    assert shared == {"a": [1, 2], "b": [[1, 2], [1, 2]], "c": {"d": [1, 2]}}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -255,6 +283,16 @@ def test_a_section_that_is_missing() -> None:
         ("train: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
         ("train: {batch_size: " + "1" * 5000 + "}", "not readable as YAML"),
         ("train: {lr: !!timestamp 2020-01-01}", "not plain data"),
+        ("train: !!timestamp x", "line 1: not readable as YAML: 'x' is no timestamp"),
+        ("train:\n  lr: !!bool x", "line 2: not readable as YAML: 'x' is no bool"),
+        ("train: !!int ''", "'' is no int"),
+        ("train: !!map [1]", "expected a mapping node"),
+        ("? !!set {a}\n: 3", "a key must be a name"),
+        ("train: {lr: " + ":".join(["1"] * 100_000) + "}", "a number of 199999 characters"),
+        ("train: [" + "1," * 100_001 + "]", "more than 100000 values"),
+        (aliases("[*{0},*{0},*{0},*{0},*{0},*{0},*{0},*{0},*{0}]"), "more than 100000 values"),
+        (aliases("{{<<: [*{0},*{0},*{0},*{0},*{0},*{0},*{0},*{0},*{0}]}}"), "more than 100000 values"),
+        ("train: 1 #" + " " * (1 << 20), "too large for a config"),
         ("base: 3", "`base:` is a file name or a list of file names"),
         ("base: [bsae.yaml]", "did you mean"),
         ("base: .", "cannot read"),
