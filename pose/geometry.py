@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 PIXEL_CENTER = 0.5
+LARGEST_SOURCE = 32000  # pixels; OpenCV 4 warps no image of 32767 and more
 Array = TypeVar("Array", bound=Any)  # np.ndarray or torch.Tensor: the arithmetic is the same
 
 

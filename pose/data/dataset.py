@@ -156,6 +156,11 @@ class KeypointDataset(Dataset[Item]):
 
     def _read(self, index: int) -> np.ndarray:
         name, size = self.annotations.file_name(index), self.annotations.size(index)
+        if max(size) > geometry.LARGEST_SOURCE:
+            raise UnreadableImage(
+                f"{locate(self.images, name)} is {size[1]} x {size[0]} pixels; a side of at most "
+                f"{geometry.LARGEST_SOURCE} is drawn: make it smaller, with its annotations"
+            )
         return read_annotated(self.images, name, size, self.orientation)
 
     def _people(self, index: int, matrix: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:

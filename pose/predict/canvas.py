@@ -18,7 +18,7 @@ from pose.predict.settings import TestSettings
 from pose.structures import InputSettings, People
 
 LONGEST = 8  # short_side: the longer side of a canvas at scale 1, in larger numbers of `input_size`
-LARGEST_SOURCE = 32000  # pixels; OpenCV 4 warps no picture of 32767 and more
+LARGEST_SOURCE = geometry.LARGEST_SOURCE
 
 
 class Prepared(NamedTuple):

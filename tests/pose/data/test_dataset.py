@@ -358,6 +358,14 @@ def test_an_unreadable_picture_gives_a_blank_sample_and_a_sentence(
     assert dataset[1, 0].unreadable is None
 
 
+def test_an_image_with_a_side_that_cannot_be_warped_is_left_out(tmp_path: Path) -> None:
+    settings = make(tmp_path)
+    edit(tmp_path, lambda data: data["images"][0].update(width=40_000, height=2))
+    cv2.imwrite(str(tmp_path / "images" / "1.png"), np.zeros((2, 40_000, 3), np.uint8))
+    unreadable = open_set(settings)[0, 0].unreadable
+    assert unreadable is not None and "1.png is 40000 x 2 pixels; a side of at most 32000" in unreadable
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_jpeg_that_was_cut_off_is_unreadable(tmp_path: Path, share: float) -> None:
     path = tmp_path / "a.jpg"

@@ -121,3 +121,13 @@ def test_arrays_of_any_kind_become_rgb(array: np.ndarray, expected: np.ndarray) 
 def test_other_arrays_are_refused_with_a_sentence(array: object) -> None:
     with pytest.raises(UnreadableImage, match="a picture must be an array"):
         as_rgb(array)
+
+
+def test_an_image_that_would_fill_the_memory_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "small.png"
+    Image.new("1", (14_000, 14_000)).save(small)  # 24 KB; 0.6 GB in memory
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(UnreadableImage, match="has more than 178 megapixels"):
+        read_image(small)
