@@ -15,6 +15,28 @@ from pose.registry import nearest
 
 SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
 DEFAULT_SIGMA = 0.05  # near the middle of COCO's 17 values (0.025 .. 0.107)
+# One sigma for all keypoints, as tools for animals have it (DeepLabCut, SLEAP).  Both take as area that of
+# the rectangle round the labelled keypoints.
+RULES = {"dlc": 0.1, "sleap": 0.025}
+RULE_NAMES = f"{', '.join(RULES)}, ultralytics (1 / number of keypoints), uniform:NUMBER"
+
+
+def is_rule(text: str) -> bool:
+    """Whether it is meant as one."""
+    return text in RULES or text == "ultralytics" or text.startswith("uniform:")
+
+
+def rule_sigma(rule: str, count: int) -> float:
+    """The sigma that a rule gives each of `count` keypoints.  Raises `UserError` for an unknown one."""
+    kind, _, number = rule.partition(":")
+    try:
+        sigma = float(number) if kind == "uniform" else RULES.get(rule)
+    except ValueError:
+        sigma = None
+    sigma = 1 / max(1, count) if rule == "ultralytics" else sigma
+    if sigma is None or not 0 < sigma < math.inf:
+        raise UserError(f"sigmas: no rule {rule!r}{nearest(rule, RULES)} (known: {RULE_NAMES})")
+    return sigma
 
 
 def mirrored_name(name: str, names: Sequence[str]) -> str:
@@ -68,8 +90,12 @@ class Skeleton:
     limb_order: tuple[tuple[str, str], ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
     no_limbs: str = ""  # why there are none, for messages
+    sigma_rule: str = ""  # what `sigmas` are by, see `rule_sigma`
 
     def __post_init__(self) -> None:
+        if self.sigma_rule:
+            sigma = rule_sigma(self.sigma_rule, len(self.keypoints))
+            object.__setattr__(self, "sigmas", (sigma,) * len(self.keypoints))
         if not self.sigmas:
             object.__setattr__(self, "sigmas", (DEFAULT_SIGMA,) * len(self.keypoints))
         if not self.grouping_order:
@@ -176,7 +202,15 @@ class Skeleton:
     @property
     def has_default_sigmas(self) -> bool:
         """Whether nothing is known of how exactly each keypoint can be found."""
-        return set(self.sigmas) == {DEFAULT_SIGMA}
+        return not self.sigma_rule and set(self.sigmas) == {DEFAULT_SIGMA}
+
+    @property
+    def sigma_label(self) -> str:
+        """How headers name its sigmas."""
+        for_all = f"{self.sigmas[0]:g} for all"
+        if self.sigma_rule:
+            return f"{self.sigma_rule} ({for_all})"
+        return for_all if self.has_default_sigmas else self.name
 
     @cached_property
     def flip_index(self) -> tuple[int, ...]:
@@ -248,9 +282,11 @@ class Skeleton:
 
 
 def from_dict(data: Mapping[str, Any]) -> Skeleton:
-    """The skeleton of a YAML file's mapping.  `sigmas` is a list or a mapping from names."""
+    """The skeleton of a YAML file's mapping.  `sigmas` is a list, a mapping from names or a rule (`dlc`)."""
     _check_types(data)
     sigmas = data.get("sigmas") or ()
+    rule = sigmas if isinstance(sigmas, str) else ""
+    sigmas = () if rule else sigmas
     if isinstance(sigmas, Mapping):
         missing = [name for name in data["keypoints"] if name not in sigmas]
         if missing:
@@ -267,6 +303,7 @@ def from_dict(data: Mapping[str, Any]) -> Skeleton:
         limb_order=tuple((a, b) for a, b in data.get("limb_order") or ()),
         pairs=tuple((a, b) for a, b in data.get("pairs") or ()),
         no_limbs=str(data.get("no_limbs") or ""),
+        sigma_rule=rule,
     )
 
 
@@ -308,7 +345,8 @@ def _check_types(data: Mapping[str, Any]) -> None:
         "derived: expected {name: {middle_of: [names], visible: any or all, rounded: true}}": middles(
             data.get("derived") or {}
         ),
-        "sigmas: expected numbers, as a list or by name": isinstance(sigmas, (Sequence, Mapping))
+        f"sigmas: expected numbers, as a list or by name, or a rule ({RULE_NAMES})": isinstance(sigmas, str)
+        or (isinstance(sigmas, (Sequence, Mapping)))
         and numbers(sigmas.values() if isinstance(sigmas, Mapping) else sigmas),
         "no_limbs: expected a sentence": isinstance(data.get("no_limbs") or "", str),
         "grouping_order: expected a list of names": texts(data.get("grouping_order") or ()),
@@ -358,7 +396,7 @@ def to_dict(skeleton: Skeleton) -> dict[str, Any]:
         "name": skeleton.name,
         "keypoints": list(skeleton.keypoints),
         "limbs": [list(limb) for limb in skeleton.limbs],
-        "sigmas": list(skeleton.sigmas),
+        "sigmas": skeleton.sigma_rule or list(skeleton.sigmas),
         "grouping_order": list(skeleton.grouping_order),
         "mirror": dict(skeleton.mirror),
         "derived": {

@@ -55,7 +55,7 @@ class SkeletonSettings(Settings):
     """Names, by which annotations are matched, whatever their order; left and right are read from them."""
     limbs: tuple[tuple[str, str], ...] = ()
     """Pairs of names that are joined."""
-    sigmas: tuple[float, ...] | dict[str, float] = ()
+    sigmas: tuple[float, ...] | dict[str, float] | str = ()
     """COCO fall-off per keypoint, as a list or by name; empty: the same for all."""
     grouping_order: tuple[str, ...] = ()
     """Order in which keypoints are grouped to people; empty: along the limbs from the first keypoint."""

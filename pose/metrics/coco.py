@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
 from pydantic import Field
 
 from pose.annotations.categories import listed_sigmas
@@ -27,9 +28,12 @@ class OksSettings(Settings):
     """What metrics by OKS have in common."""
 
     sigmas: tuple[float, ...] | None = Field(None, min_length=1)
-    """One OKS sigma per keypoint: comma list, skeleton name, or YAML file with a list or a skeleton."""
+    """One OKS sigma per keypoint."""
     backend: Literal["fast", "pycocotools"] = "fast"
     """Library that computes AP: the same numbers."""
+    areas: Literal["file", "box", "keypoints"] = "file"
+    """Area of a person in OKS: as the file has it, 0.53 of the box, or that of the rectangle round the
+    labelled keypoints, as DeepLabCut and SLEAP take it."""
 
 
 class CocoSettings(OksSettings):
@@ -45,13 +49,13 @@ class Coco(Metric):
     shown: ClassVar[tuple[str, ...]] = ("AP", "AP50", "AP75")
     columns: ClassVar[tuple[str, ...]] = ("AP", "AP50", "AP75", "APM", "APL", "AR")
     order = 1
-    score_options: ClassVar[tuple[str, ...]] = ("sigmas", "backend")
+    score_options: ClassVar[tuple[str, ...]] = ("sigmas", "backend", "areas")
     test_options = ("backend",)
 
     settings: OksSettings
 
     def __init__(self, settings: OksSettings, file: KeypointFile, skeleton: Skeleton | None = None) -> None:
-        super().__init__(settings, file, skeleton)
+        super().__init__(settings, with_areas(file, settings.areas), skeleton)
         if skeleton is not None:
             file_order(skeleton, file)  # refuses other keypoints
         self.sigmas = list(settings.sigmas) if settings.sigmas else self.own_sigmas()
@@ -67,8 +71,15 @@ class Coco(Metric):
 
     def sigma_label(self) -> str:
         assert self.skeleton is not None
-        skeleton = self.skeleton
-        return f"{skeleton.sigmas[0]:g} for all" if skeleton.has_default_sigmas else skeleton.name
+        own = listed_sigmas(self.file)
+        if own is not None and own != [self.skeleton.sigmas[k] for k in file_order(self.skeleton, self.file)]:
+            return f"those of {Path(self.file.source).name}"
+        return self.skeleton.sigma_label
+
+    @property
+    def num_keypoints(self) -> int:
+        """For how many there are sigmas."""
+        return self.file.num_body
 
     def found(self, people: Mapping[int, People]) -> list[dict[str, Any]]:
         assert self.skeleton is not None
@@ -106,3 +117,16 @@ class Coco(Metric):
         path = folder / f"results-{stem}.json"
         write_results(path, self.found(people))
         return [Written(path, f"results: {path}")]
+
+
+def with_areas(file: KeypointFile, which: str) -> KeypointFile:
+    """The file with the areas that `OksSettings.areas` names; those that are missing are 0.53 of the box."""
+    if which == "file":
+        return file
+    if which == "box":
+        return replace(file, areas=np.full(len(file.areas), np.nan))
+    seen = file.labelled[..., None]
+    points = np.nan_to_num(file.keypoints[..., :2].astype(np.float64))
+    low = np.where(seen, points, np.inf).min(1, initial=np.inf)
+    high = np.where(seen, points, -np.inf).max(1, initial=-np.inf)
+    return replace(file, areas=np.where(file.labelled.any(1), (high - low).clip(min=0).prod(1), np.nan))

@@ -52,7 +52,8 @@ class CrowdPose(Coco):
     instead_of: ClassVar[tuple[str, ...]] = ("coco",)
 
     def __init__(self, settings: OksSettings, file: KeypointFile, skeleton: Skeleton | None = None) -> None:
-        super().__init__(settings, with_rules(file), skeleton)
+        super().__init__(settings, file, skeleton)
+        self.file = with_rules(self.file)
 
     @classmethod
     def misfit(cls, file: KeypointFile, skeleton: Skeleton | None) -> str:

@@ -77,6 +77,10 @@ class WholeBody(Coco):
     def own_sigmas(self) -> list[float]:
         return [sigma for part in SIGMAS.values() for sigma in part]
 
+    @property
+    def num_keypoints(self) -> int:
+        return COUNT
+
     def sigma_label(self) -> str:
         return "COCO-WholeBody's"
 

@@ -38,6 +38,7 @@ from pose.options import add_setting_options, user_path
 from pose.registry import METRICS
 from pose.report.analysis import analyse_matches, file_skeleton
 from pose.report.page import picture_reader, render
+from pose.skeleton import RULE_NAMES, is_rule, rule_sigma
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,8 +70,8 @@ def _add_metric(metrics: Any, name: str, metric: type[Metric], settings: type[Se
     if issubclass(metric, Coco):
         parser.add_argument(
             "--sigmas",
-            help="one OKS sigma per keypoint: comma list, skeleton name, or YAML file with a list or a "
-            "skeleton",
+            help="one OKS sigma per keypoint: comma list, skeleton name, YAML file with a list or a "
+            f"skeleton, or a rule ({RULE_NAMES})",
         )
         parser.add_argument(
             "--report", type=user_path, metavar="FILE", help="write a page (HTML) about errors"
@@ -95,7 +96,7 @@ def score(args: argparse.Namespace) -> None:
     metric: Metric = own.open(settings, args.annotations, args.category)
     if given.get("sigmas") is not None:
         assert isinstance(metric, Coco)
-        metric.sigmas = read_sigmas(args.sigmas, metric.file)
+        metric.sigmas = read_sigmas(args.sigmas, metric.file, metric.num_keypoints)
     scores = metric.score(metric.read(args.results), image_ids)
     header = _header(args, scores)
     print("\n".join([*header_lines(header), scores.table()]))
@@ -116,6 +117,8 @@ def _header(args: argparse.Namespace, scores: Scores) -> dict[str, str]:
         header["backend"] = str(scores.details["backend"])
     if vars(args).get("sigmas") is not None:
         header["sigmas"] = args.sigmas
+    if vars(args).get("areas", "file") != "file":
+        header["areas"] = args.areas
     return header
 
 
@@ -135,10 +138,12 @@ def image_files(file: KeypointFile, folder: Path) -> dict[int, Path]:
     return {number: locate(folder, name) for number, name in named if name}
 
 
-def read_sigmas(text: str, file: KeypointFile | None = None) -> list[float]:
-    """K sigmas from "0.026, 0.025, ...", the name of one of the project's skeletons or a YAML file: a list,
-    or a mapping with `sigmas`.  Those of a skeleton go by name to the keypoints of the annotation file, where
-    there is one."""
+def read_sigmas(text: str, file: KeypointFile | None = None, count: int = 0) -> list[float]:
+    """K sigmas from "0.026, 0.025, ...", a rule for `count` keypoints, the name of one of the project's
+    skeletons or a YAML file: a list, or a mapping with `sigmas`.  Those of a skeleton go by name to the
+    keypoints of the annotation file, where there is one."""
+    if is_rule(text):
+        return [rule_sigma(text, count)] * count
     known = config_folder() / "_skeletons" / f"{text}.yaml"
     text = str(known) if known.is_file() else text
     if not text.endswith((".yaml", ".yml", ".json")):
@@ -146,7 +151,7 @@ def read_sigmas(text: str, file: KeypointFile | None = None) -> list[float]:
             return [float(part) for part in text.split(",")]
         except ValueError as error:
             raise UserError(
-                f"--sigmas {text}: neither a comma list of numbers, a known skeleton nor a .yaml file"
+                f"--sigmas {text}: neither a comma list of numbers, a rule, a known skeleton nor a .yaml file"
             ) from error
     try:
         data = yaml.safe_load(_read(Path(text), "--sigmas"))
