@@ -84,7 +84,7 @@ def test_without_the_option_there_is_no_report(at_work: Path) -> None:
 
 def test_a_folder_of_pictures_has_no_report(at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--report", "--images", "dots") == 2
-    assert "--report needs annotated pictures" in capsys.readouterr().err
+    assert "--report needs annotated images" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -81,9 +81,9 @@ def test_a_file_is_refused_when_a_metric_is_bound_to_it() -> None:
 
 
 def test_rules_and_areas_are_options_of_the_command(tmp_path: Path, capsys: Any) -> None:
-    files = {"truth": content(), "results": [{**content()["annotations"][0], "score": 1.0}]}
-    files["results"][0]["keypoints"] = [15, 10, 1, 115, 40, 1, 65, 70, 1, 0, 0, 0]  # type: ignore[index]
-    del files["results"][0]["bbox"]  # type: ignore[attr-defined]
+    files: dict[str, Any] = {"truth": content(), "results": [{**content()["annotations"][0], "score": 1.0}]}
+    files["results"][0]["keypoints"] = [15, 10, 1, 115, 40, 1, 65, 70, 1, 0, 0, 0]
+    del files["results"][0]["bbox"]
     for name, data in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(data))
     own = ["--annotations", str(tmp_path / "truth.json"), "--results", str(tmp_path / "results.json")]

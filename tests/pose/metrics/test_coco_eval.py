@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ from pose.files import write_json
 from pose.metrics.coco_eval import COCO_SIGMAS, STATS, evaluate, table
 from pose.metrics.results import results_json, write_results
 
-BACKENDS = ("fast", "pycocotools")
+BACKENDS: tuple[Any, ...] = (
+    "fast",
+    "pycocotools",
+    *(["hotcoco"] if importlib.util.find_spec("hotcoco") else []),
+)
 
 
 def person(number: int, image_id: int, keypoints: np.ndarray, **changes: Any) -> dict[str, Any]:
@@ -108,10 +113,10 @@ def test_backends_agree(seed: int, num_keypoints: int, constant: bool, boxed: bo
     for image_ids in (None, [3, 1, 7, 8]):
         for category_id in (None, 1):
             options: dict[str, Any] = {"sigmas": sigmas, "image_ids": image_ids, "category_id": category_id}
-            fast = evaluate(truth, results, **options).stats
-            original = evaluate(truth, results, **options, backend="pycocotools").stats
-            assert fast == pytest.approx(original, abs=1e-9)
-            assert tuple(fast) == STATS and np.isfinite(list(fast.values())).all()
+            numbers = [evaluate(truth, results, **options, backend=one).stats for one in BACKENDS]
+            for other in numbers[1:]:
+                assert other == pytest.approx(numbers[0], abs=1e-9)
+            assert tuple(numbers[0]) == STATS and np.isfinite(list(numbers[0].values())).all()
 
 
 def test_equals_pycocotools_called_by_hand(capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_command_writes_a_skeleton_that_scores_are_made_by(files: Path, capsys: Any) -> None:
     assert main(["first.json", "second.json", "--mirror", "-o", "mouse.yaml"]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"^19\d people annotated twice, on 9\d images$", printed, re.M) and "by the median" in printed
+    assert (
+        re.search(r"^19\d people annotated twice, on 9\d images$", printed, re.M)
+        and "by the median" in printed
+    )
     skeleton = from_dict(read_yaml(Path("mouse.yaml")))
     assert skeleton.keypoints == tuple(NAMES) and skeleton.name == "mouse"
     assert skeleton.sigmas == pytest.approx(SIGMAS, rel=0.2)
