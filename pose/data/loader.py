@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from pose.data.dataset import Item
 from pose.data.shapes import ShapedBatchSampler
+from pose.data.workers import in_shared_memory, one_sentence, prepare_worker, start
 from pose.errors import UserError
 from pose.structures import Batch, Sample
 
@@ -121,7 +121,7 @@ class Loaded(NamedTuple):
 
 
 def collate(items: Sequence[Item]) -> Loaded:
-    """People are padded to the largest count in the batch, at least 1."""
+    """People are padded to the largest count in the batch, at least 1.  In shared memory in a worker."""
     samples = [item.sample for item in items]
     people = max(1, *(len(sample.areas) for sample in samples))
     batch = Sample(
@@ -133,6 +133,7 @@ def collate(items: Sequence[Item]) -> Loaded:
         image_id=torch.stack([sample.image_id for sample in samples]),
         labelled=torch.stack([sample.labelled for sample in samples]),
     )
+    batch = Sample(*in_shared_memory(list(batch)))
     return Loaded(batch, tuple(item.unreadable for item in items if item.unreadable is not None))
 
 
@@ -173,15 +174,13 @@ class TrainLoader:
         self.samples = 0
 
     def __iter__(self) -> Iterator[Loaded]:
-        try:
-            for batch, unreadable in self.loader:
+        return self._loaded(start(self.loader))
+
+    def _loaded(self, items: Iterator[Loaded]) -> Iterator[Loaded]:
+        with one_sentence():
+            for batch, unreadable in items:
                 self._count(len(batch.image), unreadable)
                 yield Loaded(batch, tuple(unreadable))  # pinning turns the tuple into a list
-        except RuntimeError as error:
-            raise worker_death(error) or error from None
-        except UserError as error:
-            # a worker's error arrives with its traceback; the last line is the sentence
-            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
 
     def _count(self, samples: int, unreadable: Sequence[str]) -> None:
         self.samples += samples
@@ -201,31 +200,11 @@ class TrainLoader:
             )
 
 
-def worker_death(error: BaseException) -> UserError | None:
-    """A sentence about a loader worker that was killed; None for any other error.
-
-    The death may interrupt the main process anywhere, so a training loop should ask here too."""
-    text = str(error).strip().split("\n")[0]
-    if not (isinstance(error, RuntimeError) and text.startswith("DataLoader worker")):
-        return None
-    return UserError(
-        f"{text.rstrip('.')}: it most likely ran out of memory; lower data.workers (0 loads in the training "
-        "process) or give the machine more (in a container: a larger --shm-size)"
-    )
-
-
 def default_workers() -> int:
     """One less than the cores this process may use, shared by the training processes of the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
     return max(0, min(MAX_WORKERS, cores // processes - 1))
-
-
-def prepare_worker(worker_id: int) -> None:
-    """One thread per worker; an interrupt is the main process's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
 
 
 def train_loader(

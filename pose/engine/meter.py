@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -37,16 +38,20 @@ class Meter:
         self.wait += wait
 
 
-def timed(items: Iterable[Loaded]) -> Iterator[tuple[Loaded, float]]:
-    """The items, each with the seconds that its arrival was waited for."""
-    iterator = iter(items)
-    with signals_for_this_process_only():  # the first item starts the workers
+def timed(
+    items: Iterable[Loaded], waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Iterator[tuple[Loaded, float]]:
+    """The items, each with the seconds that its arrival was waited for; `waiting` is active meanwhile."""
+    with signals_for_this_process_only():  # starts the workers
         start = time.perf_counter()
-        item = next(iterator, None)
-    while item is not None:
+        iterator = iter(items)
+    while True:
+        with waiting():
+            item = next(iterator, None)
+        if item is None:
+            return
         yield item, time.perf_counter() - start
         start = time.perf_counter()
-        item = next(iterator, None)
 
 
 def memory_gib(device: torch.device) -> float:

@@ -1,9 +1,10 @@
-"""Ctrl-C and SIGTERM: noted, obeyed after the step, kept from the processes that a run starts."""
+"""Ctrl-C and SIGTERM: noted, obeyed after the step or while waiting for data, kept from the processes that a
+run starts."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -16,25 +17,49 @@ class Interrupted(Exception):
         super().__init__(signal.Signals(number).name)
 
 
+class Caught:
+    """The number of the signal that came; 0: none."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.raises = False
+
+    def __call__(self) -> int:
+        return self.number
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Active while nothing is worked on: a signal, also one that came before, raises `Interrupted`."""
+        self.raises = True
+        try:
+            if self.number:
+                raise Interrupted(self.number)
+            yield
+        finally:
+            self.raises = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if self.number and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number
+        if self.raises:
+            self.raises = False
+            raise Interrupted(number)
+
+
 @contextmanager
-def catch_signals() -> Iterator[Callable[[], int]]:
+def catch_signals() -> Iterator[Caught]:
     """While active, the first Ctrl-C or SIGTERM is only noted (read it by calling the value); a second Ctrl-C
     ends the process as usual."""
-    caught = [0]
+    caught = Caught()
     before = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if caught[0] and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught[0] = number
-
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
-            before[number] = signal.signal(number, note)
+            before[number] = signal.signal(number, caught.note)
         except ValueError:  # not the main thread (a notebook's worker): no signals there
             continue
     try:
-        yield lambda: caught[0]
+        yield caught
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

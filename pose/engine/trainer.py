@@ -19,7 +19,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pose import checkpoint
-from pose.data.loader import Loaded, worker_death
+from pose.data.loader import Loaded
+from pose.data.workers import worker_death
 from pose.engine.distributed import Processes
 from pose.engine.freeze import FrozenStart
 from pose.engine.log import RunLog, draw_curves
@@ -34,7 +35,7 @@ from pose.engine.optim import (
     set_rates,
 )
 from pose.engine.settings import TrainSettings
-from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
+from pose.engine.signals import Caught, Interrupted, catch_signals, signals_for_this_process_only
 from pose.errors import ToldElsewhere, UserError
 from pose.metrics.base import NOTHING, Scores
 from pose.model import TrainStep
@@ -205,7 +206,8 @@ class Trainer:
         return self.progress.step >= self.total_steps
 
     def run(self) -> None:
-        """Train to the end.  Ctrl-C and SIGTERM finish the step, save, and raise `Interrupted`."""
+        """Train to the end.  Ctrl-C and SIGTERM finish the step, or end the wait for data, save, and raise
+        `Interrupted`."""
         with ExitStack() as stack:
             stop = stack.enter_context(catch_signals())
             if self.group.main:
@@ -218,12 +220,16 @@ class Trainer:
                 self._say = self.log.say
             try:
                 self._loop(stop)
+            except Interrupted:
+                if self.saved_step != self.progress.step:  # while waiting for data
+                    self._save_last()
+                raise
             except RuntimeError as error:  # a dying loader process interrupts whatever runs here
                 raise worker_death(error) or error from None
             if self.log:
                 draw_curves(self.log.file, self.folder / "curves.png")
 
-    def _loop(self, stop: Callable[[], int]) -> None:
+    def _loop(self, stop: Caught) -> None:
         if self.validation_due:  # interrupted between the end of an epoch and its validation
             self._validate()
         if self.finished:
@@ -231,7 +237,9 @@ class Trainer:
         self.wrapped.train()
         meter = Meter()
         self.saved_at, self.agreement = time.monotonic(), Agreement(self.progress.step, self.progress.step)
-        for loaded, wait in timed(self.loader(self.progress.step)):
+        # several processes stop together, at the same step
+        waiting = nullcontext if self.group.distributed else stop.at_once
+        for loaded, wait in timed(self.loader(self.progress.step), waiting):
             if self.frozen and self.progress.step >= self.frozen.steps:
                 self._release(self.frozen)
             self.progress.unreadable += len(loaded.unreadable)

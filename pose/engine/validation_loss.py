@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from pose.data.dataset import Item, KeypointDataset
-from pose.data.loader import collate, prepare_worker
+from pose.data.loader import collate
+from pose.data.workers import one_sentence, prepare_worker, start
 from pose.engine.distributed import Processes
 from pose.model import PoseModel, TrainStep
 from pose.structures import Batch
@@ -45,12 +46,13 @@ def mean_loss(
         generator=torch.Generator(),  # else starting the workers would draw from the global generator
     )
     total, count = torch.zeros((), dtype=torch.float64, device=group.device), 0
-    for batch in loader:
-        if batch is None:
-            continue
-        batch = Batch(*(value.to(group.device, non_blocking=True) for value in batch))
-        total += step(batch)["loss"][0] * len(batch.image_id)
-        count += len(batch.image_id)
+    with one_sentence():
+        for batch in start(loader):
+            if batch is None:
+                continue
+            batch = Batch(*(value.to(group.device, non_blocking=True) for value in batch))
+            total += step(batch)["loss"][0] * len(batch.image_id)
+            count += len(batch.image_id)
     parts = group.gather((total.item(), count))
     pictures = sum(number for _, number in parts)
     return sum(part for part, _ in parts) / pictures if pictures else float("nan")

@@ -5,20 +5,18 @@ from __future__ import annotations
 import copy
 import logging
 import queue
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pose.data.images import Orientation, SetImage, UnreadableImage, read_of_size
-from pose.data.loader import worker_death
+from pose.data.workers import in_shared_memory, one_sentence, prepare_worker, start
 from pose.errors import UserError
 from pose.model import PoseModel
 from pose.predict.batches import BatchPredictor, Timing
@@ -66,15 +64,9 @@ class PreparedImages(Dataset):
         return prepare(image, index, *self.arguments)
 
 
-def _unchanged(item: Any) -> Any:
+def _shared(item: Prepared | tuple[int, str]) -> Prepared | tuple[int, str]:
     """Instead of the loader's own conversion, which makes tensors of arrays."""
-    return item
-
-
-def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    cv2.setNumThreads(0)  # the workers are the threads
-    torch.set_num_threads(1)
+    return item._replace(canvases=in_shared_memory(item.canvases)) if isinstance(item, Prepared) else item
 
 
 @dataclass
@@ -129,14 +121,14 @@ def predict_images(
         dataset,
         batch_size=None,
         num_workers=workers if len(positions) > 4 else 0,
-        collate_fn=_unchanged,
-        worker_init_fn=_start_worker,
+        collate_fn=_shared,  # type: ignore[arg-type]  # without batches: of one item
+        worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # else starting the workers would draw from the global generator
         pin_memory=predictors[0].device.type == "cuda",
     )
 
     def readable() -> Iterator[Prepared]:
-        for item in loader:
+        for item in start(loader):
             if isinstance(item, Prepared):
                 yield item
                 continue
@@ -147,13 +139,10 @@ def predict_images(
             log.warning("picture skipped: %s", text)
             bar.update()
 
-    with bar:
-        try:
-            for index, people in _run(predictors, readable()):
-                outcome.people[positions[index]] = people
-                bar.update()
-        except RuntimeError as error:
-            raise worker_death(error) or error from None
+    with bar, one_sentence():
+        for index, people in _run(predictors, readable()):
+            outcome.people[positions[index]] = people
+            bar.update()
     for predictor in predictors:
         for name, value in vars(predictor.timing).items():
             setattr(outcome.timing, name, getattr(outcome.timing, name) + value)

@@ -30,7 +30,6 @@ from pose.data.loader import (
     collate,
     default_workers,
     train_loader,
-    worker_death,
 )
 from pose.data.mixture import Training, training_data
 from pose.data.settings import DataSettings, SetSettings
@@ -249,40 +248,6 @@ def test_many_unreadable_pictures_are_only_counted(caplog: pytest.LogCaptureFixt
     assert len(loader.unreadable) == 30 and caplog.text.count("left out of training") == 10
     assert "further ones are only counted" in caplog.text
     assert all(isinstance(loaded.unreadable, tuple) for loaded in results)
-
-
-class Dying:
-    """A data set whose worker is killed, as by a system that is out of memory."""
-
-    strict = False
-
-    def __getitem__(self, key: Any) -> Item:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
-
-
-class Complaining:
-    strict = False
-
-    def __getitem__(self, key: Any) -> Item:
-        raise UserError("the annotations are gone; start again")
-
-
-def test_a_worker_that_dies_is_one_sentence() -> None:
-    with pytest.raises(UserError, match=r"DataLoader worker .*ran out of memory; lower data.workers"):
-        next(iter(train_loader(Dying(), TrainStream([1]), 2, workers=1)))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_users_error_in_a_worker_keeps_its_sentence(workers: int) -> None:
-    with pytest.raises(UserError) as error:
-        next(iter(train_loader(Complaining(), TrainStream([1]), 2, workers=workers)))  # type: ignore[arg-type]
-    assert str(error.value) == "the annotations are gone; start again"
-
-
-def test_other_errors_stay_what_they_are() -> None:
-    assert worker_death(RuntimeError("shapes differ")) is None
-    assert worker_death(ValueError("DataLoader worker")) is None
 
 
 INTERRUPTED = """

@@ -6,7 +6,9 @@ import copy
 import json
 import os
 import signal
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch.nn.parallel import DataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pose import checkpoint
+from pose.data.loader import Loaded
 from pose.engine import trainer as engine
 from pose.engine.meter import Meter
 from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
@@ -334,6 +337,25 @@ def test_processes_started_in_training_are_deaf_to_sigterm() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop() == signal.SIGTERM  # here it arrives again
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_wait_for_data(tmp_path: Path, number: signal.Signals) -> None:
+    """What was learned is saved, and the run goes on from there."""
+    loaded = batches(4)
+
+    def slow() -> Iterator[Loaded]:
+        yield from loaded[:2]
+        threading.Timer(0.1, lambda: os.kill(os.getpid(), number)).start()
+        time.sleep(60)
+        raise AssertionError("nothing stopped the wait")
+
+    one = trainer(tmp_path, loaded)
+    one.loader = lambda start: slow()
+    with pytest.raises(Interrupted) as stop:
+        one.run()
+    assert stop.value.code == 128 + number
+    assert checkpoint.load(tmp_path / "last.pt")["progress"]["step"] == 2
 
 
 def test_a_stop_saves_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""Worker processes that prepare data: how they begin, share memory, die and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.queues import Queue
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from pose.errors import UserError
+
+PATIENCE = 5.0  # seconds in which workers end by themselves
+ADVICE = (
+    "lower data.workers (0 loads in the main process) or give the machine more (in a container: a larger "
+    "--shm-size)"
+)
+
+
+def prepare_worker(worker_id: int) -> None:
+    """One thread per worker; an interrupt is the main process's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    # what cannot be sent would be lost in a thread, and waited for forever
+    Queue._on_queue_feeder_error = staticmethod(_cannot_send)  # type: ignore[attr-defined]
+
+
+def _cannot_send(error: BaseException, item: Any) -> None:
+    """The worker ends, which the main process notices."""
+    print(f"a data worker cannot send what it made: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def in_shared_memory(tensors: list[Tensor]) -> list[Tensor]:
+    """The tensors, moved to shared memory in a worker, where running out of it is an error that arrives."""
+    if get_worker_info() is None:
+        return tensors
+    try:
+        return [tensor.share_memory_() if tensor.numel() else tensor for tensor in tensors]
+    except (RuntimeError, OSError) as error:
+        size = sum(tensor.nbytes for tensor in tensors) / 2**20
+        reason = str(error).strip().partition("\n")[0].rpartition(": ")[2]
+        raise UserError(
+            f"a data worker cannot place {size:.1f} MiB in shared memory ({reason}); {ADVICE}"
+        ) from None
+
+
+def worker_death(error: BaseException) -> UserError | None:
+    """A sentence about a worker that was killed; None for any other error.
+
+    The death may interrupt the main process anywhere, so a training loop should ask here too."""
+    text = str(error).strip().split("\n")[0]
+    if isinstance(error, RuntimeError) and text.startswith(("Too many open files", "received 0 items of")):
+        return UserError("too many open files: raise the limit (ulimit -n 65536) or lower data.workers")
+    if not (isinstance(error, RuntimeError) and text.startswith("DataLoader worker")):
+        return None
+    return UserError(f"{text.rstrip('.')}: it most likely ran out of memory; {ADVICE}")
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Errors of workers as the `UserError` that they are: without the worker's traceback."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise worker_death(error) or error from None
+    except UserError as error:
+        told = str(error).rpartition("UserError: ")  # a worker's error arrives behind its traceback
+        raise UserError(told[2].strip()) if told[0] else error from None
+
+
+def start(loader: Any) -> Iterator[Any]:
+    """Iterates over a loader whose workers are started now, not with the first item, and are ended with the
+    iterator."""
+    try:
+        items = iter(loader)
+    except OSError as error:  # a machine without shared memory, or without room for one more process
+        raise UserError(f"data workers cannot be started ({error}); {ADVICE}") from None
+    return _until_closed(items)
+
+
+def _until_closed(items: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from items
+    finally:
+        end = getattr(items, "_shutdown_workers", None)
+        if end is not None:
+            _end(end, items._workers)  # type: ignore[attr-defined]
+
+
+def _end(end: Callable[[], None], workers: list[Any]) -> None:
+    """PyTorch ends stuck workers with SIGTERM, which they do not get, and then waits for them."""
+
+    def kill() -> None:
+        for worker in workers:
+            worker.kill()
+
+    timer = threading.Timer(PATIENCE, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        end()
+    except RuntimeError:  # one of them was killed
+        pass
+    finally:
+        timer.cancel()

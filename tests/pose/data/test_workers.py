@@ -1,0 +1,157 @@
+"""Worker processes that have no memory, die, cannot send or never answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pose.data import workers
+from pose.data.loader import TrainStream, train_loader
+from pose.data.workers import one_sentence, prepare_worker, start, worker_death
+from pose.engine.signals import signals_for_this_process_only
+from pose.errors import UserError
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")
+
+
+class Numbers(Dataset[Any]):
+    """A data set of small tensors; each item is made by a function."""
+
+    strict = False
+
+    def __init__(self, make: Any = lambda: torch.zeros(3)) -> None:
+        self.make = make
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.make()
+
+
+def loader(make: Any, collate: Any = None) -> DataLoader[Any]:
+    return DataLoader(
+        Numbers(make), batch_size=None, num_workers=1, collate_fn=collate, worker_init_fn=prepare_worker,
+        multiprocessing_context="fork",
+    )  # fmt: skip
+
+
+def killed() -> None:
+    """As by a system that is out of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def complaining() -> None:
+    raise UserError("the annotations are gone; start again")
+
+
+class Stopped(Exception):
+    pass
+
+
+def first(items: Iterator[Any]) -> Any:
+    with one_sentence():
+        return next(items)
+
+
+def test_a_worker_that_dies_is_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"DataLoader worker .*ran out of memory; lower data.workers"):
+        next(iter(train_loader(Numbers(killed), TrainStream([1]), 2, workers=1)))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_users_error_in_a_worker_keeps_its_sentence(count: int) -> None:
+    with pytest.raises(UserError) as error:
+        next(iter(train_loader(Numbers(complaining), TrainStream([1]), 2, workers=count)))
+    assert str(error.value) == "the annotations are gone; start again"
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    assert worker_death(RuntimeError("shapes differ")) is None
+    assert worker_death(ValueError("DataLoader worker")) is None
+    own = UserError("as it is")
+    with pytest.raises(UserError) as error, one_sentence():
+        raise own
+    assert error.value is own
+
+
+def test_files_that_are_all_open_are_one_sentence() -> None:
+    error = worker_death(RuntimeError("Too many open files. Communication with the workers is no longer ..."))
+    assert "ulimit -n" in str(error)
+
+
+def test_no_shared_memory_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's small /dev/shm."""
+
+    def full(self: Tensor) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left (28)")
+
+    monkeypatch.setattr(Tensor, "share_memory_", full)
+    shared = loader(lambda: [torch.zeros(2**18)], workers.in_shared_memory)
+    says = r"^a data worker cannot place 1.0 MiB in shared memory \(No space left \(28\)\); .*--shm-size"
+    with pytest.raises(UserError, match=says):
+        first(start(shared))
+
+
+def test_what_a_worker_cannot_send_ends_it(capfd: pytest.CaptureFixture[str]) -> None:
+    """Instead of a wait for ever."""
+    with pytest.raises(UserError, match="DataLoader worker .* lower data.workers"):
+        first(start(loader(lambda: threading.Lock())))
+    assert "cannot send what it made" in capfd.readouterr().err
+
+
+def test_no_room_for_workers_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Any) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(DataLoader, "__iter__", refuse)
+    with pytest.raises(UserError, match="data workers cannot be started .* lower data.workers"):
+        start(loader(None))
+
+
+def test_what_is_shared_is_the_same() -> None:
+    given = [torch.arange(5.0), torch.zeros(0, 3), torch.arange(6).view(2, 3).T]
+    shared: DataLoader[Any] = DataLoader(
+        Numbers(lambda: given), batch_size=None, num_workers=1, collate_fn=workers.in_shared_memory
+    )
+    for one, other in zip(next(iter(shared)), given, strict=True):
+        assert torch.equal(one, other) and one.dtype == other.dtype
+
+
+@pytest.mark.slow
+def test_a_stuck_worker_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    with signals_for_this_process_only():
+        items = start(loader(lambda: time.sleep(600)))
+    thread = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+
+    def stop(*_: Any) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    thread.start()
+    started = time.monotonic()
+    try:
+        with pytest.raises(Stopped):
+            next(items)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert time.monotonic() - started < 10
+
+
+def test_workers_end_with_the_iterator() -> None:
+    items = start(loader(lambda: torch.zeros(3)))
+    assert len(list(islice(items, 2))) == 2
+    items.close()  # type: ignore[attr-defined]
+    assert next(items, None) is None
