@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from pose.annotations.issues import SHOWN, Issue, Level, shown
+from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.numbers import NONE
-from pose.annotations.reader import HUGE
+from pose.annotations.reader import HUGE, plain_name
 from pose.annotations.regions import region
 from pose.annotations.training import nobody, tells_sides
 from pose.doctor.content import Content
 from pose.doctor.sides import find_exchanged
 from pose.doctor.texts import AS_A_WHOLE, KINDS
+from pose.metrics.crowdpose import UNCOUNTED
 
 ROOMY = 1.05  # times the box: a larger area is no area of the person in it
 LEAST_SHARE = 0.02  # of the box, the same
@@ -143,11 +145,15 @@ def check(content: Content) -> list[Fault]:
     faults = Faults(content)
     with np.errstate(invalid="ignore"):  # NaN is compared throughout: nothing is wrong with what is missing
         for one in (
-            _check_file, _check_images, _check_keypoints, _check_numbers, _check_sides,
+            _check_file, _check_crowdpose, _check_images, _check_keypoints, _check_numbers, _check_sides,
             _check_areas, _check_boxes, _check_masks, _check_copies,
         ):  # fmt: skip
             one(content, faults)
     return faults.all()
+
+
+def is_crowdpose(file: KeypointFile) -> bool:
+    return "crowdIndex" in file.image_values
 
 
 def _check_file(content: Content, faults: Faults) -> None:
@@ -167,6 +173,22 @@ def _check_file(content: Content, faults: Faults) -> None:
     labelled = np.any(content.keypoints[content.people][..., 2] > 0, axis=0)
     annotated = content.skeleton.annotated_index
     faults.file("never_labelled", [content.skeleton.keypoints[k] for k in annotated if not labelled[k]])
+
+
+def _check_crowdpose(content: Content, faults: Faults) -> None:
+    """What tools that take a CrowdPose file for COCO's fall into."""
+    file = content.file
+    if not is_crowdpose(file):
+        return
+    ignored = content.people & (file.num_keypoints == 0)
+    faults.file("crowdpose", [
+        "num_keypoints counts neither head nor neck, which are scored where they are labelled; "
+        f"{ignored.sum()} people with nothing else labelled are ignored by the metric, and trained on",
+        "areas are 0.53 of the box by rule; there are no medium and large people",
+        f"{file.crowd.sum()} crowds have no mask: their box is masked",
+        "`skeleton` is COCO's and names keypoints that 14 do not have: data.skeleton=crowdpose14",
+        "easy, medium and hard are below a crowdIndex of 0.2 (not 0.1 as in the paper), up to 0.8, and above",
+    ])  # fmt: skip
 
 
 def _check_images(content: Content, faults: Faults) -> None:
@@ -201,7 +223,13 @@ def _named(keypoints: Sequence[str], which: np.ndarray) -> str:
 
 
 def _check_numbers(content: Content, faults: Faults) -> None:
-    said, labelled = content.file.num_keypoints, content.file.labelled[:, : content.file.num_body].sum(1)
+    body = content.file.labelled[:, : content.file.num_body]
+    if is_crowdpose(content.file):  # which never counts head and neck
+        names = content.file.names[: content.file.num_body]
+        counted = np.array([plain_name(name) not in UNCOUNTED for name in names], bool)
+        counted[12:] &= not counted.all()  # the last two, however they are called
+        body = body & counted
+    said, labelled = content.file.num_keypoints, body.sum(1)
     people = ~content.file.crowd & content.ours & np.isfinite(said)
 
     def both(row: int) -> str:
@@ -226,7 +254,8 @@ def _check_sides(content: Content, faults: Faults) -> None:
 
 def _check_areas(content: Content, faults: Faults) -> None:
     areas, boxes, people = content.file.areas, content.file.boxes, content.people
-    faults.annotations("area_missing", people & np.isnan(areas), of=int(people.sum()))
+    if not is_crowdpose(content.file):  # whose rule needs none
+        faults.annotations("area_missing", people & np.isnan(areas), of=int(people.sum()))
     faults.annotations("area_zero", people & (areas <= 0), lambda row: f"area {areas[row]:g}")
     positive = people & (areas > 0)
     box = boxes[:, 2] * boxes[:, 3]

@@ -76,8 +76,8 @@ def table(diagnosis: Diagnosis) -> str:
             )
             lines += _wrapped("          training: ", kind.training)
             lines += _wrapped("          do: ", kind.advice)
-        shown = fault.examples if fault.level != "note" else fault.examples[:1]
-        for example in shown[:3]:
+        about_file = not fault.of
+        for example in fault.examples[: None if about_file else 3 if fault.level != "note" else 1]:
             lines += _wrapped("          e.g. ", place(example))
     text = measured(diagnosis)
     return "\n".join([*lines, "", *textwrap.wrap(text, WIDTH), *([""] if text else [])])

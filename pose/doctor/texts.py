@@ -75,6 +75,10 @@ KINDS: dict[str, Kind] = {
         "too high: what was learnt by heart is asked", "none; but the best checkpoint is chosen by it",
         "take them out of one of the two sets, or name them in data.validation_ids",
     ),
+    "crowdpose": Kind(
+        "note", "this is a CrowdPose file", "by CrowdPose's own rules (pose.tools.score crowdpose)",
+        "as any other file", "nothing; the examples are what other tools get wrong",
+    ),
     # ----------------------------------------------------------------------------------------- images
     "image_entry": _read("image_entry", "their people are not scored", "complete the entries"),
     "image_size": _read(
@@ -282,6 +286,7 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 AS_A_WHOLE = {
+    "crowdpose",
     "names",
     "limbs",
     "no_images",

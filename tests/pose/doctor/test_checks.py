@@ -200,7 +200,7 @@ def test_every_kind_of_fault_is_tested_somewhere() -> None:
     elsewhere = {
         "names", "no_people", "never_labelled", "sides_file", "sides_pair", "sides_person", "shared",
         "crowded", "limbs", "image_missing", "image_corrupt", "image_mismatch", "size_read", "image_turned",
-        "image_turn_unclear", "no_images", "shares", "no_sides", "other_category",
+        "image_turn_unclear", "no_images", "crowdpose", "shares", "no_sides", "other_category",
     }  # fmt: skip
     assert {kind for kind, _, _ in FAULTS} | elsewhere == set(KINDS)
     assert not {kind for kind, _, _ in FAULTS} & elsewhere
@@ -443,3 +443,33 @@ def test_the_content_is_not_changed() -> None:
     before = copy.deepcopy(content)
     found(content)
     assert content == before
+
+
+def crowdpose() -> Json:
+    """COCO's people with CrowdPose's habits: 14 keypoints, of which the last two never count; no areas."""
+    content = data()
+    names = list(from_dict(read_yaml(config_folder() / "_skeletons/crowdpose14.yaml")).keypoints)
+    content["categories"][0] |= {"keypoints": names, "skeleton": [[16, 14], [1, 2]]}
+    for one in content["images"]:
+        one["crowdIndex"] = 0.5
+    for one in content["annotations"]:
+        points = np.reshape(one["keypoints"], (-1, 3))[:14]
+        one |= {"keypoints": points.ravel().tolist(), "num_keypoints": int((points[:12, 2] > 0).sum())}
+        del one["area"]
+    return content
+
+
+def test_crowdposes_traps_are_named_and_its_rules_are_no_fault() -> None:
+    content = crowdpose()
+    first = content["annotations"][0]
+    first["keypoints"][: 12 * 3] = [0] * 36
+    first["keypoints"][36:] = [100, 60, 2, 100, 80, 2]
+    first["num_keypoints"] = 0
+    faults = {fault.kind: fault for fault in check(content_of(parse(content, "x.json")))}
+    assert "1 people with nothing else labelled" in faults["crowdpose"].examples[0].detail
+    assert not {"num_keypoints", "num_keypoints_zero", "area_missing"} & set(faults)
+    assert "limbs" in faults and faults["crowdpose"].level == "note"
+    for one in content["images"]:
+        del one["crowdIndex"]
+    faults = {fault.kind: fault for fault in check(content_of(parse(content, "x.json")))}
+    assert {"num_keypoints_zero", "area_missing"} <= set(faults) and "crowdpose" not in faults
