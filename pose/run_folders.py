@@ -105,7 +105,8 @@ def _training(folder: Path, config: Mapping[str, Any], one: Summary) -> None:
     one.step = last.get("step", 0)
     if scores:  # another metric's before count no longer
         one.metric = scores[-1].title
-        one.best = max(score.value for score in scores if score.title == one.metric)
+        same = (one.metric, one.metric.rpartition(" ")[2])
+        one.best = max(score.value for score in scores if score.title in same)
     epoch = last.get("epoch")
     if one.total is None and isinstance(epochs, int) and isinstance(epoch, int | float) and epoch > 0:
         one.total = round(epochs * one.step / epoch)
@@ -118,7 +119,7 @@ def _training(folder: Path, config: Mapping[str, Any], one: Summary) -> None:
 class Score(NamedTuple):
     """A number, and what it is."""
 
-    title: str  # "coco AP"
+    title: str  # "coco AP"; in files from before there were other metrics "AP"
     value: float
 
 
@@ -135,7 +136,7 @@ def read_ends(file: Path) -> tuple[dict[str, Any], list[Score]]:
             metric, names = shown_numbers(record)
             value = record.get(names[0])
             if isinstance(value, (int, float)) and value >= 0:
-                scores.append(Score(f"{metric} {names[0]}", value))
+                scores.append(Score(f"{metric} {names[0]}" if "metric" in record else names[0], value))
     for line in reversed(lines):
         if line.startswith(b'{"kind": "train"') and isinstance(_record(line).get("step"), int):
             last = _record(line)
@@ -155,12 +156,12 @@ def _read_score(file: Path, one: Summary) -> Score | None:
     """Of the metric that comes first."""
     try:
         metrics = json.loads(file.read_bytes())
-        name = metrics.get("metric", "coco")
-        best = metrics["scores"][name]["best"] if "scores" in metrics else "AP"
+        name = metrics.get("metric", "")
+        best = metrics["scores"][name]["best"] if name else "AP"
         score = float(metrics["stats"][best])
         if not math.isfinite(score):  # no JSON, and not to be sorted by
             raise ValueError
-        return Score(f"{name} {best}", score)
+        return Score(f"{name} {best}".strip(), score)
     except OSError as error:
         one.problems.append(f"{file.name} cannot be read ({error.strerror})")
     except (ValueError, KeyError, TypeError, AttributeError):

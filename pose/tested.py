@@ -211,7 +211,7 @@ class Report:
         page = self.experiment.path(f"report-{self.stem}.html")
         sizes = {one.id: one.size for one in self.images if one.size is not None}
         reader = picture_reader({one.id: one.path for one in self.images}, sizes, self.orientation)
-        write_text(page, render(analysis, header, reader))
+        write_text(page, render(analysis, header, reader, scores))
         print(f"report: {page}")
 
     def _draw(self, people: dict[int, People], output: Path) -> None:

@@ -36,7 +36,7 @@ class TrainSettings(OptimSettings):
     """First epochs in which the backbone's pretrained layers stand still.  After them a fresh optimiser moves
     all weights, and the schedule `plateau` begins to count."""
     validate_every: int = Field(1, ge=0)
-    """Epochs between validations by AP; 0 = never."""
+    """Epochs between validations; 0 = never."""
     validate_images: int | None = Field(500, ge=1)
     """Pictures of a fixed random subset; null = all."""
     validate_mode: Literal["single", "multi"] = "single"

@@ -41,7 +41,6 @@ from pose.metrics.base import NOTHING, Scores
 from pose.model import TrainStep
 from pose.structures import Batch
 
-OLD_METRIC = "coco AP"  # of runs that do not say by what their best checkpoint was chosen
 AGREE_SECONDS = 1.0  # how often processes agree whether to stop or save: well within torchrun's 30 s of grace
 
 
@@ -53,7 +52,7 @@ class Progress:
     validated: int = 0  # step of the last validation
     best: float = NOTHING  # of the validations
     best_step: int = 0
-    metric: str = ""  # and what it is: "coco AP"
+    metric: str = ""  # and what it is: "coco AP"; before there were other metrics "AP"
     nonfinite: int = 0  # skipped steps so far
     unreadable: int = 0  # pictures replaced so far
 
@@ -62,13 +61,18 @@ class Progress:
         """Of a checkpoint; those from before there were other metrics have `best_ap`."""
         values = dict(saved)
         if "best_ap" in values:
-            values |= {"best": values.pop("best_ap"), "metric": OLD_METRIC}
+            values |= {"best": values.pop("best_ap"), "metric": "AP"}
         return Progress(**values)
+
+    def comparable(self, scores: Scores) -> bool:
+        """Whether `best` is of the same metric; another one's says nothing of it."""
+        return self.metric in ("", scores.title, scores.best)
 
     def improved_by(self, scores: Scores) -> bool:
         """Whether this validation is the best so far, of equal ones the later; then it is noted."""
-        if scores.title != self.metric:  # another metric's numbers say nothing of this one's
-            self.best, self.metric = NOTHING, scores.title
+        if not self.comparable(scores):
+            self.best = NOTHING
+        self.metric = scores.title
         better = scores.value >= self.best
         if better:
             self.best, self.best_step = scores.value, self.step
@@ -459,7 +463,7 @@ class Trainer:
         self.model.train()
         self.progress.validated = self.progress.step
         if self.plateau and not self.frozen:  # rtpose too begins to count at the release
-            if self.plateau.metric == "best" and self.progress.metric not in ("", scores.title):
+            if self.plateau.metric == "best" and not self.progress.comparable(scores):
                 self.plateau.restart()
             self.plateau.step(scores)
             set_rates(self.scheduler)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ from pose.data.images import Orientation, read_of_size
 from pose.draw.pages import drawing, page, picture, table, text
 from pose.draw.people import Style, draw_people
 from pose.errors import UserError
+from pose.metrics.base import Scores
 from pose.report import figures
 from pose.report.analysis import Analysis, Worst
 from pose.report.errors import GOOD, KINDS, NEAR, SAME_PERSON
@@ -43,10 +44,21 @@ def picture_reader(
     return read
 
 
-def render(analysis: Analysis, header: Mapping[str, str], reader: Reader | None = None) -> str:
-    """The page.  header: what was tested; reader: of pictures (None: the worst ones are not drawn)."""
+def render(
+    analysis: Analysis,
+    header: Mapping[str, str],
+    reader: Reader | None = None,
+    scores: Sequence[Scores] = (),
+) -> str:
+    """The page.  header: what was tested; reader: of pictures (None: the worst ones are not drawn); scores:
+    of every metric, of which those are shown that say more than the analysis."""
     sections = [
         ("What was tested", table(("setting", "value"), list(header.items()), text_columns=(0, 1))),
+        *(
+            (f"Scores: {one.metric}", _numbers(one))
+            for one in scores
+            if set(one.numbers) - set(analysis.stats)
+        ),
         ("AP and AR", _scores(analysis)),
     ]
     if analysis.num_people:
@@ -75,6 +87,11 @@ def _note(sentence: str) -> str:
 
 def _number(value: float) -> str:
     return "–" if value < 0 else f"{value:.3f}"
+
+
+def _numbers(scores: Scores) -> str:
+    rows = [(name.replace("_", " "), _number(value)) for name, value in scores.numbers.items()]
+    return table(("", "value"), rows, text_columns=(0,))
 
 
 def _scores(analysis: Analysis) -> str:

@@ -76,7 +76,8 @@ def tested(run: Summary) -> str:
 
 def _other_metric(run: Summary, stem: str) -> str:
     title = run.tested_by.get(stem, run.metric)
-    return "" if title == run.metric else f" {title}"
+    same = title in (run.metric, run.metric.rpartition(" ")[2])  # old files do not name the metric
+    return "" if same or run.metric == title.rpartition(" ")[2] else f" {title}"
 
 
 def row(run: Summary) -> tuple[str, ...]:

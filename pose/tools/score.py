@@ -105,7 +105,7 @@ def score(args: argparse.Namespace) -> None:
         write_json(args.output, content, indent=1)
     if given.get("report") is not None:
         assert isinstance(metric, Coco)
-        _write_report(args, metric, header, image_ids)
+        _write_report(args, metric, header, image_ids, scores)
 
 
 def _header(args: argparse.Namespace, scores: Scores) -> dict[str, str]:
@@ -123,12 +123,16 @@ def _header(args: argparse.Namespace, scores: Scores) -> dict[str, str]:
 
 
 def _write_report(
-    args: argparse.Namespace, metric: Coco, header: dict[str, str], image_ids: list[int] | None
+    args: argparse.Namespace,
+    metric: Coco,
+    header: dict[str, str],
+    image_ids: list[int] | None,
+    scores: Scores,
 ) -> None:
     matches = metric.matches(metric.read(args.results), image_ids)
     analysis = analyse_matches(matches, file_skeleton(metric.file))
     reader = None if args.images is None else picture_reader(image_files(metric.file, args.images))
-    write_text(args.report, render(analysis, header, reader))
+    write_text(args.report, render(analysis, header, reader, [scores]))
     print(f"report: {args.report}")
 
 

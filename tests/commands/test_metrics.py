@@ -119,3 +119,29 @@ def test_images_without_annotations_have_results_and_nothing_to_score(
     assert not (tmp_path / "exp/run/metrics-single.json").exists()
     assert run("-c", "run", info, "--report") == 2
     assert "--report needs annotated images" in capsys.readouterr().err
+
+
+def test_a_file_with_crowd_indices_is_scored_by_crowdposes_metric(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    root = drawn(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    truth = root / "annotations/person_keypoints_val.json"
+    content = json.loads(truth.read_text())
+    for i, image in enumerate(content["images"]):
+        image["crowdIndex"] = i / len(content["images"])
+    truth.write_text(json.dumps(content))
+    assert command(monkeypatch, "-e", "run", *settings(root, *SHORT)) == 0
+    assert "best crowdpose AP" in capsys.readouterr().err
+    low = ["test.flip=false", "head.decoder.detection_threshold=0.0"]
+    assert run("-c", "run", "--report", *low) == 0
+    printed = capsys.readouterr().out
+    assert "crowd=  easy" in printed and "area=medium" not in printed
+    metrics = json.loads((tmp_path / "exp/run/metrics-single.json").read_text())
+    assert metrics["metric"] == "crowdpose" and {"AP", "AP_easy", "AP_hard"} <= set(metrics["stats"])
+    page = (tmp_path / "exp/run/report-single.html").read_text()
+    assert "Scores: crowdpose" in page and "AP hard" in page
+    assert sum(metrics["groups"].values()) == len(content["images"])
+    assert run("-c", "run", *low, "test.metric=coco", "--tag", "coco") == 0
+    metrics = json.loads((tmp_path / "exp/run/metrics-single-coco.json").read_text())
+    assert list(metrics["scores"]) == ["coco", "crowdpose"] and "APM" in metrics["stats"]

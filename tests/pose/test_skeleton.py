@@ -10,7 +10,7 @@ import pytest
 from pose import skeleton
 from pose.config import read_yaml
 from pose.errors import UserError
-from pose.skeleton import Skeleton, from_coco_category, from_dict, mirrored_name, to_dict
+from pose.skeleton import Skeleton, from_coco_category, from_dict, mirrored_name, rule_sigma, to_dict
 
 SKELETONS = sorted((Path(__file__).parents[2] / "configs" / "_skeletons").glob("*.yaml"))
 COCO_PAIRS = [
@@ -180,3 +180,21 @@ def test_a_coco_category_carries_more_where_it_has_it() -> None:
     one = from_coco_category(category)
     assert (one.name, one.sigmas, one.grouping_order) == ("cat", (0.1, 0.2), ("b", "a"))
     assert from_coco_category({"keypoints": ["a"]}).sigmas == (skeleton.DEFAULT_SIGMA,)
+
+
+@pytest.mark.parametrize(
+    ("rule", "sigma"), [("dlc", 0.1), ("sleap", 0.025), ("ultralytics", 0.5), ("uniform:0.05", 0.05)]
+)
+def test_sigmas_by_a_rule_stay_a_rule(rule: str, sigma: float) -> None:
+    one = from_dict({"keypoints": ["a", "b"], "sigmas": rule})
+    assert one.sigmas == (sigma, sigma) and not one.has_default_sigmas
+    assert one.sigma_label == f"{rule} ({sigma:g} for all)"
+    assert to_dict(one)["sigmas"] == rule and from_dict(to_dict(one)) == one
+
+
+@pytest.mark.parametrize("rule", ["dcl", "uniform", "uniform:x", "uniform:-1", "uniform:inf", "0.05"])
+def test_an_unknown_rule_is_refused(rule: str) -> None:
+    with pytest.raises(UserError, match="no rule .*dlc, sleap, ultralytics"):
+        rule_sigma(rule, 3)
+    with pytest.raises(UserError, match="no rule"):
+        from_dict({"keypoints": ["a"], "sigmas": rule})

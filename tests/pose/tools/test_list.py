@@ -134,6 +134,27 @@ def test_a_line_cut_off_by_a_kill_does_not_matter() -> None:
     assert (found.step, found.best, found.problems) == (20, 0.5, [])
 
 
+def test_the_metric_of_the_last_validation_counts(capsys: Any) -> None:
+    """And those before, where a log does not say by which they were."""
+    folder = make_run("one", scores=(0.2, 0.9), tested={"single": 0.3})
+    other = {"kind": "validation", "step": 40, "metric": "crowdpose", "best": "AP", "AP": 0.4}
+    hits = {
+        "kind": "validation",
+        "step": 40,
+        "metric": "other",
+        "best": "hits",
+        "shown": ["hits"],
+        "hits": 0.1,
+    }
+    for record, best, metric in ((other, 0.9, "crowdpose AP"), (hits, 0.1, "other hits")):
+        with open(folder / "log.jsonl", "a") as log:
+            log.write(json.dumps(record) + "\n")
+        found = summarize(folder)
+        assert (found.metric, found.best) == (metric, best)
+    line = printed(capsys)[2]
+    assert "0.100  other hits" in line and line.endswith("single 0.300 AP")
+
+
 def test_order(capsys: Any) -> None:
     make_run("old", tested={"single": 0.9}, age=9000)
     make_run("middle", tested={"single-limit5": 1.0}, scores=(0.3,), steps=20, age=6000)
