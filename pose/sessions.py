@@ -158,7 +158,7 @@ def validation_metric(config: ExperimentConfig, group: Processes) -> Metric | No
 def _validation_metric(config: ExperimentConfig) -> Metric:
     annotations = set_files(config.data, "val").annotations
     file = read(annotations, config.data.category, choose="data.category=NAME")
-    metrics = bind(file, config.skeleton, config.test.metric, dict(config.test))
+    metrics = bind(file, config.skeleton, config.test.metric, dict(config.test), count=1)
     if not metrics:
         raise UserError(
             f"validation: {annotations} has images but no annotations, so there is nothing to score; give "

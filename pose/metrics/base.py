@@ -105,9 +105,9 @@ class Metric:
     best: ClassVar[str]
     columns: ClassVar[tuple[str, ...]] = ()  # numbers in a table of several runs, `best` first
     order: ClassVar[int] = 2
-    """Of several that fit, the lowest comes first: 0 made for such files, 1 for any file, 2 told besides."""
-    by_name: ClassVar[bool] = False  # it counts only where it is named: files do not tell that they are its
-    instead_of: ClassVar[tuple[str, ...]] = ()  # metrics that this one makes superfluous where it fits
+    """Of several that fit, the lowest comes first: 0 made for such files, 1 for any file, 2 in addition."""
+    by_name: ClassVar[bool] = False  # used only where `test.metric` names it: nothing in a file tells
+    instead_of: ClassVar[tuple[str, ...]] = ()  # metrics that are left out where this one fits
     score_options: ClassVar[tuple[str, ...]] = ()  # settings that are options of `pose.tools.score NAME`
     test_options: ClassVar[tuple[str, ...]] = ()  # and of `pose.test`
     takes_records: ClassVar[bool] = True  # results are COCO's, or as `results-MODE.json` has them
@@ -202,15 +202,17 @@ def bind(
     skeleton: Skeleton | None,
     wanted: str = AUTO,
     options: Mapping[str, Any] | None = None,
+    count: int | None = None,
 ) -> list[Metric]:
-    """Every metric that fits, bound to the file; none where the file has images but no annotations.
+    """Every metric that fits (the first `count`), bound to the file; none where the file has images but no
+    annotations.
 
     wanted: the name of the one that comes first; options: settings by name, of which each metric takes its
     own.  Raises `UserError` for a file that cannot be scored, or a metric that does not fit it."""
     if file.num_images and not file.num_entries:
         return []
     check_truth(file)
-    chosen = fitting(file, skeleton, wanted)
+    chosen = fitting(file, skeleton, wanted)[:count]
     return [one(settings_of(one.name, options or {}), file, skeleton) for one in chosen]
 
 

@@ -8,8 +8,9 @@
     python -m pose.tools.score pck --annotations one_person_each.json --results results.json
 
 Every metric of pose/metrics/ is here by its name.  --report writes a page about errors and what AP they cost,
-with the worst images where --images is given.  Each metric explains its options: python -m pose.tools.score
-coco --help
+with the worst images where --images is given.  Each metric explains its options:
+
+    python -m pose.tools.score coco --help
 """
 
 from __future__ import annotations
