@@ -134,9 +134,10 @@ class Report:
     def _oks(self) -> Coco:
         """The metric that the page is about."""
         oks = next((metric for metric in self.metrics if isinstance(metric, Coco)), None)
+        if oks is None and self.metrics:
+            raise UserError(f"--report is about OKS, and no metric by OKS fits {self.annotations}")
         if oks is None:
-            what = f"{self.annotations} has none" if self.file is not None else "--images has none"
-            raise UserError(f"--report needs annotated images, and {what}; leave --report out")
+            raise UserError(f"--report needs annotated images, and {self.annotations} has none; leave it out")
         return oks
 
     # ---- what is written

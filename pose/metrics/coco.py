@@ -56,6 +56,7 @@ class Coco(Metric):
     settings: OksSettings
 
     def __init__(self, settings: OksSettings, file: KeypointFile, skeleton: Skeleton | None = None) -> None:
+        coco_eval.check_backend(settings.backend)
         super().__init__(settings, with_areas(file, settings.areas), skeleton)
         if skeleton is not None:
             file_order(skeleton, file)  # refuses other keypoints

@@ -8,7 +8,7 @@ well-formed input: they drop ground truth without a word, crash without a name, 
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import warnings
 from collections import Counter
@@ -348,6 +348,16 @@ def _data_set(entries: list[Record], images: list[int], categories: list[int]) -
 
 def _silent(*_: object) -> None:
     """A print function that says nothing."""
+
+
+PACKAGES = {"fast": "faster_coco_eval", "pycocotools": "pycocotools", "hotcoco": "hotcoco"}
+
+
+def check_backend(backend: str) -> None:
+    """Raises `UserError` for one that is not installed."""
+    if importlib.util.find_spec(PACKAGES[backend]) is None:
+        package = PACKAGES[backend].replace("_", "-")
+        raise UserError(f"this backend needs {package}: pip install {package}")
 
 
 def _optional(*modules: str, package: str) -> list[ModuleType]:

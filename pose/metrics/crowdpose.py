@@ -50,6 +50,7 @@ class CrowdPose(Coco):
     columns = ("AP", "AP50", "AP75", *GROUPS, "AR")
     order = 0
     instead_of: ClassVar[tuple[str, ...]] = ("coco",)
+    score_options = ("sigmas", "backend")  # the area is a rule
 
     def __init__(self, settings: OksSettings, file: KeypointFile, skeleton: Skeleton | None = None) -> None:
         super().__init__(settings, file, skeleton)

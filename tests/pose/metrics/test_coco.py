@@ -11,6 +11,7 @@ import pytest
 
 from pose.annotations.reader import parse
 from pose.errors import UserError
+from pose.metrics import coco_eval
 from pose.metrics.coco import Coco, CocoSettings, with_areas
 from pose.metrics.matching import keypoint_similarity
 from pose.skeleton import Skeleton, rule_sigma
@@ -78,6 +79,12 @@ def test_a_file_is_refused_when_a_metric_is_bound_to_it() -> None:
     data["annotations"][0]["keypoints"][0] = "near"
     with pytest.raises(UserError, match="not a finite number"):
         Coco(CocoSettings(), parse(data, "x.json"))
+
+
+def test_a_library_that_is_not_installed_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(coco_eval.PACKAGES, "hotcoco", "no_such_coco")
+    with pytest.raises(UserError, match="this backend needs no-such-coco: pip install no-such-coco"):
+        Coco(CocoSettings(backend="hotcoco"), parse(content(), "x.json"))
 
 
 def test_rules_and_areas_are_options_of_the_command(tmp_path: Path, capsys: Any) -> None:
