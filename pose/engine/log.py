@@ -112,8 +112,9 @@ def read_log(file: Path) -> list[dict[str, Any]]:
 
 def shown_numbers(record: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Of a validation's record: the metric, and the names of the numbers to show, the one that chooses the
-    best checkpoint first.  Runs from before there were other metrics say neither."""
-    return record.get("metric", "coco"), record.get("shown") or [record.get("best", "AP")]
+    best checkpoint first.  Runs from before there were other metrics say neither; their first three are."""
+    names = [name for name in record if name not in ("kind", "step")][:3]
+    return record.get("metric", "coco"), record.get("shown") or names or ["AP"]
 
 
 def keep_until(file: Path, step: int, validated: int) -> None:
@@ -172,10 +173,12 @@ def draw_curves(file: Path, output: Path) -> None:
         left.plot(*zip(*points), label=name.removeprefix("loss/")) if points else None
     left.set(xlabel="step", ylabel="loss (weighted)", yscale="log", title="training")
     metric, names = shown_numbers(validation[-1] if validation else {})
+    largest = 1.0
     for name in names:
         points = [(r["step"], r[name]) for r in validation if r.get(name) is not None]
         right.plot(*zip(*points), marker="o", label=name) if points else None
-    right.set(xlabel="step", ylabel=f"{names[0]} ({metric})", ylim=(0, 1), title="validation")
+        largest = max([largest, *(value for _, value in points)])
+    right.set(xlabel="step", ylabel=f"{names[0]} ({metric})", ylim=(0, largest), title="validation")
     for axis in (left, right):
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:

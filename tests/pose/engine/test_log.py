@@ -12,7 +12,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pose.engine import log as module
-from pose.engine.log import RunLog, draw_curves, environment, keep_until, read_log
+from pose.engine.log import RunLog, draw_curves, environment, keep_until, read_log, shown_numbers
+from pose.metrics.base import Scores
 
 
 def filled(folder: Path, steps: range, start: int = 0, validated: int = 0) -> RunLog:
@@ -84,6 +85,18 @@ def test_curves_are_a_picture_with_something_drawn(tmp_path: Path) -> None:
     pictures = [cv2.imread(str(tmp_path / f"{name}.png")) for name in ("with", "without", "empty")]
     colors = [len(np.unique(picture.reshape(-1, 3), axis=0)) for picture in pictures if picture is not None]
     assert colors[0] > colors[1] > colors[2]
+
+
+def test_a_validation_says_by_what_it_chose(tmp_path: Path) -> None:
+    """And old records are shown by their first three numbers."""
+    log = filled(tmp_path, range(1, 2))
+    log.scores(4, Scores("other", {"hits": 0.5, "more": math.nan, "loss": 2.0}, "hits", ("hits", "more")))
+    log.close()
+    (record,) = [one for one in read_log(log.file) if one["kind"] == "validation"]
+    assert record["hits"] == 0.5 and record["more"] is None and record["loss"] == 2
+    assert shown_numbers(record) == ("other", ["hits", "more"])
+    old = {"kind": "validation", "step": 3, "AP": 0.1, "AP50": 0.2, "AP75": 0.1, "APM": 0.1}
+    assert shown_numbers(old) == ("coco", ["AP", "AP50", "AP75"]) and shown_numbers({})[1] == ["AP"]
 
 
 def test_environment_names_versions_git_and_command(monkeypatch: pytest.MonkeyPatch) -> None:
