@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -20,6 +21,18 @@ def is_regular(path: Path | str) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return False
+
+
+def check_ends(path: Path | str) -> None:
+    """Raises `OSError` for a pipe or a device, which may never end; not for what cannot be opened anyway."""
+    if os.path.exists(path) and not os.path.isdir(path) and not is_regular(path):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+
+
+def read_text(path: Path | str, encoding: str = "utf-8") -> str:
+    """The text of a file that ends.  Raises `OSError`, `UnicodeDecodeError`."""
+    check_ends(path)
+    return Path(path).read_text(encoding=encoding)
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:

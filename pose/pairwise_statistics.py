@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pose.errors import UserError
+from pose.files import check_ends
 from pose.skeleton import Skeleton
 
 logger = logging.getLogger("pose")
@@ -134,6 +135,7 @@ def to_json(statistics: PairwiseStatistics) -> dict[str, Any]:
 def read(path: Path | str, skeleton: Skeleton) -> PairwiseStatistics:
     """The statistics of a file, in the order of the skeleton.  Raises `UserError`."""
     try:
+        check_ends(path)
         content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(
@@ -147,7 +149,7 @@ def parse(content: bytes | str, skeleton: Skeleton, path: Path | str) -> Pairwis
     `UserError`."""
     try:
         data = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"the pairwise statistics {path} are not JSON or were cut off ({error}); {advice(path)}"
         ) from None

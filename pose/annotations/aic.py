@@ -21,6 +21,7 @@ import numpy as np
 from pose.annotations.findings import Finding, Findings, report
 from pose.annotations.numbers import LARGEST, is_number
 from pose.errors import UserError
+from pose.files import read_text
 
 KEYPOINTS: tuple[str, ...] = (
     "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
@@ -97,7 +98,7 @@ def read_official(
 def _load(path: Path, reader: _Reader) -> list[Any]:
     """The file's list; the reader has turned its entries into `AicImage` while they were parsed."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
         content = json.loads(text, object_hook=reader.convert)
     except FileNotFoundError:
         raise UserError(f"no file {path}; check the path") from None

@@ -17,6 +17,7 @@ from pose.annotations.training import tells_sides
 from pose.data.images import SetImage
 from pose.data.settings import DataSettings, SetFiles, set_files
 from pose.errors import UserError
+from pose.files import read_text
 from pose.skeleton import Skeleton
 
 logger = logging.getLogger("pose")
@@ -35,12 +36,12 @@ def open_annotations(settings: DataSettings, files: SetFiles, skeleton: Skeleton
 def read_ids(path: Path) -> list[int]:
     """Image ids in a JSON list or a text (separated by blanks, commas or lines; `#` starts a comment)."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"data.validation_ids: cannot read {path}: {error}") from None
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = re.sub(r"#.*", "", text).replace(",", " ").split()
     values = values if isinstance(values, list) else [values]
     try:

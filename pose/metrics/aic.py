@@ -18,7 +18,7 @@ from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.reader import plain_name, read
 from pose.config import Settings
 from pose.errors import UserError
-from pose.files import write_json
+from pose.files import check_ends, write_json
 from pose.metrics import aic_eval, aic_lists
 from pose.metrics.aic_lists import AicTest
 from pose.metrics.base import Metric, Scores, Written
@@ -190,6 +190,7 @@ class Aic(Metric):
 
 def _beginning(path: Path) -> str:
     try:
+        check_ends(path)
         with open(path, encoding="utf-8-sig") as file:
             return file.read(100)
     except (OSError, UnicodeDecodeError) as error:

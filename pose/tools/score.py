@@ -22,15 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pose import skeleton
 from pose.annotations.image_files import locate
 from pose.annotations.keypoint_file import KeypointFile
-from pose.config import Settings
+from pose.config import Settings, parse_yaml
 from pose.errors import UserError, user_facing
 from pose.experiment import config_folder
-from pose.files import write_json, write_text
+from pose.files import is_regular, read_text, write_json, write_text
 from pose.metrics.base import Metric, Scores, settings_of
 from pose.metrics.coco import Coco
 from pose.metrics.coco_eval import header_lines
@@ -150,7 +148,7 @@ def read_sigmas(text: str, file: KeypointFile | None = None, count: int = 0) -> 
     if is_rule(text):
         return [rule_sigma(text, count)] * count
     known = config_folder() / "_skeletons" / f"{text}.yaml"
-    text = str(known) if known.is_file() else text
+    text = str(known) if is_regular(known) else text
     if not text.endswith((".yaml", ".yml", ".json")):
         try:
             return [float(part) for part in text.split(",")]
@@ -159,7 +157,7 @@ def read_sigmas(text: str, file: KeypointFile | None = None, count: int = 0) -> 
                 f"--sigmas {text}: neither a comma list of numbers, a rule, a known skeleton nor a .yaml file"
             ) from error
     try:
-        data = yaml.safe_load(_read(Path(text), "--sigmas"))
+        data = parse_yaml(_read(Path(text), "--sigmas"), f"--sigmas {text}")
         if isinstance(data, dict) and data.get("sigmas") and data.get("keypoints"):
             one = skeleton.from_dict(data)
             places = range(len(one))
@@ -171,7 +169,7 @@ def read_sigmas(text: str, file: KeypointFile | None = None, count: int = 0) -> 
         return [float(value) for value in sigmas]
     except UserError:  # a ValueError that already says it better
         raise
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"--sigmas {text}: expected a list of numbers, or a mapping with `sigmas`") from error
 
 
@@ -182,7 +180,7 @@ def read_image_ids(path: Path) -> list[int]:
         if not text.lstrip().startswith("["):
             return [int(line) for line in text.split()]
         ids = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--image-ids {path}: neither a JSON list nor one id per line: {error}") from error
     if not all(isinstance(value, int) and not isinstance(value, bool) for value in ids):
         raise UserError(f"--image-ids {path}: the list has something that is not an integer")
@@ -191,7 +189,7 @@ def read_image_ids(path: Path) -> list[int]:
 
 def _read(path: Path, option: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{option}: cannot read {path}: {error}") from error
 
