@@ -11,6 +11,9 @@ from pycocotools import mask as coco_mask
 
 from pose.annotations.numbers import LARGEST, is_number
 
+MOST_TURNS = 64  # height and width of the image: what goes back and forth more often is no outline
+LONGEST_OUTLINE = 1e6  # pixels; drawing one takes 0.1 GB
+LONGEST_DIGITS = 12  # of a run length: 2 ** 60 pixels
 BOX_TO_AREA = 0.53  # a person's share of its box, where a file gives no area; CrowdPose's figure
 
 
@@ -30,16 +33,35 @@ def region(segmentation: Any, box: np.ndarray, size: tuple[int, int]) -> dict[st
         if runs is not None:
             return coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
     if isinstance(segmentation, list):
-        polygons = [p for p in (_polygon(points, size) for points in segmentation) if p is not None]
+        polygons = _polygons(segmentation, size)
         if polygons:
             drawn = coco_mask.frPyObjects(polygons, height, width)
             return drawn[0] if len(drawn) == 1 else coco_mask.merge(drawn)
-    if not ((np.abs(box) < LARGEST).all() and (box[2:] > 0).all()):
+    if not usable_box(box):
         return None
     x, y, w, h = box.tolist()
     x0, y0 = min(max(x, 0.0), width), min(max(y, 0.0), height)
     x1, y1 = min(max(x + w, x0), width), min(max(y + h, y0), height)
     return coco_mask.frPyObjects(np.array([[x0, y0, x1 - x0, y1 - y0]], np.float64), height, width)[0]
+
+
+def usable_mask(segmentation: Any, size: tuple[int, int]) -> bool:
+    """Whether `region` takes the segmentation and not the box."""
+    if isinstance(segmentation, dict):
+        return _runs(segmentation, size) is not None
+    return isinstance(segmentation, list) and bool(_polygons(segmentation, size))
+
+
+def usable_box(boxes: np.ndarray) -> np.ndarray:
+    """boxes (..., 4) x, y, width, height -> (...) bool: whether `region` can take each."""
+    return (np.abs(boxes) < LARGEST).all(-1) & (boxes[..., 2:] > 0).all(-1)
+
+
+def _polygons(segmentation: list[Any], size: tuple[int, int]) -> list[np.ndarray]:
+    """Those that can be drawn, none where they have too many pixels of edges: the C library draws each."""
+    found = [p for p in (_polygon(points, size) for points in segmentation) if p is not None]
+    outline = sum(float(np.abs(np.diff(p.reshape(-1, 2), axis=0)).max(1).sum()) for p in found)
+    return found if outline <= min(MOST_TURNS * sum(size), LONGEST_OUTLINE) else []
 
 
 def _polygon(points: Any, size: tuple[int, int]) -> np.ndarray | None:
@@ -76,6 +98,8 @@ def _decode_counts(text: str) -> list[int] | None:
             return None
         value |= (digit & 31) << shift
         shift += 5
+        if shift > 5 * LONGEST_DIGITS:
+            return None
         if digit & 32:
             continue
         if digit & 16:

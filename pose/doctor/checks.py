@@ -5,19 +5,17 @@ Every check looks at arrays of the whole file; `check_texts.KINDS` says what eac
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pose.annotations.issues import SHOWN, Issue, Level, shown
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.numbers import NONE
-from pose.annotations.reader import HUGE, plain_name
-from pose.annotations.regions import region
+from pose.annotations.reader import plain_name
+from pose.annotations.regions import usable_box, usable_mask
 from pose.annotations.training import nobody, tells_sides
 from pose.doctor.content import Content
 from pose.doctor.sides import find_exchanged
@@ -295,24 +293,13 @@ def _check_masks(content: Content, faults: Faults) -> None:
     hidden = file.ignored
     unlabelled = hidden & ~file.crowd
     masked = np.zeros(len(hidden), bool)
-    boxed = (file.boxes[:, 2:] > 0).all(1)
+    boxed = usable_box(file.boxes)
     for row, segmentation in file.masks.items():
-        masked[row] = hidden[row] and _has_mask(segmentation, content.image_sizes[row])
+        height, width = (int(side) for side in content.image_sizes[row])
+        masked[row] = hidden[row] and usable_mask(segmentation, (height, width))
     faults.annotations("region", hidden & ~masked & ~boxed)
     faults.annotations("crowd_box", file.crowd & hidden & ~masked & boxed, of=int(file.crowd.sum()))
     faults.annotations("unlabelled", unlabelled & (masked | boxed))
-
-
-def _has_mask(segmentation: Any, size: np.ndarray) -> bool:
-    """Whether training can use it."""
-    if isinstance(segmentation, list):  # of polygons, the quick way: not drawn
-        return any(
-            isinstance(one, list | array) and len(one) >= 6 and len(one) % 2 == 0 for one in segmentation
-        )
-    height, width = (int(side) for side in size)
-    if not 0 < height * width < HUGE:
-        return False
-    return region(segmentation, np.full(4, np.nan), (height, width)) is not None
 
 
 def _check_copies(content: Content, faults: Faults) -> None:
