@@ -37,7 +37,10 @@ def own_skeleton(file: KeypointFile) -> Skeleton:
             "category of its people"
         )
     why = bad_limbs(file)
-    skeleton = _skeleton(file.chosen[0], file, limbs=not why)
+    try:
+        skeleton = _skeleton(file.chosen[0], file, limbs=not why)
+    except UserError as error:
+        raise UserError(f"{file.source}: {error}") from None
     return replace(skeleton, no_limbs=why) if why else skeleton
 
 

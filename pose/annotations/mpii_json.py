@@ -14,6 +14,11 @@ def is_mpii(data: Any) -> bool:
     return isinstance(first, dict) and {"image", "joints"} <= first.keys()
 
 
+def _visibility(value: Any) -> Any:
+    """v of a keypoint; what is neither 0 nor 1 is left for the reader to look at."""
+    return 2 if value == 1 else 0 if value == 0 else value
+
+
 def to_coco(people: Sequence[Any]) -> dict[str, Any]:
     """A COCO file's content: one annotation for each person, images in the order in which they first appear,
     without sizes.  `joints_vis` is 1 for what is labelled, which becomes v = 2."""
@@ -27,7 +32,9 @@ def to_coco(people: Sequence[Any]) -> dict[str, Any]:
         joints, seen = person.get("joints"), person.get("joints_vis")
         numbers: Any = joints
         if isinstance(joints, list) and isinstance(seen, list) and len(joints) == len(seen):
-            pairs = [(*xy, 2 if v else 0) if isinstance(xy, list) else (None,) for xy, v in zip(joints, seen)]
+            pairs = [
+                (*xy, _visibility(v)) if isinstance(xy, list) else (None,) for xy, v in zip(joints, seen)
+            ]
             numbers = [value for pair in pairs for value in pair]
         annotations.append(
             {

@@ -94,6 +94,6 @@ def truth_column(values: Sequence[Any]) -> Truths:
             known = TRUTHS.get(value.strip().lower().removesuffix(".0"))
             truths[i], texts[i], odd[i] = bool(known), known is not None, known is None
         else:
-            truths[i] = isinstance(value, int | float) and not math.isnan(value)
+            truths[i] = isinstance(value, int | float) and value == value  # NaN is not itself
             odd[i] = not (isinstance(value, int | float) and value == 1)
     return Truths(truths, texts, odd)

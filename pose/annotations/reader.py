@@ -88,10 +88,15 @@ def _categories(given: Sequence[Any], source: Path | str) -> tuple[list[int], li
         names = entry.get("keypoints")
         if not names:
             continue
-        if not isinstance(names, list) or any(isinstance(name, list | dict) for name in names):
+        if not isinstance(names, list) or not all(_is_name(name) for name in names):
             raise UserError(f"{source}: category {entry.get('name')!r}: keypoints must be a list of names")
         listing.append(Category(own, str(entry.get("name", "")), tuple(map(str, names)), entry))
     return ids, listing
+
+
+def _is_name(value: Any) -> bool:
+    """Keypoints may be called 1, 2, 3."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _choose(
@@ -106,13 +111,22 @@ def _choose(
         if not found:
             there = f"(there are: {told or 'none'})"
             raise UserError(f"{source}: no category {wanted!r} lists keypoints {there}; choose with {choose}")
-        return found[:1]
+        return _unique(found[:1], source)
     if len({tuple(map(plain_name, one.keypoints)) for one in listing}) > 1:
         example = choose.replace("NAME", next((one.name for one in listing if one.name), "NAME"))
         raise UserError(
             f"{source}: {len(listing)} categories list keypoints ({told}); choose one with {example}"
         )
-    return list(listing)
+    return _unique(list(listing), source)
+
+
+def _unique(chosen: list[Category], source: Path | str) -> list[Category]:
+    """The categories themselves, if each of their keypoints has a name of its own."""
+    plain = [plain_name(name) for category in chosen[:1] for name in category.keypoints]
+    again = next((name for i, name in enumerate(plain) if name in plain[:i]), None)
+    if again is not None:
+        raise UserError(f"{source}: category {chosen[0].name!r} names the keypoint {again!r} twice")
+    return chosen
 
 
 def plain_name(name: str) -> str:
@@ -218,7 +232,8 @@ def _annotations(
     crowd = truth_column([one.get("iscrowd") for one in records])
     names = _names(chosen, records)
     count = len(names) if names else int(length[length > 0][0]) // 3 if (length > 0).any() else 0
-    keypoints, odd = _keypoints(records, length, count, len(names) if names else 0)
+    body = len(chosen[0].keypoints) if chosen else 0
+    keypoints, odd = _keypoints(records, length, count, len(names), body)
     areas, area_texts = number_column([one.get("area") for one in records])
     said, said_texts = number_column([one.get("num_keypoints") for one in records])
     boxes, has_box, box_texts = _boxes([one.get("bbox") for one in records])
@@ -308,8 +323,9 @@ def _names(chosen: Sequence[Category], records: Sequence[Mapping[str, Any]]) -> 
     """Of the category and, in COCO-WholeBody's files, of the lists beside `keypoints`."""
     if not chosen:
         return ()
-    names = chosen[0].keypoints
-    return (*names, *part_names()) if any(key in one for one in records[:1] for key in PARTS) else names
+    names, more = chosen[0].keypoints, part_names()
+    beside = any(key in one for one in records for key in PARTS)
+    return (*names, *more) if beside and not set(map(plain_name, names)) & set(more) else names
 
 
 def _length_told(record: Mapping[str, Any], length: int, count: int, named: bool) -> str:
@@ -324,13 +340,15 @@ def _length_told(record: Mapping[str, Any], length: int, count: int, named: bool
 
 
 def _keypoints(
-    records: Sequence[Mapping[str, Any]], length: np.ndarray, count: int, named: int
+    records: Sequence[Mapping[str, Any]], length: np.ndarray, count: int, named: int, body: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(N, count, 3), and which rows have a number as text, a v that is true or false."""
+    """(N, count, 3), and which rows have a number as text, a v that is true or false.
+
+    named: how many keypoints have names; body: of them those of the list `keypoints`, the rest being of
+    COCO-WholeBody's lists.  `length` is changed to that of all lists together."""
     total = len(records)
     odd = {"text": np.zeros(total, bool), "truth": np.zeros(total, bool)}
-    parts = any(key in records[0] for key in PARTS) if records and named else False
-    body = count - len(part_names()) if parts else count
+    parts = named > body
     rows = np.zeros((total, 3 * count), np.float32)
     for first in range(0, total, AT_ONCE):
         chunk = np.zeros((min(AT_ONCE, total - first), 3 * count))
@@ -355,11 +373,14 @@ def _keypoints(
 
 
 def _with_parts(record: Mapping[str, Any], body: int) -> list[Any] | None:
-    """The numbers of all of COCO-WholeBody's lists; what is missing is not labelled."""
-    values = list(record.get("keypoints") or [0] * (3 * body))
-    for key, names in PARTS.items():
+    """The numbers of all of COCO-WholeBody's lists; what is missing is not labelled.  None where one is no
+    list."""
+    values: list[Any] = []
+    for key, count in {"keypoints": body, **{key: len(names) for key, names in PARTS.items()}}.items():
         own = record.get(key)
-        values += list(own) if isinstance(own, list | array) and own else [0] * (3 * len(names))
+        if not isinstance(own, list | tuple | array | np.ndarray | None):
+            return None
+        values += list(own) if own is not None and len(own) else [0] * (3 * count)
     return values
 
 

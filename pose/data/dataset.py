@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -208,10 +209,10 @@ def check_images(annotations: Annotations, images: Path, indices: Sequence[int])
 
 def check_files(folder: Path, names: Sequence[str], source: Path) -> None:
     """As `check_images`, by the names of the first images."""
-    if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "is missing"
+    if not os.path.isdir(folder):
+        what = "is no folder" if os.path.exists(folder) else "is missing"
         raise UserError(f"the folder of images {folder} {what}; check data.root and the paths below it")
-    if names and not any(locate(folder, name).exists() for name in names):
+    if names and not any(os.path.exists(locate(folder, name)) for name in names):
         raise UserError(
             f"{folder} has none of the first {len(names)} images of {source} (first: {names[0]}"
             f"{where_instead(folder, names[0])}); check data.root and the paths below it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,7 +65,7 @@ def _look(
     """Kind and what is wrong; None where nothing is."""
     path = locate(folder, name)
     if not is_regular(path):
-        if path.exists():
+        if os.path.exists(path):  # Path.exists raises where a name is too long
             return "image_corrupt", "no regular file"
         return "image_missing", where_instead(folder, name).removeprefix("; ")
     try:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pose.annotations.reader import RANGE
 from pose.annotations.regions import BOX_TO_AREA
 from pose.errors import UserError
 from pose.metrics.coco_files import (
@@ -47,6 +48,7 @@ IGNORED = {
     "crowd": "crowd",
     "no_keypoints": "without labelled keypoints",
     "num_keypoints_0": "with num_keypoints 0 although keypoints are labelled",
+    "area_range": "with an area above COCO's range",
     "unlisted_image": "of images that the file does not list",
     "other_category": "of categories that are not scored",
 }
@@ -243,6 +245,8 @@ def _kinds(person: Mapping[str, Any]) -> list[str]:
         return ["crowd"]
     if person["num_keypoints"] == 0:
         return ["num_keypoints_0" if labelled else "no_keypoints"]
+    if person["area"] > RANGE:
+        return ["area_range"]
     kinds = [] if labelled else ["num_keypoints_without_labels"]
     return kinds + (["area_0"] if person["area"] == 0 else [])
 

@@ -27,6 +27,8 @@ from pose.files import is_regular
 Record = dict[str, Any]
 Annotated: TypeAlias = Path | str | Mapping[str, Any] | KeypointFile  # a file, its content, or as it was read
 
+MOST_KEYPOINTS = 1e6  # of a person: a larger number was not counted
+
 
 @dataclass(frozen=True)
 class GroundTruth:
@@ -193,18 +195,20 @@ def _record(file: KeypointFile, row: int) -> tuple[Record, list[str]]:
     corners = np.concatenate([labelled.min(axis=0), labelled.max(axis=0)]) if len(labelled) else np.zeros(4)
     extent = [*corners[:2].tolist(), *(corners[2:] - corners[:2]).tolist()]
     box = file.boxes[row].tolist() if file.has_box[row] else extent
+    sides = box[2:] if min(box[2:]) > 0 else [extent[2], extent[3]]  # a box inside out has no area
     area, said = float(file.areas[row]), float(file.num_keypoints[row])
+    counted = said.is_integer() and 0 <= said <= MOST_KEYPOINTS
     person = {
         "image_id": int(file.image_id[row]),
         "category_id": int(file.category[row]),
         "keypoints": points.ravel().tolist(),
         "bbox": box,
-        "area": area if area >= 0 else BOX_TO_AREA * box[2] * box[3],
+        "area": area if area >= 0 else BOX_TO_AREA * sides[0] * sides[1],
         "iscrowd": int(file.crowd[row]),
-        "num_keypoints": len(labelled) if math.isnan(said) else int(said),
+        "num_keypoints": int(said) if counted else len(labelled),
     }
     missing = [] if file.has_crowd[row] else ["iscrowd"]
-    missing += ["num_keypoints"] if math.isnan(said) else []
+    missing += [] if counted else ["num_keypoints"]
     missing += [] if file.has_box[row] else ["bbox"]
     missing += [] if area >= 0 else ["area"]
     return person, missing + ([] if file.length[row] else ["keypoints"])

@@ -228,6 +228,7 @@ def test_what_cocoeval_ignores_is_counted_and_said() -> None:
         "crowd": 1,
         "no_keypoints": 1,
         "num_keypoints_0": 1,
+        "area_range": 0,
         "unlisted_image": 1,
         "other_category": 0,
     }
@@ -376,3 +377,30 @@ def test_results_file_round_trip_is_compact_and_whole(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
     with pytest.raises(UserError, match="cannot write"):
         write_json(path / "below_a_file.json", {})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_people_beyond_cocos_areas_are_said_to_be_ignored(backend: Any) -> None:
+    plain = one_person()["annotations"][0]
+    truth = {**one_person(), "annotations": [plain, {**plain, "id": 2, "area": 2e10}]}
+    scores = evaluate(truth, [as_result(plain)], backend=backend)
+    assert (scores.num_used, scores.ignored["area_range"]) == (1, 1)
+    assert scores.stats["AP"] == pytest.approx(1)
+    assert "1 with an area above COCO's range" in table(scores, {})
+
+
+@pytest.mark.parametrize("box", [[9, 9, -20, 30], [9, 9, -20, -30], [9, 9, 0, 0]])
+def test_a_box_inside_out_gives_nobody_an_area_below_0(box: list[int]) -> None:
+    plain = one_person()["annotations"][0]
+    truth = {**one_person(), "annotations": [{**without(plain, "area"), "bbox": box}]}
+    scores = evaluate(truth, [as_result(plain)])
+    assert scores.num_used == 1 and scores.stats["AP"] == 1.0 and not scores.doubtful["area_0"]
+
+
+@pytest.mark.parametrize("said", [0.5, -3, 1e300, "0.5", None, [3]])
+def test_a_num_keypoints_that_is_no_count_is_counted_anew(said: Any) -> None:
+    plain = one_person()["annotations"][0]
+    truth = {**one_person(), "annotations": [{**plain, "num_keypoints": said}]}
+    scores = evaluate(truth, [as_result(plain)])
+    assert scores.num_used == scores.repaired["num_keypoints"] == 1
+    assert scores.stats["AP"] == 1.0
