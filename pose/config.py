@@ -21,6 +21,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -47,6 +48,15 @@ def _file_path(text: str) -> str:
 
 
 FilePath = Annotated[str, AfterValidator(_file_path)]
+
+
+def _label(value: Any) -> Any:
+    """YAML reads an id as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Label = Annotated[str, BeforeValidator(_label)]
+"""A name or a number."""
 """A setting that names a file or folder; `~` is the home folder."""
 
 

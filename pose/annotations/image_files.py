@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from PIL import Image
@@ -30,8 +31,8 @@ logger = logging.getLogger("pose")
 
 def locate(folder: Path, name: str) -> Path:
     """The file that annotations call `name`.  Where it is not there as written, the one file that is there
-    with `/` for a backslash, in another Unicode form, without a leading slash or without leading folders; the
-    path as written where there is none, or several."""
+    with `/` for a backslash, in another Unicode form, without a leading slash or leading folders, or by the
+    path of a URL; the path as written where there is none, or several."""
     path = folder / name
     if is_regular(path):
         return path
@@ -40,6 +41,8 @@ def locate(folder: Path, name: str) -> Path:
 
 
 def _spellings(folder: Path, name: str) -> Iterator[Path]:
+    if "://" in name:
+        name = unquote(urlsplit(name).path)
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
     for first in range(len(parts)):
         for form in ("NFC", "NFD"):

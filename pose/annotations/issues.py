@@ -51,6 +51,7 @@ CODES: dict[str, Code] = {
     "same_image": Code("note", "image entries that repeat another word for word", "counted once"),
     "size_read": Code("note", "image(s) without width and height", "taken from the image file's header"),
     "image_id_key": Code("note", "image(s) whose id is called image_id", "read as the id"),
+    "file_name_key": Code("note", "image(s) without file_name", "the name in another key is taken"),
     "image_float": Code("note", "image(s) with a whole number written as 1.0", "read as whole numbers"),
     "image_text": Code("doubtful", "image(s) with a number written as text", "read as numbers"),
     # annotations
@@ -80,6 +81,9 @@ CODES: dict[str, Code] = {
         "serious",
         "person(s) with a keypoint whose v is not 0, 1 or 2",
         "it counts as not labelled",
+    ),
+    "nested": Code(
+        "note", "keypoint list(s) written as [[x, y, v], ...]", "read as one list of numbers"
     ),
     "visibility_truth": Code("note", "person(s) with a v written as true or false", "read as 1 or 0"),
     "not_finite": Code(

@@ -29,6 +29,7 @@ CHOOSE = "--category NAME"  # how a command lets one of several categories be ch
 HUGE = 2**32  # pixels of an image: run lengths of its masks no longer fit the library that draws them
 RANGE = 1e10  # square pixels: COCO scores nobody larger
 SHARES = 1.5  # a file whose coordinates are all below it, and not all whole, holds shares of images
+NAME_KEYS = ("filename", "path", "image", "coco_url", "url")  # of files without file_name
 AT_ONCE = 1 << 15  # keypoint lists that are looked at together
 
 
@@ -143,7 +144,8 @@ def _images(given: Sequence[Any], issues: Issues) -> tuple[np.ndarray, dict[str,
     id_column = whole_column([one.get("id", one.get("image_id")) for one in records])
     ids = id_column.values
     heights, widths = (whole_column([one.get(key) for one in records]) for key in ("height", "width"))
-    names = [one.get("file_name") for one in records]
+    keys = [_name_key(one) for one in records]
+    names = [one.get(key) for one, key in zip(records, keys, strict=True)]
     file_names = tuple(name if isinstance(name, str) else "" for name in names)
     sizes = np.stack([heights.values, widths.values], 1).reshape(-1, 2)
     sizes[(sizes <= 0).any(1) | (sizes >= 2**31).any(1)] = 0
@@ -167,6 +169,10 @@ def _images(given: Sequence[Any], issues: Issues) -> tuple[np.ndarray, dict[str,
         "same_image_id", "images", again & ~same,
         lambda row: f"id {ids[row]}: {file_names[first[row]]} and {file_names[row]}",
     )  # fmt: skip
+    issues.add(
+        "file_name_key", "images", np.array([key != "file_name" for key in keys], bool),
+        lambda row: f"its {keys[row]}",
+    )  # fmt: skip
     issues.add("image_id_key", "images", other_key & (ids != NONE))
     columns = (id_column, heights, widths)
     issues.add("image_float", "images", np.any([one.floats for one in columns], axis=0))
@@ -182,6 +188,13 @@ def _images(given: Sequence[Any], issues: Issues) -> tuple[np.ndarray, dict[str,
         if any(key in one for one in records)
     }
     return ids, {"file_names": file_names, "sizes": sizes, "image_values": values, "image_texts": texts}
+
+
+def _name_key(record: Mapping[str, Any]) -> str:
+    """Where an image's entry has the name of its file."""
+    if record.get("file_name"):
+        return "file_name"
+    return next((key for key in NAME_KEYS if isinstance(record.get(key), str)), "file_name")
 
 
 def _told(value: Any) -> str:
@@ -213,7 +226,7 @@ def _annotations(
     issues: Issues,
 ) -> dict[str, Any]:
     """The columns of the annotations that concern people, and of entries that cannot be assigned."""
-    records = [entry if isinstance(entry, dict) else {} for entry in given]
+    records = [_flat(entry) if isinstance(entry, dict) else {} for entry in given]
     category = whole_column([one.get("category_id") for one in records])
     lists = np.array([_length(one.get("keypoints")) for one in records], np.int64)
     broken = category.values == NONE
@@ -224,6 +237,7 @@ def _annotations(
         ids = [one for one in with_lists if one in declared or not declared]
     ours = np.isin(category.values, ids)
     places = np.flatnonzero(ours | (lists != 0) | broken)
+    nested = np.array([records[place] is not given[place] for place in places.tolist()], bool)
     records = [records[place] for place in places.tolist()]
     category_ids, length, broken = category.values[places], lists[places], broken[places]
 
@@ -267,6 +281,7 @@ def _annotations(
     texts |= area_texts | said_texts | box_texts | odd["text"]
     issues.add("annotation_float", "annotations", people & floats)
     issues.add("annotation_text", "annotations", people & texts)
+    issues.add("nested", "annotations", people & nested)
     issues.add("truth_text", "annotations", people & crowd.texts)
     issues.add("iscrowd", "annotations", people & crowd.odd, lambda row: _told(records[row].get("iscrowd")))
     issues.add("box", "annotations", people & has_box & np.isnan(boxes).any(1))
@@ -310,6 +325,16 @@ def rows_of(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     order = np.argsort(known, kind="stable")
     row = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
     return np.where((known[row] == wanted) & (wanted != NONE), row, -1)
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """The annotation itself, or with one list of numbers for [[x, y, v], ...]."""
+    values = record.get("keypoints")
+    if not isinstance(values, list) or not values or not isinstance(values[0], list):
+        return record
+    if any(not isinstance(one, list) or len(one) != len(values[0]) for one in values):
+        return record
+    return {**record, "keypoints": [number for one in values for number in one]}
 
 
 def _length(values: Any) -> int:

@@ -22,6 +22,7 @@ ARRAYS = (
     "image_ids", "name_bytes", "name_offsets", "sizes", "person_offsets", "keypoints", "boxes", "areas",
     "ignore_bytes", "ignore_offsets", "labelled",
 )  # fmt: skip
+NO_IMAGE = ("image_entry", "image_size", "huge_image")  # why images cannot be used
 AT_ONCE = 1 << 15  # people whose keypoints are worked on in float64
 
 
@@ -69,6 +70,8 @@ def parse_file(path: Path, how: Reading) -> Parsed:
     arrays, more = to_arrays(file, how, match)
     file = file.with_issues(*more)
     stops = [issue for issue in file.issues if CODES[issue.code].stops]
+    if any(issue.code == "no_images" for issue in stops):  # and why
+        stops += [issue for issue in file.issues if issue.code in NO_IMAGE]
     if stops:
         told = [finding(file, issue) for issue in stops]
         raise UserError(report(path, told, "mend the file, or check that it is the one you mean"))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from pose.annotations.categories import read_skeleton
-from pose.config import FilePath, Settings
+from pose.config import FilePath, Label, Settings
 from pose.data.augment import AugmentSettings
 from pose.errors import UserError
 from pose.skeleton import Skeleton, from_dict
@@ -118,7 +118,7 @@ class DataSettings(Settings):
         annotations="annotations/person_keypoints_val{year}.json", images="val{year}"
     )
     """The validation set."""
-    category: str | None = None
+    category: Label | None = None
     """Name or id of the category to take, where the annotations have several with different keypoints."""
     orientation: Literal["auto", "stored", "exif"] = "auto"
     """How photos with an EXIF turn are read: `stored` as the pixels lie in the file, as COCO means it, `exif`

@@ -88,6 +88,7 @@ KINDS: dict[str, Kind] = {
     "size_read": _read("size_read", "none", "nothing; other tools may need width and height"),
     "same_image": _read("same_image", "none", "remove one of the two"),
     "image_id_key": _read("image_id_key", "none", "call it id: other tools need that"),
+    "file_name_key": _read("file_name_key", "none", "call it file_name: other tools need that"),
     "image_float": _read("image_float", "none", "write whole numbers without a fraction: other tools stop"),
     "image_text": _read("image_text", "none", "write numbers without quotes: other tools stop"),
     "same_image_id": Kind(
@@ -158,6 +159,7 @@ KINDS: dict[str, Kind] = {
         "the keypoint counts as not labelled", "mend the numbers, or set v to 0",
     ),
     "not_finite_unlabelled": _read("not_finite_unlabelled", "none", "write 0, 0, 0"),
+    "nested": _read("nested", "none", "write one list x, y, v, x, y, v, ...: other tools stop"),
     "visibility_truth": _read("visibility_truth", "true counts as labelled", "write 0, 1 or 2"),
     "minus_one": _read(
         "minus_one", "never found: it costs its share of the person's similarity", "set v to 0 there"

@@ -125,6 +125,10 @@ def crowd(**changes: Any) -> Callable[[Json], None]:
     return change
 
 
+def nested(numbers: list[float]) -> list[list[float]]:
+    return [numbers[i : i + 3] for i in range(0, len(numbers), 3)]
+
+
 FAULTS: list[tuple[str, int, Callable[[Json], Any]]] = [
     ("image_entry", 1, image(file_name="")),
     ("image_size", 1, image(width=None)),
@@ -132,6 +136,8 @@ FAULTS: list[tuple[str, int, Callable[[Json], Any]]] = [
     ("image_float", 1, image(width=640.0)),
     ("image_text", 1, image(width="640")),
     ("image_id_key", 1, lambda c: c["images"][1].update(image_id=c["images"][1].pop("id"))),
+    ("file_name_key", 1, lambda c: c["images"][1].update(path=c["images"][1].pop("file_name"))),
+    ("nested", 1, lambda c: c["annotations"][0].update(keypoints=nested(c["annotations"][0]["keypoints"]))),
     ("same_image", 1, lambda c: c["images"].append(dict(c["images"][0]))),
     ("annotation_entry", 1, lambda c: c["annotations"].append(7)),
     ("annotation_float", 1, first(image_id=1.0)),
