@@ -58,7 +58,7 @@ def base() -> dict[str, Any]:
     for i in range(8):
         size = rng.uniform((40, 85), (48, 100))
         left, top = rng.uniform((12, 12), (24, 18))
-        person = figure(left + 70 * (i % 2), top, *size, rng)
+        person = figure(left + 70 * (i % 2), top, float(size[0]), float(size[1]), rng)
         low, high = person[:, :2].min(0), person[:, :2].max(0)
         annotations.append({
             "id": i + 1, "image_id": i // 2 + 1, "category_id": 1, "iscrowd": 0, "num_keypoints": 17,
