@@ -18,12 +18,12 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 import torch
 
-from pose.data.images import as_rgb, read_image
 from pose.draw.people import Style, draw_people
 from pose.engine.distributed import pick_device
 from pose.errors import UserError
 from pose.experiment import RUNS, Experiment, run_settings
 from pose.exported import is_onnx, load_exported
+from pose.images import as_rgb, read_image
 from pose.predict.batches import BatchPredictor
 from pose.predict.settings import Mode
 from pose.sessions import load_model

@@ -29,12 +29,12 @@ from pathlib import Path
 
 import torch
 
-from pose.annotations.image_files import tell_unread
 from pose.data.images import SetImage
 from pose.engine.distributed import Processes, processes
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, run_settings
 from pose.files import is_regular
+from pose.images import tell_unread
 from pose.options import (
     TEST_SETTINGS,
     add_device,

@@ -22,7 +22,7 @@ CONFIGS = ROOT / "configs"
 
 # A module imports only lower floors and its own folder.  The keys are the files and folders of pose/.
 FLOORS = {
-    0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files"],
+    0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files", "images", "workers"],
     1: ["config", "structures", "pairwise_statistics"],
     # folders of one floor never import each other
     2: ["annotations", "synthetic", "backbones", "targets", "losses", "decoders", "draw"],

@@ -18,8 +18,9 @@ import pytest
 import yaml
 
 from pose import test, train
-from pose.data.images import SetImage, UnreadableImage, read_of_size
+from pose.data.images import SetImage, read_of_size
 from pose.errors import user_facing
+from pose.images import UnreadableImage
 from pose.predict import predict_set
 from pose.predict.images import Outcome
 from pose.skeleton import from_dict

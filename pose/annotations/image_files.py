@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import unicodedata
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-from PIL import Image
 
 from pose.annotations.issues import Issue
 from pose.annotations.keypoint_file import KeypointFile
 from pose.files import is_regular
+from pose.images import header_size
 
-LARGEST_IMAGE = 178  # megapixels: beyond twice its MAX_IMAGE_PIXELS Pillow raises DecompressionBombError
-HEADER_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's, of damaged files
-TOO_LARGE = f"has more than {LARGEST_IMAGE} megapixels"
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # of half as many pixels
-UNREAD = {".heic", ".heif", ".hif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".psd", ".pdf", ".svg"}
 THREADS = 16  # they wait for the disk, not for the processor
-
-logger = logging.getLogger("pose")
 
 
 def locate(folder: Path, name: str) -> Path:
@@ -65,38 +56,6 @@ def where_instead(folder: Path, name: str) -> str:
         if looked > 20_000:
             break
     return ""
-
-
-def unread_kind(start: bytes) -> str:
-    """What a file that begins so is, of the kinds that people take for images; "" for any other."""
-    brand = start[8:12] if start[4:8] == b"ftyp" else b""
-    if brand in (b"heic", b"heix", b"heif", b"mif1", b"msf1", b"hevc", b"heim", b"heis"):
-        return "a HEIC photo"
-    known = {b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"<svg": "an SVG drawing"}
-    return next((kind for magic, kind in known.items() if start.startswith(magic)), "")
-
-
-def tell_unread(files: Iterable[Path], folder: Path) -> None:
-    """A warning about a folder's files that people take for images, of kinds that are not read."""
-    unread = [file for file in files if file.suffix.lower() in UNREAD]
-    if unread:
-        kinds = ", ".join(sorted({file.suffix.lower() for file in unread}))
-        logger.warning(
-            "%s: %d file(s) of kinds that are not read (%s; first: %s) are left out; convert them to JPEG",
-            folder, len(unread), kinds, unread[0].name,
-        )  # fmt: skip
-
-
-def header_size(path: Path) -> tuple[int, int] | None:
-    """Height and width as the pixels are stored, from the first bytes; None for what is no image."""
-    if not is_regular(path):
-        return None
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except HEADER_ERRORS:
-        return None
-    return height, width
 
 
 def with_header_sizes(file: KeypointFile, folder: Path | None) -> KeypointFile:

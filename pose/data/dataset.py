@@ -24,10 +24,11 @@ from pose.data.augment import (
     draw_whole_affine,
     whole_factor,
 )
-from pose.data.images import UnreadableImage, read_annotated
+from pose.data.images import read_annotated
 from pose.data.selection import open_annotations
 from pose.data.settings import DataSettings, SetFiles
 from pose.errors import UserError
+from pose.images import UnreadableImage
 from pose.skeleton import Skeleton
 from pose.structures import InputSettings, Sample
 

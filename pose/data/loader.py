@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from pose.data.dataset import Item
 from pose.data.shapes import ShapedBatchSampler
-from pose.data.workers import in_shared_memory, one_sentence, prepare_worker, start
 from pose.errors import UserError
 from pose.structures import Batch, Sample
+from pose.workers import in_shared_memory, one_sentence, prepare_worker, start
 
 MAX_WORKERS = 8  # more than one GPU ever keeps busy here
 NAMED = 10  # unreadable pictures that the log names; later ones are counted

@@ -11,10 +11,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pose.annotations.image_files import HEADER_ERRORS, TOO_LARGE, locate, where_instead
-from pose.data.images import Orientation, UnreadableImage, jpeg_ends, orientation_of, read_image, turns_sides
+from pose.annotations.image_files import locate, where_instead
+from pose.data.images import Orientation
 from pose.doctor.content import Content
 from pose.files import is_regular
+from pose.images import (
+    HEADER_ERRORS,
+    TOO_LARGE,
+    UnreadableImage,
+    jpeg_ends,
+    orientation_of,
+    read_image,
+    turns_sides,
+)
 
 THREADS = 16  # they wait for the disk, not for the processor
 AT_ONCE = 256  # images between two steps of a bar

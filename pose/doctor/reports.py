@@ -13,12 +13,13 @@ import numpy as np
 
 from pose.annotations.image_files import locate
 from pose.annotations.numbers import NONE
-from pose.data.images import UnreadableImage, read_image, read_of_size
+from pose.data.images import read_of_size
 from pose.doctor.checks import Example, Fault
 from pose.doctor.diagnosis import Diagnosis
 from pose.doctor.texts import KINDS
 from pose.draw import pages
 from pose.draw.samples import LEGEND, draw_annotations
+from pose.images import UnreadableImage, read_image
 
 WIDTH = 110  # of the table on a terminal
 CROP = 360  # pixels: side of an example's picture on the page

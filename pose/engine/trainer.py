@@ -20,7 +20,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pose import checkpoint
 from pose.data.loader import Loaded
-from pose.data.workers import worker_death
 from pose.engine.distributed import Processes
 from pose.engine.freeze import FrozenStart
 from pose.engine.log import RunLog, draw_curves
@@ -40,6 +39,7 @@ from pose.errors import ToldElsewhere, UserError
 from pose.metrics.base import NOTHING, Scores
 from pose.model import TrainStep
 from pose.structures import Batch
+from pose.workers import worker_death
 
 AGREE_SECONDS = 1.0  # how often processes agree whether to stop or save: well within torchrun's 30 s of grace
 

@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader
 
 from pose.data.dataset import Item, KeypointDataset
 from pose.data.loader import collate
-from pose.data.workers import one_sentence, prepare_worker, start
 from pose.engine.distributed import Processes
 from pose.model import PoseModel, TrainStep
 from pose.structures import Batch
+from pose.workers import one_sentence, prepare_worker, start
 
 
 def readable(items: Sequence[Item]) -> Batch | None:

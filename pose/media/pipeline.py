@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pose.data.images import UnreadableImage, read_image
 from pose.errors import UserError
+from pose.images import UnreadableImage, read_image
 from pose.media.sources import Source
 from pose.media.video import Camera, VideoFile
 from pose.predict.batches import BatchPredictor

@@ -14,8 +14,8 @@ from typing import Literal, TextIO
 
 import cv2
 
-from pose.annotations.image_files import tell_unread
 from pose.errors import UserError
+from pose.images import tell_unread
 
 PICTURES = {
     ".jpg",

@@ -15,14 +15,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pose.data.images import Orientation, SetImage, UnreadableImage, read_of_size
-from pose.data.workers import in_shared_memory, one_sentence, prepare_worker, start
+from pose.data.images import Orientation, SetImage, read_of_size
 from pose.errors import UserError
+from pose.images import UnreadableImage
 from pose.model import PoseModel
 from pose.predict.batches import BatchPredictor, Timing
 from pose.predict.canvas import Prepared, prepare
 from pose.predict.settings import Mode, TestSettings
 from pose.structures import InputSettings, People
+from pose.workers import in_shared_memory, one_sentence, prepare_worker, start
 
 log = logging.getLogger("pose")
 

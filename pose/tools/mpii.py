@@ -23,9 +23,9 @@ from pose.annotations.aic_coco import Picture
 from pose.annotations.findings import Findings
 from pose.annotations.mpii import MpiiImage, read_official
 from pose.annotations.mpii_coco import Crop, Entry, plan_crop
-from pose.data.images import UnreadableImage, read_image
 from pose.errors import UserError, user_facing
 from pose.files import write_json
+from pose.images import UnreadableImage, read_image
 from pose.options import user_path
 from pose.skeleton import Skeleton
 from pose.tools.conversion import (

@@ -21,7 +21,6 @@ import torch
 from tqdm import tqdm
 
 from pose import geometry
-from pose.data.images import UnreadableImage
 from pose.data.mixture import training_data
 from pose.decoders.detections import DetectionSettings, find_detections
 from pose.decoders.pair_models import Examples, examples, fit, told
@@ -30,6 +29,7 @@ from pose.errors import UserError, user_facing
 from pose.experiment import STATISTICS, Experiment, ExperimentConfig, load_config
 from pose.files import write_json
 from pose.heads.pairwise import PairwiseHead
+from pose.images import UnreadableImage
 from pose.options import add_config_or_run, add_device, add_settings, add_weights, user_path
 from pose.pairwise_statistics import PairwiseStatistics, to_json
 from pose.predict.batches import BatchPredictor

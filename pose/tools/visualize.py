@@ -26,7 +26,7 @@ from torch import Tensor
 from pose import geometry
 from pose.annotations.annotations import Annotations, load_annotations
 from pose.data.dataset import Item
-from pose.data.images import read_image, read_of_size
+from pose.data.images import read_of_size
 from pose.data.loader import collate
 from pose.data.selection import open_annotations, validation_images
 from pose.data.settings import SetFiles, set_files, training_files
@@ -36,6 +36,7 @@ from pose.engine.distributed import pick_device
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, ExperimentConfig, run_settings
 from pose.files import write_picture
+from pose.images import read_image
 from pose.model import PoseModel, autocast
 from pose.options import add_device, add_mode, add_run, add_weights, user_path
 from pose.predict.batches import BatchPredictor

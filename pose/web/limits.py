@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pose.data.images import UnreadableImage, read_image
 from pose.errors import UserError
+from pose.images import UnreadableImage, read_image
 
 KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # as Pillow names them
 KNOWN = "JPEG, PNG, WebP, GIF, BMP or TIFF"

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pose.data.images import UnreadableImage
 from pose.draw.people import Style
 from pose.files import encode_picture, write_bytes
+from pose.images import UnreadableImage
 from pose.structures import WORTH_SEEING
 from pose.web.limits import Limits
 from pose.web.views import Seen, Viewer, summary

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from pose import geometry
-from pose.data.images import UnreadableImage
 from pose.draw.fields import draw_fields
 from pose.draw.people import Style, draw_people
+from pose.images import UnreadableImage
 from pose.media.records import openpose
 from pose.predict.canvas import Prepared, map_back
 from pose.predictor import Predictor

@@ -23,9 +23,9 @@ import yaml
 from PIL import Image
 
 from pose import demo
-from pose.data.images import read_image
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
+from pose.images import read_image
 from pose.media import drawings
 from pose.media.pipeline import Frame
 from pose.media.sources import Source

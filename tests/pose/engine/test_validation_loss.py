@@ -74,7 +74,7 @@ def test_it_is_the_mean_over_pictures(data: Path, batch_size: int, workers: int)
 
 
 def test_unreadable_pictures_do_not_count(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pose.data.images import UnreadableImage
+    from pose.images import UnreadableImage
 
     dataset, one = validation(data), model()
     expected = by_hand(one, dataset, [0, 2, 5])

@@ -13,8 +13,8 @@ import pytest
 
 from pose.annotations.annotations import load_annotations
 from pose.annotations.categories import read_skeleton
-from pose.data.images import UnreadableImage, read_image
 from pose.errors import user_facing
+from pose.images import UnreadableImage, read_image
 from pose.tools import aic
 
 KEYPOINTS = [n for k in range(14) for n in (10 + 2 * k, 20 + k, 1 + k % 2)]

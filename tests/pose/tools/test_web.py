@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pose.data.images import UnreadableImage
 from pose.data.settings import DataSettings
 from pose.draw.people import Style
 from pose.errors import UserError, user_facing
+from pose.images import UnreadableImage
 from pose.predict.batches import BatchPredictor
 from pose.predict.settings import TestSettings
 from pose.predictor import Predictor

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pose.data import workers
+from pose import workers
 from pose.data.loader import TrainStream, train_loader
-from pose.data.workers import one_sentence, prepare_worker, start, worker_death
 from pose.engine.signals import signals_for_this_process_only
 from pose.errors import UserError
+from pose.workers import one_sentence, prepare_worker, start, worker_death
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pose.data.images import UnreadableImage, as_rgb, read_image
+from pose.images import UnreadableImage, as_rgb, read_image
 
 RNG = np.random.default_rng(0)
 SCENE = cv2.resize(RNG.integers(0, 255, (6, 8, 3), np.uint8), (64, 48))
