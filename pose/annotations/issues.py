@@ -35,6 +35,12 @@ CODES: dict[str, Code] = {
         "person(s) with all keypoints between 0 and 1, as the whole file: shares instead of pixels?",
         "taken as pixels",
     ),
+    "percent": Code(
+        "doubtful",
+        "person(s) with all keypoints between 0 and 100, as the whole file, though the images are larger: "
+        "percent instead of pixels?",
+        "taken as pixels",
+    ),
     "no_sides": Code(
         "serious",
         "no keypoint name tells left from right, so mirrored images exchange the sides of keypoints; name "
@@ -66,6 +72,10 @@ CODES: dict[str, Code] = {
     "keypoint_length": Code(
         "serious", "keypoint list(s) of another length than the names", stops=True
     ),
+    "keypoints_key": Code(
+        "serious", "annotation(s) without `keypoints`, but with another list of as many numbers",
+        "taken as not labelled",
+    ),
     "same_annotation": Code(
         "serious", "annotation(s) that repeat another word for word", "left out"
     ),
@@ -76,7 +86,7 @@ CODES: dict[str, Code] = {
     ),
     "annotation_text": Code("doubtful", "annotation(s) with a number written as text", "read as numbers"),
     "truth_text": Code("doubtful", "annotation(s) whose iscrowd is written as text", "read as true or false"),
-    "iscrowd": Code("serious", "annotation(s) whose iscrowd is neither 0 nor 1", "taken as 0"),
+    "iscrowd": Code("serious", "annotation(s) whose iscrowd is neither 0 nor 1", "other numbers count as 1"),
     "visibility": Code(
         "serious",
         "person(s) with a keypoint whose v is not 0, 1 or 2",

@@ -24,6 +24,9 @@ MADE_BY = (  # keys at the top -> whose format it is, how to turn it into COCO's
     ({"shapes", "imagePath"}, "labelme's file of one image", "export the folder as COCO"),
     ({"_via_img_metadata"}, "a project of the VGG Image Annotator", "export it as COCO"),
     ({"_via_settings"}, "a project of the VGG Image Annotator", "export it as COCO"),
+    ({"project", "metadata", "view"}, "a project of the VGG Image Annotator", "export it as COCO"),
+    ({"meta_info", "instance_info"}, "a predictions file of MMPose", "give the annotations"),
+    ({"items", "categories"}, "a Datumaro file", "export it as COCO keypoints"),
     ({"predictions", "version"}, "a predictions file", "give the annotations"),
     ({"people", "version"}, "OpenPose's output for one image", "give COCO annotations"),
     ({"skeletons", "videos"}, "a SLEAP project", "export it as COCO"),
@@ -36,6 +39,10 @@ SUFFIXES = {
 MAGIC = {
     b"PK\x03\x04": "an archive (zip); unpack it", b"\x89HDF": "HDF5 (DeepLabCut, SLEAP?)",
     b"\x1f\x8b": "compressed (gzip); unpack it", b"MATLAB": "a MATLAB file", b"<?xml": "XML (CVAT, VOC?)",
+    b"<annotation": "XML (CVAT, VOC?)", b"<!DOCTYPE": "a web page", b"<html": "a web page",
+    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself (git lfs pull)",
+    b"SQLite": "an SQLite database", b"\x80": "a Python pickle", b"\x93NUMPY": "a NumPy array",
+    b"PAR1": "a Parquet table", b"\xff\xd8": "an image (JPEG)", b"\x89PNG": "an image (PNG)",
 }  # fmt: skip
 
 
@@ -65,6 +72,8 @@ def read_json(path: Path) -> Any:
         del raw  # as large as the text
         return json.loads(text, object_hook=_compact)
     except (ValueError, RecursionError) as error:
+        if not start.strip():
+            raise UserError(f"{path} is empty; fetch or write the file again") from None
         kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
         kind = kind or SUFFIXES.get(path.suffix.lower())
         if kind:
@@ -80,6 +89,8 @@ def read_json(path: Path) -> Any:
                 f"{path} has one JSON object a line (JSON lines); write one object with images, annotations "
                 "and categories, as COCO does"
             ) from None
+        if start.lstrip()[:2] == b"{'":
+            raise UserError(f"{path} is printed by Python, not JSON; write it with json.dump") from None
         raise UserError(
             f"{path} is not JSON or was cut off ({error}; {size} bytes); fetch the file again"
         ) from None
@@ -130,12 +141,15 @@ def check_kind(data: Any, source: Path | str) -> Mapping[str, Any]:
             )
         if "annotations" in first and "data" in first:
             raise UserError(f"{where} is an export of Label Studio; export it there as COCO")
-        if "score" in first and "keypoints" in first:
-            raise UserError(f"{where} is a results file; give the annotations that it belongs to")
+        if {"keypoints", "bbox", "image_id"} & first.keys():
+            raise UserError(
+                f"{where} is a results file (a list of people); give the annotations that it belongs to"
+            )
     if not isinstance(data, dict):
+        others = f" of objects with {', '.join(map(str, [*first][:4]))}" if isinstance(first, dict) else ""
         raise UserError(
             f"{where}: expected a COCO data set (a mapping with images, annotations, categories), "
-            f"got a {type(data).__name__}; is this a results file?"
+            f"got a {type(data).__name__}{others}; export it as COCO keypoints"
         )
     for keys, what, advice in MADE_BY:
         if keys <= data.keys() and "images" not in data:
@@ -143,4 +157,10 @@ def check_kind(data: Any, source: Path | str) -> Mapping[str, Any]:
     nested = next(iter(data.values()), None)
     if "images" not in data and isinstance(nested, dict) and {"filename", "regions"} <= nested.keys():
         raise UserError(f"{where} is an export of the VGG Image Annotator; export it there as COCO")
+    if data and not {"images", "annotations", "categories"} & data.keys():
+        others = ", ".join(map(str, [*data][:4]))
+        raise UserError(
+            f"{where} is no COCO file: it has none of images, annotations, categories, but {others}; export it "
+            "as COCO keypoints"
+        )
     return data

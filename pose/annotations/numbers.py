@@ -16,7 +16,8 @@ LARGEST = 1e9  # coordinates beyond this are no numbers
 NONE = -(2**63)  # stands for a whole number that is missing
 WHOLE_TEXT = re.compile(r"\s*[+-]?\d{1,19}(\.0*)?\s*")
 NUMBER_TEXT = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-TRUTHS = {"0": False, "1": True, "false": False, "true": True, "no": False, "yes": True, "": False}
+FALSE = ("0", "false", "f", "no", "n", "off", "none", "null", "nan", "")
+TRUTHS = {**dict.fromkeys(FALSE, False), **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True)}
 
 
 class Whole(NamedTuple):

@@ -29,6 +29,7 @@ CHOOSE = "--category NAME"  # how a command lets one of several categories be ch
 HUGE = 2**32  # pixels of an image: run lengths of its masks no longer fit the library that draws them
 RANGE = 1e10  # square pixels: COCO scores nobody larger
 SHARES = 1.5  # a file whose coordinates are all below it, and not all whole, holds shares of images
+SPREAD, LARGER = 50, 120  # coordinates in percent spread so far, in images whose sides are all larger
 NAME_KEYS = ("filename", "path", "image", "coco_url", "url")  # of files without file_name
 AT_ONCE = 1 << 15  # keypoint lists that are looked at together
 
@@ -253,7 +254,12 @@ def _annotations(
     boxes, has_box, box_texts = _boxes([one.get("bbox") for one in records])
     people_text = [one.get("human") for one in records]
 
-    issues.add("annotation_entry", "annotations", broken, lambda row: _told(given[places[row]]))
+    issues.add(
+        "annotation_entry", "annotations", broken,
+        lambda row: f"category_id {_told(records[row].get('category_id'))}"
+        if records[row]
+        else _told(given[places[row]]),
+    )  # fmt: skip
     listed_ids = [one.id for one in listing]
     foreign = ~broken & ~np.isin(category_ids, ids) & (length != 0)
     of_listing = np.isin(category_ids, [one for one in listed_ids if one is not None])
@@ -270,6 +276,11 @@ def _annotations(
     issues.add(
         "keypoint_length", "annotations", wrong_length,
         lambda row: _length_told(records[row], length[row], count, bool(names)),
+    )  # fmt: skip
+    fitting = [_fitting(record, count) if not n else "" for record, n in zip(records, length.tolist())]
+    issues.add(
+        "keypoints_key", "annotations", people & np.array([bool(key) for key in fitting], bool),
+        lambda row: f"its {fitting[row]!r}",
     )  # fmt: skip
     again, same = _repeated(own, records, people, image, keypoints, boxes)
     issues.add("same_annotation", "annotations", same)
@@ -357,11 +368,19 @@ def _length_told(record: Mapping[str, Any], length: int, count: int, named: bool
     values = record.get("keypoints")
     has = f"{length} numbers" if length >= 0 else f"a {type(values).__name__}"
     per_name = f"{count} names x 3" if named else "as the first"
-    fitting = [key for key, other in (record.get(LISTS) or {}).items() if other == 3 * count]
-    hint = f"; its {fitting[0]!r} would fit" if fitting else ""
+    fitting = _fitting(record, count)
+    hint = f"; its {fitting!r} would fit" if fitting else ""
+    if isinstance(values, dict):
+        hint = "; write one list x, y, v, x, y, v, ... in the order of the category's keypoints"
     if length == 2 * count:
         hint = "; x, y without v? write x, y, v for each keypoint, v = 2 where it is labelled"
     return f"{has}, {3 * count} are needed ({per_name}){hint}"
+
+
+def _fitting(record: Mapping[str, Any], count: int) -> str:
+    """The key of another list with as many numbers as are needed; "" where there is none."""
+    lists = record.get(LISTS) or {}
+    return next((key for key, length in lists.items() if count and length == 3 * count), "")
 
 
 def _keypoints(
@@ -490,6 +509,14 @@ def _keypoint_issues(
     issues.add("area_range", "annotations", people & (areas > RANGE), lambda row: f"area {areas[row]:g}")
     points = keypoints[people][labelled[people]][:, :2]
     sizes = images["sizes"][image[people & (image >= 0)]]
-    large = not len(sizes) or np.median(sizes) > 16
-    if len(points) >= 3 and large and points.min() >= 0 and points.max() <= SHARES and np.any(points % 1):
+    if len(points) < 3 or points.min() < 0 or not np.any(points % 1):
+        return
+    if points.max() <= SHARES and (not len(sizes) or np.median(sizes) > 16):
         issues.add("shares", "annotations", people & labelled.any(1))
+    elif (
+        points.max() <= 100
+        and np.ptp(points, axis=0).min() > SPREAD
+        and len(sizes)
+        and np.all(sizes > LARGER)
+    ):
+        issues.add("percent", "annotations", people & labelled.any(1))

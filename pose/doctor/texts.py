@@ -48,6 +48,10 @@ KINDS: dict[str, Kind] = {
         "shares", "nothing that is found fits",
         "multiply x by the image's width and y by its height; boxes too",
     ),
+    "percent": _read(
+        "percent", "nothing that is found fits",
+        "if so, multiply x by a hundredth of the image's width and y by one of its height; boxes too",
+    ),
     "no_sides": _read(
         "no_sides", "mirrored passes of the test exchange sides: half of the heat is in the wrong place",
         "name the partners: data.skeleton={base: annotations, mirror: {NAME: PARTNER, ...}}; or turn "
@@ -133,6 +137,9 @@ KINDS: dict[str, Kind] = {
     "keypoint_length": Kind(
         "serious", "keypoint list(s) of another length than the names", "refused", "refused",
         "three numbers (x, y, v) for each name of the category, 0 0 0 where it is not labelled",
+    ),
+    "keypoints_key": _read(
+        "keypoints_key", "not scored: neither found nor missed", "call the list `keypoints`"
     ),
     "same_annotation": _read(
         "same_annotation", "counted twice: the copy is always missed", "remove one of the two"

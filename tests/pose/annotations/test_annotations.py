@@ -331,7 +331,7 @@ def fails(tmp_path: Path, data: Any, *words: str, strict: bool = False) -> None:
     assert not [f for f in (tmp_path / ".cache").glob("*") if f.name not in (".lock", "sources.json")]
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"images": [', "\x00" * 100])
+@pytest.mark.parametrize("text", ["{", '{"images": [', "\x00" * 100])
 def test_a_file_that_is_no_json(tmp_path: Path, text: str) -> None:
     fails(tmp_path, text, "not JSON or was cut off", "again")
 
@@ -342,7 +342,8 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_files_of_another_kind(tmp_path: Path) -> None:
-    fails(tmp_path, [{"image_id": 1}], "expected a COCO data set", "results file")
+    fails(tmp_path, [{"image_id": 1}], "is a results file")
+    fails(tmp_path, [{"id": 1}], "expected a COCO data set", "a list of objects with id")
     fails(tmp_path, {"images": {"a": 1}}, "'images' must be a list")
     fails(tmp_path, {}, "no usable image")
     fails(tmp_path, {**coco(), "images": []}, "no usable image")
@@ -444,6 +445,10 @@ def broken(code: str) -> tuple[dict[str, Any], str]:
     if code == "annotation_entry":
         data["annotations"] += [5, {"id": 4}]
         return data, "2 annotation(s) that are no objects or have no category_id, left out"
+    if code == "keypoints_key":
+        one = data["annotations"][0]
+        one["keypoints_3"] = one.pop("keypoints")
+        return data, "1 annotation(s) without `keypoints`, but with another list of as many numbers"
     if code == "region":
         data["annotations"][4].update(segmentation=None, bbox=[0, 0, 0, 0])
         return data, "1 crowd(s) or people without labelled keypoints that have neither"

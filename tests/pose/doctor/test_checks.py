@@ -207,6 +207,7 @@ def test_every_kind_of_fault_is_tested_somewhere() -> None:
         "names", "no_people", "never_labelled", "sides_file", "sides_pair", "sides_person", "shared",
         "crowded", "limbs", "image_missing", "image_corrupt", "image_mismatch", "size_read", "image_turned",
         "image_turn_unclear", "no_images", "crowdpose", "shares", "no_sides", "other_category",
+        "percent", "keypoints_key",
     }  # fmt: skip
     assert {kind for kind, _, _ in FAULTS} | elsewhere == set(KINDS)
     assert not {kind for kind, _, _ in FAULTS} & elsewhere
