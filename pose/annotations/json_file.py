@@ -160,7 +160,7 @@ def check_kind(data: Any, source: Path | str) -> Mapping[str, Any]:
     if data and not {"images", "annotations", "categories"} & data.keys():
         others = ", ".join(map(str, [*data][:4]))
         raise UserError(
-            f"{where} is no COCO file: it has none of images, annotations, categories, but {others}; export it "
-            "as COCO keypoints"
+            f"{where} is no COCO file: it has none of images, annotations, categories, but {others}; "
+            "export it as COCO keypoints"
         )
     return data
