@@ -52,7 +52,11 @@ CODES: dict[str, Code] = {
         "serious", "image entries that are no objects, or lack a whole-number id or a file name", "left out"
     ),
     "image_size": Code("serious", "image(s) without width and height", "left out"),
-    "huge_image": Code("serious", "image(s) said to have more than 4 gigapixels", "left out"),
+    "huge_image": Code(
+        "serious",
+        "image(s) said to have more than 178 megapixels or a side beyond 1048576 pixels",
+        "left out",
+    ),
     "same_image_id": Code("serious", "image(s) whose id another image has", stops=True),
     "same_image": Code("note", "image entries that repeat another word for word", "counted once"),
     "size_read": Code("note", "image(s) without width and height", "taken from the image file's header"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pose.annotations import mpii_json
+from pose.annotations.image_files import LARGEST_IMAGE
 from pose.annotations.issues import Issues
 from pose.annotations.json_file import LISTS, check_kind, read_json
 from pose.annotations.keypoint_file import Category, KeypointFile
@@ -26,7 +27,7 @@ from pose.annotations.parts import PARTS, part_names
 from pose.errors import UserError
 
 CHOOSE = "--category NAME"  # how a command lets one of several categories be chosen
-HUGE = 2**32  # pixels of an image: run lengths of its masks no longer fit the library that draws them
+LONGEST_SIDE = 2**20  # pixels: OpenCV reads no image with a longer one
 RANGE = 1e10  # square pixels: COCO scores nobody larger
 SHARES = 1.5  # a file whose coordinates are all below it, and not all whole, holds shares of images
 SPREAD, LARGER = 50, 120  # coordinates in percent spread so far, in images whose sides are all larger
@@ -157,9 +158,9 @@ def _images(given: Sequence[Any], issues: Issues) -> tuple[np.ndarray, dict[str,
         lambda row: f"id {_told(records[row].get('id'))}" if records[row] else _told(given[row]),
     )  # fmt: skip
     issues.add("image_size", "images", (sizes == 0).any(1))
-    issues.add(
-        "huge_image", "images", sizes.prod(1) >= HUGE, lambda row: f"{sizes[row, 1]} x {sizes[row, 0]}"
-    )
+    # no such image can be read, and the library that draws masks crashes: it counts on memory for each pixel
+    huge = (sizes.prod(1) > 1e6 * LARGEST_IMAGE) | (sizes > LONGEST_SIDE).any(1)
+    issues.add("huge_image", "images", huge, lambda row: f"{sizes[row, 1]} x {sizes[row, 0]}")
     first = _first_of(ids)
     again = (first >= 0) & (ids != NONE)
     same = again.copy()

@@ -435,7 +435,10 @@ def broken(code: str) -> tuple[dict[str, Any], str]:
         return data, "1 image(s) without width and height, left out (first: 3.jpg)"
     if code == "huge_image":
         data["images"][1].update(height=70000, width=70000)
-        return data, "1 image(s) said to have more than 4 gigapixels, left out (first: 3.jpg: 70000 x 70000)"
+        return data, (
+            "1 image(s) said to have more than 178 megapixels or a side beyond 1048576 pixels, left out "
+            "(first: 3.jpg: 70000 x 70000)"
+        )
     if code == "image_text":
         data["images"][1]["height"] = "40"
         return data, "1 image(s) with a number written as text, read as numbers (first: 3.jpg)"

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from pose.annotations.categories import own_skeleton
+from pose.annotations.names import match_keypoints
 from pose.annotations.parts import PARTS, part_names
 from pose.annotations.reader import parse
+from pose.annotations.training import Reading, to_arrays
 from pose.errors import UserError
 
 
@@ -63,3 +65,25 @@ def test_names_are_names(names: Any) -> None:
 def test_what_a_category_lacks_for_a_skeleton_is_said_with_the_file() -> None:
     with pytest.raises(UserError, match="^sigmas.json: skeleton 'person': sigmas"):
         own_skeleton(parse(people(BODY, sigmas=["x", "y"]), "sigmas.json"))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "huge"),
+    [
+        (13_000, 13_000, False),
+        (14_000, 13_000, True),
+        (2**20, 1, False),
+        (1, 2**20 + 1, True),
+        (60_000, 60_000, True),
+        (65_536, 65_536, True),
+        (2_000_000_000, 2, True),
+        (2**31 - 1, 2**31 - 1, True),
+    ],
+)
+def test_images_that_cannot_be_read_have_no_masks(width: int, height: int, huge: bool) -> None:
+    data = people(BODY, {"iscrowd": 1, "bbox": [0, 0, width, height]}, {"bbox": [0, 0, 5, 5]})
+    data["images"][0].update(width=width, height=height)
+    file = parse(data, "huge.json")
+    assert (file.issue("huge_image") is not None) == huge
+    arrays, _ = to_arrays(file, Reading(own_skeleton(file)), match_keypoints(file, own_skeleton(file)))
+    assert len(arrays["image_ids"]) == (0 if huge else 1)
