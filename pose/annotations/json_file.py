@@ -53,6 +53,8 @@ def read_bytes(path: Path) -> bytes:
             what = "a folder" if path.is_dir() else "no regular file"
             raise UserError(f"{path} is {what}; give a COCO keypoint file (JSON)")
         return path.read_bytes()
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"no annotation file {path}; check data.root and the paths below it") from None
     except OSError as error:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pose.annotations.regions import BOX_TO_AREA
+from pose.annotations.json_file import packed
+from pose.annotations.regions import BOX_TO_AREA, usable_box
 from pose.doctor.checks import Fault
 from pose.doctor.content import Content
 from pose.doctor.sides import find_exchanged, pair_index
@@ -22,6 +23,7 @@ from pose.metrics.results import results_json
 
 OFF = 0.5  # of the annotators' deviation
 IMAGES = 2000  # that are scored; more cost seconds and add no digit
+PEOPLE = 10_000  # of them, the same
 SEED = 0
 
 # Kind -> what the mended file changes
@@ -88,7 +90,7 @@ def _as_it_is(content: Content) -> _People:
 def _likely_areas(content: Content) -> np.ndarray:
     """(N,) 0.53 of the box of the annotation, of the keypoints where that is none."""
     sides = content.extents[:, 2:] - content.extents[:, :2]
-    usable = (content.file.boxes[:, 2:] > 0).all(1) & np.isfinite(content.file.boxes).all(1)
+    usable = usable_box(content.file.boxes)
     sides = np.where(usable[:, None], content.file.boxes[:, 2:], np.maximum(np.nan_to_num(sides), 1))
     return BOX_TO_AREA * sides.prod(1)
 
@@ -141,13 +143,15 @@ def _with_fault(meant: _People, wrong: _People, fault: Fault) -> _People:
 
 
 def _chosen(content: Content, faults: Sequence[Fault]) -> np.ndarray:
-    """Rows of the people, and of those who only seem to be some, of at most IMAGES pictures."""
+    """Rows of the people, and of those who only seem to be some, of at most IMAGES images and at most
+    PEOPLE."""
     counted = content.people.copy()
     for fault in faults:
         counted[fault.rows] |= ~content.file.crowd[fault.rows] & (content.file.image[fault.rows] >= 0)
     images = np.unique(content.file.image[counted])
     drawn = np.random.default_rng(SEED).permutation(images)[:IMAGES]
-    return np.flatnonzero(counted & np.isin(content.file.image, drawn))
+    rows = np.flatnonzero(counted & np.isin(content.file.image, drawn))
+    return rows if len(rows) <= PEOPLE else np.sort(np.random.default_rng(SEED).permutation(rows)[:PEOPLE])
 
 
 def _predictions(content: Content, meant: _People, chosen: np.ndarray) -> list[dict[str, Any]]:
@@ -176,12 +180,14 @@ def _score(
     annotations = [
         {
             "id": number, "image_id": int(content.file.image[row]), "category_id": 1, "iscrowd": 0,
-            "keypoints": truth.keypoints[row].ravel().tolist(), "bbox": boxes[row].tolist(),
+            "keypoints": packed(truth.keypoints[row].ravel().tolist()), "bbox": boxes[row].tolist(),
             "area": float(truth.areas[row]), "num_keypoints": int(truth.num_keypoints[row]),
         }
         for number, row in enumerate(chosen.tolist(), start=1)
         if truth.present[row]
     ]  # fmt: skip
+    if not annotations:  # of thousands in one image all that were drawn may be copies
+        return -1.0
     images = [{"id": place} for place in np.unique(content.file.image[chosen]).tolist()]
     data = {"images": images, "annotations": annotations, "categories": [{"id": 1}]}
     return coco_eval.evaluate(data, predictions, sigmas=content.skeleton.sigmas).stats["AP"]

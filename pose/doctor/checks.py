@@ -141,7 +141,9 @@ def image_example(content: Content, row: int, detail: str = "") -> Example:
 def check(content: Content) -> list[Fault]:
     """All that the annotations themselves show, the worst first."""
     faults = Faults(content)
-    with np.errstate(invalid="ignore"):  # NaN is compared throughout: nothing is wrong with what is missing
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # NaN is compared throughout: nothing is wrong with what is missing
         for one in (
             _check_file, _check_crowdpose, _check_images, _check_keypoints, _check_numbers, _check_sides,
             _check_areas, _check_boxes, _check_masks, _check_copies,

@@ -17,6 +17,7 @@ MASKED = np.array((190, 60, 200))  # colour of what does not count
 STRIPES = 12  # pixels between the stripes over it
 DARK = (20, 20, 20)
 PALE = (170, 170, 170)  # people who are not meant
+MOST_DRAWN = 500  # people of an image: more cannot be told apart, and take seconds
 MARGIN = 0.6  # of a person's extent, shown around it
 LEAST = 96  # pixels of the picture that are shown at least
 
@@ -40,7 +41,8 @@ def draw_annotations(
     picture whose longer side is `side`.
 
     mask: (H, W) bool, False where nothing counts.  marked: (P,) bool, the people who are meant: the picture
-    is cut out round them and the others are grey.  names: of the (marked) people's keypoints."""
+    is cut out round them and the others are grey.  names: of the (marked) people's keypoints.  Of more than
+    MOST_DRAWN people the last are drawn."""
     meant = np.ones(len(keypoints), bool) if marked is None or not marked.any() else marked
     if not meant.all() or (marked is not None and marked.any()):
         image, keypoints, mask = _cut(image, keypoints, mask, meant)
@@ -50,7 +52,7 @@ def draw_annotations(
     if mask is not None and not mask.all():
         _stripe(canvas, ~mask)
     points = geometry.apply(matrix, keypoints[..., :2].astype(np.float64))
-    for i in np.argsort(meant, kind="stable"):  # those who are meant on top
+    for i in np.argsort(meant, kind="stable")[-MOST_DRAWN:]:  # those who are meant on top
         color = person_color(int(i)) if meant[i] else PALE
         _draw_person(canvas, points[i], keypoints[i, :, 2], skeleton, color, bool(meant[i]))
     if names:

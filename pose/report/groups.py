@@ -16,6 +16,7 @@ from pose.metrics.matching import AREAS, Pairing, Truth, View, average, by_area,
 from pose.report.errors import SAME_PERSON, Errors
 
 SIDES = (0, 32, 64, 96, 192, 1e5)  # pixels: square roots of areas, between which people are of one size
+NEIGHBOURS = 200  # people of an image whom one is compared with
 CROWDED = 0.1  # IoU from which another person's box overlaps
 PARTS = (5, 10, 15)  # last numbers of labelled keypoints of a group, for 17 of them
 
@@ -108,17 +109,25 @@ def _only(pairing: Pairing, chosen: np.ndarray) -> View:
 
 
 def overlapping(truth: Truth) -> np.ndarray:
-    """(G,) how many other people annotated in the same picture, crowds aside, have a box with an IoU of more
-    than CROWDED."""
-    first = np.searchsorted(truth.cell, truth.cell)
-    count = np.searchsorted(truth.cell, truth.cell, side="right") - first
-    one = np.repeat(np.arange(len(count)), count)
-    other = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - first, count)
-    single = (one != other) & ~truth.crowd[other]
-    one, other = one[single], other[single]
-    low = np.maximum(truth.boxes[one, :2], truth.boxes[other, :2])
-    corners = truth.boxes[:, :2] + truth.boxes[:, 2:]
-    shared = (np.minimum(corners[one], corners[other]) - low).clip(min=0).prod(axis=1)
-    areas = truth.boxes[:, 2:].prod(axis=1)
-    near = shared > CROWDED * (areas[one] + areas[other] - shared)
-    return np.bincount(one[near], minlength=len(count))
+    """(G,) how many other people annotated in the same image, crowds aside, have a box with an IoU of more
+    than CROWDED.
+
+    A person is compared with the NEIGHBOURS next ones from left to right: in an image with no more, with
+    all."""
+    order = np.lexsort((truth.boxes[:, 0], truth.cell))
+    cell, boxes, crowd = truth.cell[order], truth.boxes[order], truth.crowd[order]
+    corners, areas = boxes[:, :2] + boxes[:, 2:], boxes[:, 2:].prod(axis=1)
+    number = np.zeros(len(order), np.int64)
+    for step in range(1, min(len(order), NEIGHBOURS + 1)):
+        one = np.flatnonzero(cell[step:] == cell[:-step])
+        if not len(one):
+            break
+        other = one + step
+        low = np.maximum(boxes[one, :2], boxes[other, :2])
+        shared = (np.minimum(corners[one], corners[other]) - low).clip(min=0).prod(axis=1)
+        near = shared > CROWDED * (areas[one] + areas[other] - shared)
+        number[one] += near & ~crowd[other]
+        number[other] += near & ~crowd[one]
+    found = np.empty_like(number)
+    found[order] = number
+    return found

@@ -96,3 +96,19 @@ def test_each_fault_has_its_own_cost() -> None:
     assert set(bounds.costs) == {"area_zero", "copies"}
     assert all(cost > 0.1 for cost in bounds.costs.values())
     assert bounds.as_it_is < bounds.mended - max(bounds.costs.values())
+
+
+def test_people_beyond_a_number_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = content(area=0)
+    for person in data["annotations"]:
+        person["image_id"] = 1
+    assert costs(data).people == 60
+    for people in (25, 1):
+        monkeypatch.setattr("pose.doctor.bounds.PEOPLE", people)
+        assert costs(data).people == people
+
+
+@pytest.mark.parametrize("wrong", [{"bbox": [1e300] * 4}, {"area": 1e300}, {"bbox": [0, 0, 1e308, 10]}])
+def test_absurd_boxes_and_areas_are_measured_like_others(wrong: dict[str, Any]) -> None:
+    found = costs(content(**{"area": 0, **wrong}))
+    assert found is not None and all(0 < ap <= 1 for ap in (found.as_it_is, found.mended))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pose.draw.people import SIDES
-from pose.draw.samples import LEAST, MARGIN, MASKED, PALE, draw_annotations
+from pose.draw.samples import LEAST, MARGIN, MASKED, MOST_DRAWN, PALE, draw_annotations
 from pose.skeleton import Skeleton
 
 SKELETON = Skeleton("hands", ("nose", "left_hand", "right_hand"), limbs=())
@@ -203,3 +203,12 @@ def test_nothing_is_cut_out_where_everybody_is_shown_or_nobody_has_a_keypoint() 
     np.testing.assert_array_equal(unlabelled, image)
     alone = draw_annotations(image, someone[None], LIMBED, marked=np.array([True]), side=220)
     assert alone.shape == (220, 220, 3), "whoever is marked is cut out, also where nobody else is there"
+
+
+def test_of_thousands_of_people_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[bool] = []
+    monkeypatch.setattr("pose.draw.samples._draw_person", lambda *given: drawn.append(given[-1]))
+    marked = np.zeros(5000, bool)
+    marked[7] = True
+    draw_annotations(GREY, np.repeat(person()[None], 5000, 0), SKELETON, marked=marked)
+    assert len(drawn) == MOST_DRAWN and drawn[-1] and drawn.count(True) == 1

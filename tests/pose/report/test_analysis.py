@@ -106,3 +106,13 @@ def test_whoever_does_not_count_is_not_counted_among_those_to_be_found() -> None
     (worst,) = analysed(annotated, [found(annotated[0], 0.5)]).worst
     assert worst.loss == pytest.approx(1)
     assert worst.sentence == "1 of 2 found with a mean OKS of 1.00"
+
+
+def test_in_a_dense_image_people_are_compared_with_those_beside_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = [person(1) for _ in range(9)]
+    truth = analysed(many, [found(many[0], 0.5)]).matches.pairing.truth
+    assert overlapping(truth).tolist() == [8] * 9
+    monkeypatch.setattr("pose.report.groups.NEIGHBOURS", 2)
+    assert overlapping(truth).tolist() == [2, 3, 4, 4, 4, 4, 4, 3, 2]
