@@ -21,12 +21,8 @@ from pose.annotations.training import Finding, Reading, parse_file, report
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 
-LENIENT = {
-    "area_missing",
-    "annotation_id",
-    "other_names",
-    "percent",
-}  # told, but `strict` does not stop at them
+# told, but `strict` does not stop at them
+LENIENT = {"area_missing", "annotation_id", "other_names", "percent", "unnamed"}
 
 logger = logging.getLogger("pose")
 

@@ -21,7 +21,7 @@ import numpy as np
 from pose.annotations.json_file import read_bytes
 from pose.annotations.training import ARRAYS, Finding, Parsed, Reading, parse_file
 
-FORMAT = 6  # raise it whenever the same JSON would give other arrays or findings
+FORMAT = 7  # raise it whenever the same JSON would give other arrays or findings
 ABANDONED = 24 * 3600.0  # seconds after which another process's unfinished cache is rubbish
 
 logger = logging.getLogger("pose")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pose.annotations.keypoint_file import Category, KeypointFile
+from pose.annotations.names import unnamed
 from pose.annotations.parts import part_names
 from pose.annotations.reader import CHOOSE, read
 from pose.errors import UserError
@@ -32,10 +33,7 @@ def read_skeleton(path: Path | str, category: str | None = None, *, choose: str 
 def own_skeleton(file: KeypointFile) -> Skeleton:
     """As `read_skeleton`, of a file that has been read; a name whose mirror image is missing is its own."""
     if not file.chosen:
-        raise UserError(
-            f"{file.source}: no category lists the names of the keypoints; add `keypoints: [names]` to the "
-            "category of its people"
-        )
+        raise UserError(unnamed(file))
     why = bad_limbs(file)
     try:
         skeleton = _skeleton(file.chosen[0], file, limbs=not why)

@@ -30,6 +30,9 @@ CODES: dict[str, Code] = {
     "no_images": Code("serious", "no usable image in the file", stops=True),
     "no_people": Code("serious", "no person with labelled keypoints in the file"),
     "limbs": Code("note", "the category's `skeleton` is not used"),
+    "unnamed": Code(
+        "doubtful", "no category lists the names of keypoints", "taken to be the skeleton's, in its order"
+    ),
     "shares": Code(
         "serious",
         "person(s) with all keypoints between 0 and 1, as the whole file: shares instead of pixels?",

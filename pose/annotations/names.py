@@ -35,6 +35,8 @@ def match_keypoints(file: KeypointFile, skeleton: Skeleton, *, partial: bool = F
     names."""
     own = skeleton.annotated
     if not file.chosen:
+        if file.num_listed not in (0, len(own)):
+            raise UserError(unnamed(file, skeleton))
         if skeleton.derived or partial:
             which = f"{', '.join(skeleton.derived)} of the" if skeleton.derived else "the keypoints of the"
             raise UserError(
@@ -63,6 +65,21 @@ def match_keypoints(file: KeypointFile, skeleton: Skeleton, *, partial: bool = F
     if len(names) == len(own) and not skeleton.derived and not moved:
         return FileKeypoints(file.names, tuple(range(len(own))))
     raise UserError(_other_names(file, skeleton))
+
+
+def unnamed(file: KeypointFile, skeleton: Skeleton | None = None) -> str:
+    """The sentence about a file whose categories list no names of keypoints."""
+    if not file.num_listed:
+        return (
+            f"{file.source}: no category lists the names of keypoints: this is no keypoint file, or the "
+            "category of its people lacks `keypoints: [names]`"
+        )
+    other = f", and the skeleton {skeleton.name!r} has {len(skeleton.annotated)}" if skeleton else ""
+    return (
+        f"{file.source}: no category lists the names of the {file.num_listed} keypoints{other}; add "
+        "`keypoints: [names]` to the category of its people, or give a skeleton with as many names in the "
+        "order of the file (data.skeleton=FILE.yaml; doctor: --skeleton FILE.yaml)"
+    )
 
 
 def renamed(match: FileKeypoints, skeleton: Skeleton) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ import numpy as np
 from pose.annotations.image_files import with_header_sizes
 from pose.annotations.issues import CODES, Issue
 from pose.annotations.keypoint_file import KeypointFile
-from pose.annotations.names import FileKeypoints, match_keypoints, renamed
+from pose.annotations.names import FileKeypoints, match_keypoints, renamed, unnamed
 from pose.annotations.reader import read
 from pose.annotations.regions import BOX_TO_AREA, merged, region
 from pose.errors import UserError
@@ -60,11 +60,8 @@ class Reading(NamedTuple):
 def parse_file(path: Path, how: Reading) -> Parsed:
     """Raises `UserError` for a file that cannot be trained on."""
     file = read(path, how.category, choose="data.category=NAME")
-    if not file.chosen and len(file.ids):
-        raise UserError(
-            f"{path}: no category lists the names of keypoints: this is no keypoint file, or the category of "
-            "its people lacks `keypoints: [names]`"
-        )
+    if not file.chosen and len(file.ids) and not file.num_listed:
+        raise UserError(unnamed(file))
     match = match_keypoints(file, how.skeleton, partial=how.partial)
     file = with_header_sizes(file, how.images)
     arrays, more = to_arrays(file, how, match)
@@ -147,7 +144,7 @@ def to_arrays(
     issues += [Issue("no_images", "file")] if not len(images) else []
     if len(images) and not len(people):
         issues.append(Issue("no_people", "file", details=(nobody(file),)))
-    issues += _name_issues(match, skeleton)
+    issues += _name_issues(file, match, skeleton)
     return arrays, issues
 
 
@@ -168,8 +165,11 @@ def tells_sides(skeleton: Skeleton) -> bool:
     return len(skeleton) == 1 or bool(skeleton.mirror) or any(side != "middle" for side in skeleton.sides)
 
 
-def _name_issues(match: FileKeypoints, skeleton: Skeleton) -> list[Issue]:
+def _name_issues(file: KeypointFile, match: FileKeypoints, skeleton: Skeleton) -> list[Issue]:
     issues = []
+    if not file.chosen and file.num_listed:
+        names = f"{', '.join(match.names[:3])}, ..." if len(match.names) > 3 else ", ".join(match.names)
+        issues.append(Issue("unnamed", "file", details=(names,)))
     unknown = [name for name, k in zip(match.names, match.order, strict=True) if k is None]
     if unknown:
         issues.append(Issue("other_keypoints", "file", np.arange(len(unknown)), (unknown[0],)))

@@ -160,6 +160,8 @@ def _check_file(content: Content, faults: Faults) -> None:
     file = content.file
     for issue in file.issues:
         faults.issue(issue)
+    if not file.chosen:
+        faults.file("unnamed", [f"taken to be {', '.join(content.skeleton.annotated[:6])}"])
     faults.file("names", [content.other_names] if content.other_names else [])
     faults.file("limbs", [content.bad_limbs] if content.bad_limbs else [])
     if content.flip and not tells_sides(content.skeleton):
@@ -207,7 +209,7 @@ def _check_keypoints(content: Content, faults: Faults) -> None:
     given = content.given
     people = ~content.file.crowd & content.ours
     origin = content.file.labelled & (given[..., :2] == 0).all(-1)
-    names = content.file.names
+    names = content.file.names or content.skeleton.annotated
     faults.annotations("origin", people & origin.any(1), lambda row: _named(names, origin[row]))
     outside, keypoints = content.outside, content.skeleton.keypoints
     faults.annotations(

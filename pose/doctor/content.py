@@ -12,7 +12,7 @@ import numpy as np
 from pose.annotations.categories import bad_limbs, own_skeleton
 from pose.annotations.image_files import with_header_sizes
 from pose.annotations.keypoint_file import KeypointFile
-from pose.annotations.names import match_keypoints
+from pose.annotations.names import match_keypoints, unnamed
 from pose.annotations.reader import CHOOSE, read
 from pose.errors import UserError
 from pose.skeleton import Skeleton
@@ -140,12 +140,12 @@ def content_of(
 ) -> Content:
     """As `read_content`, of a file that has been read."""
     if not file.chosen:
-        raise UserError(
-            f"{file.source}: no category lists the names of keypoints, so this is no keypoint file; add "
-            "`keypoints: [names]` to the category of its people"
-        )
-    own, other_names = own_skeleton(file), ""
-    skeleton = skeleton or own
+        if skeleton is None or file.num_listed != len(skeleton.annotated):
+            raise UserError(unnamed(file, skeleton))
+        own = skeleton
+    else:
+        own = own_skeleton(file)
+    skeleton, other_names = skeleton or own, ""
     try:
         places = match_keypoints(file, skeleton, partial=partial).places
     except UserError as error:

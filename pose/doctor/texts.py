@@ -44,6 +44,9 @@ KINDS: dict[str, Kind] = {
         "serious", "no person with labelled keypoints in the file", "nothing to score", "nothing to learn",
         "is it the file of another task (boxes only, a test set without labels)?",
     ),
+    "unnamed": _read(
+        "unnamed", "none where they are", "add `keypoints: [names]` to the category: other tools need them"
+    ),
     "shares": _read(
         "shares", "nothing that is found fits",
         "multiply x by the image's width and y by its height; boxes too",
@@ -301,5 +304,6 @@ AS_A_WHOLE = {
     "no_images",
     "no_people",
     "no_sides",
+    "unnamed",
     "sides_file",
 }  # about the file as a whole: no number of them

@@ -347,7 +347,6 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
     fails(tmp_path, {"images": {"a": 1}}, "'images' must be a list")
     fails(tmp_path, {}, "no usable image")
     fails(tmp_path, {**coco(), "images": []}, "no usable image")
-    fails(tmp_path, {**coco(), "categories": [{"id": 1, "name": "dog"}]}, "no keypoint file")
 
 
 def test_two_categories_with_keypoints_are_named(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_every_kind_of_fault_is_tested_somewhere() -> None:
         "names", "no_people", "never_labelled", "sides_file", "sides_pair", "sides_person", "shared",
         "crowded", "limbs", "image_missing", "image_corrupt", "image_mismatch", "size_read", "image_turned",
         "image_turn_unclear", "no_images", "crowdpose", "shares", "no_sides", "other_category",
-        "percent", "keypoints_key",
+        "percent", "keypoints_key", "unnamed",
     }  # fmt: skip
     assert {kind for kind, _, _ in FAULTS} | elsewhere == set(KINDS)
     assert not {kind for kind, _, _ in FAULTS} & elsewhere
@@ -244,8 +244,9 @@ def test_the_file_as_a_whole() -> None:
     ]
     assert found(content)["crowded"].examples[0].detail == "22 people"
     del content["categories"][0]["keypoints"]
-    with pytest.raises(UserError, match="no category lists the names"):
-        found(content)
+    assert "left_eye" in found(content)["unnamed"].examples[0].detail
+    with pytest.raises(UserError, match="no category lists the names of the 17 keypoints"):
+        content_of(parse(content, "x.json"))
 
 
 def many(count: int = 40) -> Json:
