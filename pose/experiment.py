@@ -117,7 +117,7 @@ def _embed_skeleton(merged: Merged) -> None:
         return
     origin = merged.origin_of(("data", "skeleton")) or cfg.COMMAND_LINE
     if given == "annotations":
-        skeleton = _skeleton_of_annotations(data, merged)
+        skeleton = _skeleton_of_annotations(data, merged, mirrored="mirror" in changes)
     else:
         skeleton = cfg.read_yaml(_skeleton_file(given, Path(origin).parent))
     if "limbs" in changes:  # orders along the old ones would not fit
@@ -130,8 +130,9 @@ def _embed_skeleton(merged: Merged) -> None:
     merged.put({"data": {"skeleton": {**skeleton, **changes}}}, origin)
 
 
-def _skeleton_of_annotations(data: dict[str, Any], merged: Merged) -> dict[str, Any]:
-    """The skeleton that the training annotations describe in their `categories`."""
+def _skeleton_of_annotations(data: dict[str, Any], merged: Merged, *, mirrored: bool) -> dict[str, Any]:
+    """The skeleton that the training annotations describe in their `categories`; mirrored: the settings say
+    which keypoints change places."""
     if data.get("sets"):
         raise UserError(
             "data.skeleton: `annotations` takes the keypoints of one file, but data.sets are several; name a "
@@ -140,7 +141,7 @@ def _skeleton_of_annotations(data: dict[str, Any], merged: Merged) -> dict[str, 
     plain = Merged()
     plain.origin = merged.origin
     plain.data = {k: v for k, v in data.items() if k != "skeleton"}
-    skeleton = resolve_skeleton(cfg.validate(DataSettings, plain))
+    skeleton = resolve_skeleton(cfg.validate(DataSettings, plain), mirrored=mirrored)
     log = logging.getLogger("pose")
     for file in sorted((config_folder() / "_skeletons").glob("*.yaml")):
         known = cfg.read_yaml(file)

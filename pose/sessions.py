@@ -94,12 +94,14 @@ def draw_synthetic(config: ExperimentConfig, group: Processes) -> None:
         group.first(lambda: synthetic.ensure(Path(config.data.root), wanted.build()))
 
 
-def validation_set(config: ExperimentConfig, group: Processes, limit: int | None) -> list[SetImage]:
-    """The validation images, or a fixed random subset."""
+def validation_set(
+    config: ExperimentConfig, group: Processes, limit: int | None, *, trained: bool = True
+) -> list[SetImage]:
+    """The validation images, or a fixed random subset.  trained: of a run that is only tested."""
 
     def read() -> list[SetImage]:
         if config.test.flip:
-            warn_of_sides(config.skeleton)
+            warn_of_sides(config.skeleton, trained=trained)
         images = validation_images(config.data, config.skeleton, limit=limit)
         check_pictures(images, config)
         return images
@@ -132,7 +134,9 @@ def prepare_data(config: ExperimentConfig, group: Processes) -> TrainingData:
         lambda: training_data(config.data, config.input, config.skeleton, seed=config.train.seed)
     )
     images = (
-        validation_set(config, group, config.train.validate_images) if config.train.validate_every else []
+        validation_set(config, group, config.train.validate_images, trained=False)
+        if config.train.validate_every
+        else []
     )
     return TrainingData(config, training, images, validation_metric(config, group) if images else None)
 

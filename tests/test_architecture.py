@@ -212,6 +212,8 @@ def test_no_file_is_a_drawer_for_everything() -> None:
 
 
 TESTS = sorted((ROOT / "tests" / "pose").rglob("test_*.py"))
+
+
 def mirrored(path: Path) -> Path:
     """tests/pose/a/test_b.py -> pose/a/b.py."""
     inside = path.relative_to(ROOT / "tests")

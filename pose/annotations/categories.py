@@ -15,17 +15,20 @@ from pose.errors import UserError
 from pose.skeleton import Skeleton, from_dict, mirrored_name
 
 
-def read_skeleton(path: Path | str, category: str | None = None, *, choose: str = CHOOSE) -> Skeleton:
+def read_skeleton(
+    path: Path | str, category: str | None = None, *, choose: str = CHOOSE, mirrored: bool = False
+) -> Skeleton:
     """The skeleton that a COCO file's category describes; limbs that make none are left out, and it says why
-    (`no_limbs`).  Raises `UserError` for a file without one, and for names whose mirror image is missing."""
+    (`no_limbs`).  Raises `UserError` for a file without one, and for names whose mirror image is missing,
+    unless they will be said (`mirrored`)."""
     file = read(path, category, choose=choose)
     skeleton = own_skeleton(file)
     partners = {name: mirrored_name(name, skeleton.keypoints) for name in skeleton.keypoints}
     for name, partner in partners.items():
-        if partner not in partners:
+        if partner not in partners and not mirrored:
             raise UserError(
                 f"{path}: keypoint {name!r} would mirror to {partner!r}, which is no keypoint; say what it "
-                f"mirrors to: data.skeleton=FILE.yaml with the keypoints and `mirror: {{{name}: {name}}}`"
+                f"mirrors to: data.skeleton={{base: annotations, mirror: {{{name}: {name}}}}}"
             )
     return skeleton
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from pose.annotations import mpii_json
-from pose.annotations.image_files import LARGEST_IMAGE
 from pose.annotations.issues import Issues
 from pose.annotations.json_file import LISTS, check_kind, read_json
 from pose.annotations.keypoint_file import Category, KeypointFile
@@ -25,6 +24,7 @@ from pose.annotations.numbers import (
 )
 from pose.annotations.parts import PARTS, part_names
 from pose.errors import UserError
+from pose.images import LARGEST_IMAGE
 
 CHOOSE = "--category NAME"  # how a command lets one of several categories be chosen
 LONGEST_SIDE = 2**20  # pixels: OpenCV reads no image with a longer one

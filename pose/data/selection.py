@@ -72,10 +72,14 @@ def _warn(sentence: str) -> None:
     logger.warning(sentence)
 
 
-def warn_of_sides(skeleton: Skeleton) -> None:
-    """For images that are mirrored: a warning where no name of a keypoint tells left from right."""
+def warn_of_sides(skeleton: Skeleton, *, trained: bool = False) -> None:
+    """For images that are mirrored: a warning where no name of a keypoint tells left from right.  trained: of
+    a run, whose training cannot be changed."""
     if not tells_sides(skeleton):
-        _warn(f"skeleton {skeleton.name!r}: {CODES['no_sides'].what}")
+        what = CODES["no_sides"].what
+        if trained:
+            what = f"{what.partition(';')[0]}; turn mirroring off (test.flip=false)"
+        _warn(f"skeleton {skeleton.name!r}: {what}")
 
 
 def why(annotations: Annotations) -> str:

@@ -194,9 +194,9 @@ def _files(source: SetSettings, settings: DataSettings, key: str) -> SetFiles:
     return SetFiles(*paths)
 
 
-def resolve_skeleton(settings: DataSettings) -> Skeleton:
-    """The skeleton of the settings, or else of the training annotations."""
+def resolve_skeleton(settings: DataSettings, *, mirrored: bool = False) -> Skeleton:
+    """The skeleton of the settings, or else of the training annotations; mirrored: see `read_skeleton`."""
     if settings.skeleton is not None:
         return settings.skeleton.build()
     files = set_files(settings, "train")
-    return read_skeleton(files.annotations, settings.category, choose="data.category=NAME")
+    return read_skeleton(files.annotations, settings.category, choose="data.category=NAME", mirrored=mirrored)
