@@ -113,8 +113,9 @@ def read_log(file: Path) -> list[dict[str, Any]]:
 def shown_numbers(record: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Of a validation's record: the metric, and the names of the numbers to show, the one that chooses the
     best checkpoint first.  Runs from before there were other metrics say neither; their first three are."""
-    names = [name for name in record if name not in ("kind", "step")][:3]
-    return record.get("metric", "coco"), record.get("shown") or names or ["AP"]
+    first = [name for name in record if name not in ("kind", "step")][:3] or ["AP"]
+    names = record.get("shown") or ([record["best"]] if "best" in record else first)
+    return record.get("metric", "coco"), names
 
 
 def keep_until(file: Path, step: int, validated: int) -> None:

@@ -111,7 +111,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(f"{name}.json").write_text(json.dumps(data_set(annotated(places, areas, seed))))
     other = data_set(annotated(places, areas, 3), first=1000)
     Path("elsewhere.json").write_text(json.dumps(other))
-    Path("names.json").write_text(json.dumps({**other, "categories": [{"id": 1, "keypoints": ["a"] * 4}]}))
+    Path("names.json").write_text(json.dumps({**other, "categories": [{"id": 1, "keypoints": ["a", "b", "c", "d"]}]}))
     return tmp_path
 
 
