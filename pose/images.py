@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Literal
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from pose.errors import UserError
 from pose.files import is_regular
@@ -23,6 +24,7 @@ TOO_LARGE = f"has more than {LARGEST_IMAGE} megapixels"
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # of half as many pixels
 UNREAD = {".heic", ".heif", ".hif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".psd", ".pdf", ".svg"}
 JPEG = b"\xff\xd8"  # its first bytes
+TIFF = (b"II*\0", b"MM\0*")
 TAIL = 4096  # bytes in which a JPEG's end marker is looked for first
 EXIF_ORIENTATION = 0x0112
 
@@ -63,6 +65,9 @@ def read_image(path: Path, *, orientation: Literal["exif", "stored"] = "exif") -
         raise UnreadableImage(f"{path} is corrupt or no image ({raw.size} bytes)")
     if orientation == "exif" and raw[:2].tobytes() != JPEG:
         image = _without_alpha(raw, image)
+    if orientation == "stored" and raw[:4].tobytes() in TIFF:  # OpenCV turns it whatever it is told
+        turn = exif_turn(path)
+        image = turned(image, {6: 8, 8: 6}.get(turn, turn))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
@@ -92,9 +97,16 @@ def header_size(path: Path) -> tuple[int, int] | None:
         return None
     try:
         with Image.open(path) as image:
-            width, height = image.size
+            return stored_size(image)
     except HEADER_ERRORS:
         return None
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width of an open image as its pixels lie in the file."""
+    width, height = image.size
+    if isinstance(image, TiffImageFile):  # some versions of Pillow tell its size as shown
+        width, height = image.tag_v2.get(256, width), image.tag_v2.get(257, height)
     return height, width
 
 

@@ -22,6 +22,7 @@ from pose.images import (
     jpeg_ends,
     orientation_of,
     read_image,
+    stored_size,
     turns_sides,
 )
 
@@ -79,7 +80,7 @@ def _look(
         return "image_missing", where_instead(folder, name).removeprefix("; ")
     try:
         with open(path, "rb") as file, Image.open(file) as image:
-            width, height = image.size
+            stored = stored_size(image)
             turn = orientation_of(image)
             if image.format == "JPEG" and not jpeg_ends(file):
                 return "image_corrupt", "cut off: no end of the JPEG"
@@ -92,7 +93,6 @@ def _look(
             read_image(path, orientation="stored")
         except UnreadableImage as error:
             return "image_corrupt", str(error).removeprefix(f"{path} ")
-    stored = (height, width)
     shown = stored[::-1] if turns_sides(turn) else stored
     fits = (
         min(size) <= 0
@@ -100,7 +100,7 @@ def _look(
     )
     if not fits:
         hint = f"; EXIF turns it (orientation {turn})" if shown == size or stored == size else ""
-        return "image_mismatch", f"{width} x {height}, the annotations say {size[1]} x {size[0]}{hint}"
+        return "image_mismatch", f"{stored[1]} x {stored[0]}, the annotations say {size[1]} x {size[0]}{hint}"
     if turn == 1 or not annotated or orientation != "auto":
         return None
     if stored != shown and min(size) > 0:  # the size tells

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pose import checkpoint, demo, test
 from pose.data.images import read_of_size
 from pose.experiment import Experiment, load_config
 from pose.model import build_model
-from pose.tools import browse
+from pose.tools import browse, doctor
 from tests.command_lines import ROOT
 from tests.image_files import read_rgb
 from tests.training_fixtures import environment
@@ -32,6 +33,7 @@ from tests.user_files import (
     base,
     each,
     everywhere,
+    results,
     write_folder,
 )
 
@@ -584,3 +586,39 @@ def test_the_base_set_is_sound(files: UserFiles) -> None:
     told(text, "4 images, 8 people")
     assert len(base()["annotations"]) == 8
     perfect_ap(files.score("base.json")[1])
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("image_id", str), ("image_id", float), ("image_id", "{:012}".format), ("category_id", str),
+        ("category_id", float), ("score", str), ("keypoints", lambda values: [str(one) for one in values]),
+    ],
+)  # fmt: skip
+def test_results_with_numbers_written_otherwise_are_scored(files: UserFiles, key: str, change: Any) -> None:
+    entries = [{**one, key: change(one[key])} for one in results(base())]
+    (files.folder / "mine.json").write_text(json.dumps(entries))
+    code, text = files.score("base.json", results="mine.json")
+    assert code == 0, text
+    perfect_ap(text)
+
+
+def test_annotations_and_results_that_changed_places_are_told(files: UserFiles) -> None:
+    code, text = files.score("base_results.json", results="base.json")
+    assert code == 2
+    told(text, "base_results.json is a results file", "give the annotations")
+    for command in (files.doctor, files.browse):
+        code, text = command("base_results.json")
+        assert code == 2
+        told(text, "is a results file")
+
+
+@pytest.mark.parametrize("change", [None, text_numbers, no_sizes, each("annotations", "area", lambda _: 0)])
+def test_doctor_tells_of_a_config_what_it_tells_of_the_file(files: UserFiles, change: Any) -> None:
+    file = files.write(change)
+    one, text = files.doctor(file)
+    config = ["--config", "configs/coco/ae_small.yaml", "--set", "train", *files.where(file)]
+    other, same = files.run(doctor.main, *config)
+    findings = [re.findall(r"^ *(?:serious|doubtful|note) .*", told, re.MULTILINE) for told in (text, same)]
+    assert one == other and findings[0] == findings[1]
+    assert bool(findings[0]) == (change is not None)

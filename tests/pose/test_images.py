@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pose.images import UnreadableImage, as_rgb, read_image
+from pose.images import UnreadableImage, as_rgb, exif_turn, header_size, read_image, turned
 
 RNG = np.random.default_rng(0)
 SCENE = cv2.resize(RNG.integers(0, 255, (6, 8, 3), np.uint8), (64, 48))
@@ -131,3 +131,20 @@ def test_an_image_that_would_fill_the_memory_is_not_decoded(
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(UnreadableImage, match="has more than 178 megapixels"):
         read_image(small)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_turn_of_every_format_is_shown_or_left(tmp_path: Path, suffix: str, turn: int) -> None:
+    """Stored pixels as they lie in the file, with the size that the header tells; or as viewers show them."""
+    stored = np.zeros((40, 60, 3), np.uint8)
+    stored[:20, :30], stored[20:, :30], stored[:20, 30:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    tag = Image.Exif()
+    tag[0x112] = turn
+    file = tmp_path / f"a.{suffix}"
+    Image.fromarray(stored).save(file, exif=tag, quality=95)
+    shown = turned(stored, turn)
+    for orientation, expected in (("stored", stored), ("exif", shown)):
+        seen = read_image(file, orientation=orientation)  # type: ignore[arg-type]
+        assert seen.shape == expected.shape and abs(seen.astype(int) - expected).mean() < 5
+    assert header_size(file) == (40, 60) and exif_turn(file) == turn
