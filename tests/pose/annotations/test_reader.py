@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from pose.annotations.categories import own_skeleton
 from pose.annotations.names import match_keypoints
 from pose.annotations.parts import PARTS, part_names
-from pose.annotations.reader import parse
+from pose.annotations.reader import parse, read
 from pose.annotations.training import Reading, to_arrays
 from pose.errors import UserError
 
@@ -87,3 +90,77 @@ def test_images_that_cannot_be_read_have_no_masks(width: int, height: int, huge:
     assert (file.issue("huge_image") is not None) == huge
     arrays, _ = to_arrays(file, Reading(own_skeleton(file)), match_keypoints(file, own_skeleton(file)))
     assert len(arrays["image_ids"]) == (0 if huge else 1)
+
+
+def codes(content: dict[str, Any]) -> set[str]:
+    return {issue.code for issue in parse(content, "x.json").issues}
+
+
+def test_nested_keypoints_are_one_list() -> None:
+    content = people({"keypoints": [[1, 2, 2], [3, 4, 1]]}, BODY)
+    file = parse(content, "x.json")
+    assert file.keypoints[0].tolist() == [[1, 2, 2], [3, 4, 1]]
+    issue = file.issue("nested")
+    assert issue is not None and issue.rows.tolist() == [0]
+    assert content["annotations"][0]["keypoints"] == [[1, 2, 2], [3, 4, 1]]  # left as it is
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "says"),
+    [
+        ([[1, 2], [3, 4]], "4 numbers, 6 are needed .*x, y without v"),
+        ([[1, 2, 2], [3, 4]], "2 numbers, 6 are needed"),
+        ({"nose": [1, 2, 2]}, "a dict, 6 are needed .*write one list x, y, v"),
+        ("1 2 2", "a str, 6 are needed"),
+    ],
+)
+def test_lists_that_do_not_fit_are_told(keypoints: Any, says: str) -> None:
+    issue = parse(people({"keypoints": keypoints}), "x.json").issue("keypoint_length")
+    assert issue is not None and re.search(says, issue.details[0])
+
+
+@pytest.mark.parametrize("key", ["keypoints_2", "points"])
+def test_another_list_that_fits_is_named(tmp_path: Path, key: str) -> None:
+    content = people({"keypoints": [1, 2, 2] * 3, key: [1, 2, 2] * 2}, {key: [1, 2, 2] * 2})
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    file = read(tmp_path / "x.json")
+    length, other = file.issue("keypoint_length"), file.issue("keypoints_key")
+    assert length is not None and f"its {key!r} would fit" in length.details[0]
+    assert other is not None and other.rows.tolist() == [1] and other.details == (f"its {key!r}",)
+
+
+@pytest.mark.parametrize("value", ["person", None, 1.5, [1], True])
+def test_a_category_id_that_is_none_is_told(value: Any) -> None:
+    issue = parse(people({**BODY, "category_id": value}), "x.json").issue("annotation_entry")
+    assert issue is not None and issue.details == (f"category_id {value!r}",)
+
+
+def crowd_of(scale: float, size: int) -> dict[str, Any]:
+    """Twenty people all over an image, whose coordinates are shares times `scale`."""
+    shares = [((7 * i) % 20 / 20 + 0.013, (3 * i) % 20 / 20 + 0.017) for i in range(20)]
+    content = people(*({"keypoints": [x * scale, y * scale, 2, 0, 0, 0]} for x, y in shares))
+    content["images"][0].update(width=size, height=size)
+    return content
+
+
+def test_shares_and_percent_are_told_from_pixels() -> None:
+    assert "shares" in codes(crowd_of(1, 500)) and "percent" not in codes(crowd_of(1, 500))
+    assert "percent" in codes(crowd_of(100, 500)) and "shares" not in codes(crowd_of(100, 500))
+    for sound in (crowd_of(500, 500), crowd_of(100, 100), crowd_of(40, 500)):
+        assert not {"shares", "percent"} & codes(sound)
+
+
+@pytest.mark.parametrize("key", ["path", "filename", "image", "coco_url", "url"])
+def test_the_name_of_a_file_may_be_in_another_key(key: str) -> None:
+    content = people(BODY)
+    content["images"][0][key] = content["images"][0].pop("file_name")
+    file = parse(content, "x.json")
+    assert file.file_names == ("1.jpg",) and file.people.all()
+    assert codes(content) == {"file_name_key"}
+
+
+def test_repeated_images_count_once() -> None:
+    content = people(BODY)
+    content["images"] *= 3
+    file = parse(content, "x.json")
+    assert file.images.tolist() == [True, False, False] and codes(content) == {"same_image"}
