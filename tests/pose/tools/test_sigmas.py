@@ -111,7 +111,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(f"{name}.json").write_text(json.dumps(data_set(annotated(places, areas, seed))))
     other = data_set(annotated(places, areas, 3), first=1000)
     Path("elsewhere.json").write_text(json.dumps(other))
-    Path("names.json").write_text(json.dumps({**other, "categories": [{"id": 1, "keypoints": ["a", "b", "c", "d"]}]}))
+    named = {**other, "categories": [{"id": 1, "keypoints": ["a", "b", "c", "d"]}]}
+    Path("names.json").write_text(json.dumps(named))
     return tmp_path
 
 
