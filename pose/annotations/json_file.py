@@ -74,28 +74,26 @@ def read_json(path: Path) -> Any:
         del raw  # as large as the text
         return json.loads(text, object_hook=_compact)
     except (ValueError, RecursionError) as error:
-        if not start.strip():
-            raise UserError(f"{path} is empty; fetch or write the file again") from None
-        kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
-        kind = kind or SUFFIXES.get(path.suffix.lower())
-        if kind:
-            raise UserError(f"{path} is {kind}; a COCO keypoint file (JSON) is needed") from None
-        lines = start.decode("utf-8", "replace").lstrip().splitlines()
-        if (
-            len(lines) > 1
-            and "Extra data" in str(error)
-            and lines[0].startswith("{")
-            and lines[1].startswith("{")
-        ):
-            raise UserError(
-                f"{path} has one JSON object a line (JSON lines); write one object with images, annotations "
-                "and categories, as COCO does"
-            ) from None
-        if start.lstrip()[:2] == b"{'":
-            raise UserError(f"{path} is printed by Python, not JSON; write it with json.dump") from None
-        raise UserError(
-            f"{path} is not JSON or was cut off ({error}; {size} bytes); fetch the file again"
-        ) from None
+        raise UserError(why_no_json(path, start, size, error)) from None
+
+
+def why_no_json(path: Path, start: bytes, size: int, error: Exception) -> str:
+    """What is wrong with a file that is no JSON.  start: its first bytes; error: of the parser."""
+    if not start.strip():
+        return f"{path} is empty; fetch or write the file again"
+    kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+    kind = kind or SUFFIXES.get(path.suffix.lower())
+    if kind:
+        return f"{path} is {kind}; a COCO keypoint file (JSON) is needed"
+    lines = start.decode("utf-8", "replace").lstrip().splitlines()
+    if "Extra data" in str(error) and len(lines) > 1 and all(line.startswith("{") for line in lines[:2]):
+        return (
+            f"{path} has one JSON object a line (JSON lines); write one object with images, annotations and "
+            "categories, as COCO does, or one list of results"
+        )
+    if start.lstrip()[:2] == b"{'":
+        return f"{path} is printed by Python, not JSON; write it with json.dump"
+    return f"{path} is not JSON or was cut off ({error}; {size} bytes); fetch the file again"
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any]:

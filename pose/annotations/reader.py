@@ -342,11 +342,17 @@ def rows_of(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
     """The annotation itself, or with one list of numbers for [[x, y, v], ...]."""
     values = record.get("keypoints")
+    numbers = flat(values)
+    return record if numbers is values else {**record, "keypoints": numbers}
+
+
+def flat(values: Any) -> Any:
+    """One list of numbers for [[x, y, v], ...]; anything else as it is."""
     if not isinstance(values, list) or not values or not isinstance(values[0], list):
-        return record
+        return values
     if any(not isinstance(one, list) or len(one) != len(values[0]) for one in values):
-        return record
-    return {**record, "keypoints": [number for one in values for number in one]}
+        return values
+    return [number for one in values for number in one]
 
 
 def _length(values: Any) -> int:

@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pose.annotations import numbers
+from pose.annotations.json_file import why_no_json
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.numbers import NONE, whole
-from pose.annotations.reader import parse, read
+from pose.annotations.reader import flat, parse, read
 from pose.annotations.regions import BOX_TO_AREA
 from pose.annotations.training import nobody
 from pose.errors import UserError
@@ -58,13 +59,13 @@ def load_content(source: object, what: str) -> Any:
     try:
         if not is_regular(source) and Path(source).exists():
             raise UserError(f"cannot read {what} {source}: it is no regular file")
-        return json.loads(Path(source).read_bytes())
+        raw = Path(source).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {what} {source}: {error.strerror}") from error
-    except UserError:
-        raise
+    try:
+        return json.loads(raw)
     except (ValueError, RecursionError) as error:  # JSON or its encoding
-        raise UserError(f"{what} {source} is not valid JSON (cut off while written?): {error}") from error
+        raise UserError(f"{what}: {why_no_json(Path(source), raw[:512], len(raw), error)}") from None
 
 
 def read_truth(annotations: Annotated, category: str | None = None) -> KeypointFile:
@@ -217,6 +218,10 @@ def _record(file: KeypointFile, row: int) -> tuple[Record, list[str]]:
 def clean_results(records: Any, truth: GroundTruth, where: str) -> list[Record]:
     """Checked copies of the results with the `area` that COCOeval gives them, numbered from 1."""
     if not isinstance(records, Sequence) or isinstance(records, str | bytes):
+        if isinstance(records, Mapping) and {"images", "annotations"} & records.keys():
+            raise UserError(
+                f"{where} is an annotation file; give the results, a list of people that were found"
+            )
         raise UserError(f"{where}: results must be a list of records, got {type(records).__name__}")
     people: list[Record] = []
     images = set(truth.image_ids)
@@ -232,7 +237,7 @@ def clean_results(records: Any, truth: GroundTruth, where: str) -> list[Record]:
             raise UserError(f"{label} no category {category} in the ground truth (has: {truth.category_ids})")
         if image_id not in images:
             strangers.append(image_id)
-        keypoints = floats(record.get("keypoints"), f"{label} keypoints", 3 * truth.num_keypoints)
+        keypoints = floats(flat(record.get("keypoints")), f"{label} keypoints", 3 * truth.num_keypoints)
         (score,) = floats([record.get("score")], f"{label} score", 1)
         if boxed:
             _, _, width, height = floats(record.get("bbox"), f"{label} bbox (the first result has one)", 4)

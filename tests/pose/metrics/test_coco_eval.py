@@ -245,7 +245,8 @@ def test_what_cocoeval_ignores_is_counted_and_said() -> None:
 
 GOOD = as_result(one_person()["annotations"][0])
 BAD_RESULTS: list[tuple[Any, str]] = [
-    ({"annotations": []}, "must be a list"),
+    ({"a": []}, "must be a list"),
+    ({"annotations": []}, "is an annotation file; give the results"),
     ([3], "not an object"),
     ([GOOD, {**GOOD, "score": float("nan")}], "result 2, image 5: score"),
     ([{**GOOD, "score": float("inf")}], "image 5: score"),
