@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pose.annotations.image_files import locate, where_instead
+from pose.annotations.issues import shown
 from pose.data.images import Orientation
 from pose.doctor.content import Content
 from pose.files import is_regular
@@ -61,7 +62,10 @@ def check_images(
             found += [problem for problem in pool.map(look, some) if problem is not None]
             if step is not None:
                 step(len(some))
-    return found
+    # a folder is searched for those only that are shown: a wrong folder lacks a hundred thousand
+    missing = np.array([row for row, kind, _ in found if kind == "image_missing"], np.int64)
+    nearby = {row: where_instead(folder, file.file_names[row]).removeprefix("; ") for row in shown(missing)}
+    return [(row, kind, nearby.get(row, detail)) for row, kind, detail in found]
 
 
 def _chunks(rows: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -77,7 +81,7 @@ def _look(
     if not is_regular(path):
         if os.path.exists(path):  # Path.exists raises where a name is too long
             return "image_corrupt", "no regular file"
-        return "image_missing", where_instead(folder, name).removeprefix("; ")
+        return "image_missing", ""
     try:
         with open(path, "rb") as file, Image.open(file) as image:
             stored = stored_size(image)

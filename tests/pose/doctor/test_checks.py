@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pose.annotations.issues import SHOWN
 from pose.annotations.reader import parse
 from pose.config import read_yaml
 from pose.doctor.checks import check, image_faults, shared_images
@@ -372,6 +373,25 @@ def test_pictures_are_opened_and_some_decoded(tmp_path: Path) -> None:
     faults = {fault.kind: fault for fault in image_faults(parsed, problems)}
     assert faults["image_corrupt"].count == 2
     assert "320 x 480, the annotations say 640 x 480" in faults["image_mismatch"].examples[0].detail
+
+
+def test_only_the_missing_images_that_are_shown_are_searched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = data()
+    content["images"] = [{**content["images"][0], "id": i, "file_name": f"{i}.jpg"} for i in range(1, 300)]
+    searched: list[str] = []
+
+    def search(_: Path, name: str) -> str:
+        searched.append(name)
+        return f"; other/{name} is there"
+
+    monkeypatch.setattr("pose.doctor.images.where_instead", search)
+    parsed = content_of(parse(content, "x.json"), COCO)
+    faults = image_faults(parsed, check_images(parsed, tmp_path))
+    (missing,) = (fault for fault in faults if fault.kind == "image_missing")
+    assert missing.count == 299 and len(searched) == SHOWN
+    assert [one.detail for one in missing.examples] == [f"other/{name} is there" for name in searched]
 
 
 def test_shared_images_are_those_with_the_same_bytes(tmp_path: Path) -> None:
