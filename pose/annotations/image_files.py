@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -17,6 +18,7 @@ from pose.annotations.keypoint_file import KeypointFile
 from pose.files import is_regular
 from pose.images import header_size
 
+LISTED = 20_000  # files in which a missing one is looked for
 THREADS = 16  # they wait for the disk, not for the processor
 
 
@@ -44,18 +46,26 @@ def where_instead(folder: Path, name: str) -> str:
     """For a message about a missing file: where a file of that name lies; "" where none does nearby."""
     last = name.replace("\\", "/").rpartition("/")[2]
     wanted = unicodedata.normalize("NFC", last).lower()
-    stem = wanted.rpartition(".")[0]
+    known = _files_below(str(folder if folder.is_dir() else folder.parent))
+    found = known.get(wanted) or known.get(wanted.rpartition(".")[0] or wanted)
+    return f"; {found} is there" if found else ""
+
+
+@lru_cache(maxsize=4)  # thousands of images may be missing
+def _files_below(folder: str) -> dict[str, str]:
+    """By their names, whole and without suffix, in lower case: the first LISTED files below a folder."""
+    found: dict[str, str] = {}
     looked = 0
-    for root, folders, files in os.walk(folder if folder.is_dir() else folder.parent):
+    for root, folders, files in os.walk(folder):
         folders[:] = [one for one in folders if not one.startswith(".")][:100]
         for file in files:
             own = unicodedata.normalize("NFC", file).lower()
-            if own == wanted or (stem and own.rpartition(".")[0] == stem):
-                return f"; {os.path.join(root, file)} is there"
+            for key in (own, own.rpartition(".")[0]):
+                found.setdefault(key, os.path.join(root, file))
         looked += len(files)
-        if looked > 20_000:
+        if looked > LISTED:
             break
-    return ""
+    return found
 
 
 def with_header_sizes(file: KeypointFile, folder: Path | None) -> KeypointFile:
