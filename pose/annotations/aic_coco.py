@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pose.annotations.aic import KEYPOINTS, NOT_LABELLED, AicImage, box_around, plain
+from pose.annotations.categories import plain_name
 from pose.annotations.findings import Finding, Findings
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.numbers import LARGEST, NONE
-from pose.annotations.reader import plain_name
 from pose.annotations.training import finding, report
 from pose.errors import UserError
 from pose.skeleton import Skeleton

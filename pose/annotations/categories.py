@@ -1,114 +1,72 @@
-"""The skeleton that a file's category describes, as far as it makes one."""
+"""Categories of a keypoint file: those that list keypoints, and which of them are meant."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pose.annotations.keypoint_file import Category, KeypointFile
-from pose.annotations.names import unnamed
-from pose.annotations.parts import part_names
-from pose.annotations.reader import CHOOSE, read
+from pose.annotations.keypoint_file import Category
+from pose.annotations.numbers import whole
 from pose.errors import UserError
-from pose.skeleton import Skeleton, from_dict, mirrored_name
+
+CHOOSE = "--category NAME"  # how a command lets one of several categories be chosen
 
 
-def read_skeleton(
-    path: Path | str, category: str | None = None, *, choose: str = CHOOSE, mirrored: bool = False
-) -> Skeleton:
-    """The skeleton that a COCO file's category describes; limbs that make none are left out, and it says why
-    (`no_limbs`).  Raises `UserError` for a file without one, and for names whose mirror image is missing,
-    unless they will be said (`mirrored`)."""
-    file = read(path, category, choose=choose)
-    skeleton = own_skeleton(file)
-    partners = {name: mirrored_name(name, skeleton.keypoints) for name in skeleton.keypoints}
-    for name, partner in partners.items():
-        if partner not in partners and not mirrored:
-            raise UserError(
-                f"{path}: keypoint {name!r} would mirror to {partner!r}, which is no keypoint; say what it "
-                f"mirrors to: data.skeleton={{base: annotations, mirror: {{{name}: {name}}}}}"
-            )
-    return skeleton
+def list_categories(given: Sequence[Any], source: Path | str) -> tuple[list[int], list[Category]]:
+    """The ids of all, and those that list keypoints."""
+    ids: list[int] = []
+    listing: list[Category] = []
+    for entry in given:
+        if not isinstance(entry, dict):
+            continue
+        own = whole(entry.get("id"))
+        if own is not None:
+            ids.append(own)
+        names = entry.get("keypoints")
+        if not names:
+            continue
+        if not isinstance(names, list) or not all(_is_name(name) for name in names):
+            raise UserError(f"{source}: category {entry.get('name')!r}: keypoints must be a list of names")
+        listing.append(Category(own, str(entry.get("name", "")), tuple(map(str, names)), entry))
+    return ids, listing
 
 
-def own_skeleton(file: KeypointFile) -> Skeleton:
-    """As `read_skeleton`, of a file that has been read; a name whose mirror image is missing is its own."""
-    if not file.chosen:
-        raise UserError(unnamed(file))
-    why = bad_limbs(file)
-    try:
-        skeleton = _skeleton(file.chosen[0], file, limbs=not why)
-    except UserError as error:
-        raise UserError(f"{file.source}: {error}") from None
-    return replace(skeleton, no_limbs=why) if why else skeleton
+def _is_name(value: Any) -> bool:
+    """Keypoints may be called 1, 2, 3."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
-def bad_limbs(file: KeypointFile) -> str:
-    """Why the category's limbs make no skeleton; "" where they do, or where there are none."""
-    if not file.chosen:
-        return ""
-    category = file.chosen[0]
-    given = category.entry.get("skeleton")
-    if given in (None, []):
-        return ""
-    count = len(category.keypoints)
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        return f"{file.source}: category {category.name!r}: `skeleton` is no list of pairs"
-    pairs = [pair for pair in given if _is_pair(pair)]
-    if len(pairs) < len(given):
-        return (
-            f"{file.source}: category {category.name!r}: `skeleton` has an entry that is no pair of numbers"
+def choose_categories(
+    listing: Sequence[Category], wanted: str | None, source: Path | str, choose: str
+) -> list[Category]:
+    """The categories whose annotations are people: the named one, or all where they list the same
+    keypoints."""
+    told = ", ".join(f"{one.name!r} with {len(one.keypoints)} keypoints" for one in listing[:6])
+    told += ", ..." if len(listing) > 6 else ""
+    if wanted is not None:
+        found = [one for one in listing if wanted.strip().lower() in (one.name.strip().lower(), str(one.id))]
+        if not found:
+            there = f"(there are: {told or 'none'})"
+            raise UserError(f"{source}: no category {wanted!r} lists keypoints {there}; choose with {choose}")
+        return _unique(found[:1], source)
+    if len({tuple(map(plain_name, one.keypoints)) for one in listing}) > 1:
+        example = choose.replace("NAME", next((one.name for one in listing if one.name), "NAME"))
+        raise UserError(
+            f"{source}: {len(listing)} categories list keypoints ({told}); choose one with {example}"
         )
-    outside = [k for pair in pairs for k in pair if not 1 <= k <= count]
-    if outside:
-        from_0 = all(0 <= k < count for pair in pairs for k in pair)
-        why = "counts keypoints from 0, not from 1" if from_0 else f"names keypoint {outside[0]}"
-        return f"{file.source}: category {category.name!r}: `skeleton` {why} (there are {count})"
-    try:
-        _skeleton(category, file, limbs=True)
-    except UserError as error:
-        return f"{file.source}: category {category.name!r}: `skeleton`: {str(error).partition(': ')[2]}"
-    return ""
+    return _unique(list(listing), source)
 
 
-def _is_pair(pair: Any) -> bool:
-    """Two whole numbers."""
-    return (
-        isinstance(pair, Sequence)
-        and len(pair) == 2
-        and all(isinstance(k, int) and not isinstance(k, bool) for k in pair)
-    )
+def _unique(chosen: list[Category], source: Path | str) -> list[Category]:
+    """The categories themselves, if each of their keypoints has a name of its own."""
+    plain = [plain_name(name) for category in chosen[:1] for name in category.keypoints]
+    again = next((name for i, name in enumerate(plain) if name in plain[:i]), None)
+    if again is not None:
+        raise UserError(f"{source}: category {chosen[0].name!r} names the keypoint {again!r} twice")
+    return chosen
 
 
-def _skeleton(category: Category, file: KeypointFile, *, limbs: bool) -> Skeleton:
-    """limbs: with them.  Names whose mirror image is missing have none."""
-    names, entry = category.keypoints, category.entry
-    pairs = entry.get("skeleton") or () if limbs else ()
-    data: dict[str, Any] = {
-        "name": category.name or "custom",
-        "keypoints": list(names) + list(part_names() if len(file.names) > len(names) else ()),
-        "limbs": list(dict.fromkeys((names[a - 1], names[b - 1]) for a, b in pairs)),
-        "grouping_order": entry.get("grouping_order"),
-        "sigmas": None if len(file.names) > len(names) else entry.get("sigmas"),
-    }
-    alone = {
-        name: name
-        for name in data["keypoints"]
-        if mirrored_name(name, data["keypoints"]) not in data["keypoints"]
-    }
-    return from_dict({**data, "mirror": alone})
-
-
-def listed_sigmas(file: KeypointFile) -> list[float] | None:
-    """Those that the category lists, if it does.  Raises `UserError` where they are no sigmas."""
-    if not file.chosen or not file.chosen[0].entry.get("sigmas"):
-        return None
-    category = file.chosen[0]
-    own: Mapping[str, Any] = {"keypoints": list(category.keypoints), "sigmas": category.entry["sigmas"]}
-    alone = {name: name for name in category.keypoints}
-    try:
-        return list(from_dict({**own, "name": category.name, "mirror": alone}).sigmas)
-    except UserError as error:
-        raise UserError(f"{file.source}: {error}") from None
+def plain_name(name: str) -> str:
+    """`Right Shoulder` -> `right_shoulder`."""
+    return name.strip().lower().replace(" ", "_").replace("-", "_")

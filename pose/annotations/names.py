@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pose.annotations.categories import plain_name
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.parts import part_names
-from pose.annotations.reader import plain_name
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 

@@ -10,29 +10,33 @@ from typing import Any
 import numpy as np
 
 from pose.annotations import mpii_json
+from pose.annotations.categories import CHOOSE, choose_categories, list_categories
 from pose.annotations.issues import Issues
-from pose.annotations.json_file import LISTS, check_kind, read_json
+from pose.annotations.json_file import check_kind, read_json
 from pose.annotations.keypoint_file import Category, KeypointFile
+from pose.annotations.keypoint_lists import (
+    fitting_key,
+    keypoint_array,
+    keypoint_names,
+    list_length,
+    with_flat_list,
+    wrong_length,
+)
 from pose.annotations.numbers import (
     LARGEST,
     NONE,
-    number,
     number_column,
     truth_column,
-    whole,
     whole_column,
 )
-from pose.annotations.parts import PARTS, part_names
 from pose.errors import UserError
 from pose.images import LARGEST_IMAGE
 
-CHOOSE = "--category NAME"  # how a command lets one of several categories be chosen
 LONGEST_SIDE = 2**20  # pixels: OpenCV reads no image with a longer one
 RANGE = 1e10  # square pixels: COCO scores nobody larger
 SHARES = 1.5  # a file whose coordinates are all below it, and not all whole, holds shares of images
 SPREAD, LARGER = 50, 120  # coordinates in percent spread so far, in images whose sides are all larger
 NAME_KEYS = ("filename", "path", "image", "coco_url", "url")  # of files without file_name
-AT_ONCE = 1 << 15  # keypoint lists that are looked at together
 
 
 def read(path: Path | str, category: str | None = None, *, choose: str = CHOOSE) -> KeypointFile:
@@ -52,8 +56,8 @@ def parse(
     issues = Issues()
     images = entries(data, "images", source)
     annotations = entries(data, "annotations", source)
-    declared, listing = _categories(entries(data, "categories", source), source)
-    chosen = _choose(listing, category, source, choose)
+    declared, listing = list_categories(entries(data, "categories", source), source)
+    chosen = choose_categories(listing, category, source, choose)
     image_ids, image_columns = _images(images, issues)
     columns = _annotations(annotations, image_ids, image_columns, declared, listing, chosen, source, issues)
     return KeypointFile(
@@ -73,68 +77,6 @@ def entries(data: Mapping[str, Any], key: str, source: Path | str) -> list[Any]:
     if not isinstance(value, list | None):
         raise UserError(f"{source}: {key!r} must be a list, got a {type(value).__name__}")
     return value or []
-
-
-# ------------------------------------------------------------------------------------------- categories
-
-
-def _categories(given: Sequence[Any], source: Path | str) -> tuple[list[int], list[Category]]:
-    """The ids of all, and those that list keypoints."""
-    ids: list[int] = []
-    listing: list[Category] = []
-    for entry in given:
-        if not isinstance(entry, dict):
-            continue
-        own = whole(entry.get("id"))
-        if own is not None:
-            ids.append(own)
-        names = entry.get("keypoints")
-        if not names:
-            continue
-        if not isinstance(names, list) or not all(_is_name(name) for name in names):
-            raise UserError(f"{source}: category {entry.get('name')!r}: keypoints must be a list of names")
-        listing.append(Category(own, str(entry.get("name", "")), tuple(map(str, names)), entry))
-    return ids, listing
-
-
-def _is_name(value: Any) -> bool:
-    """Keypoints may be called 1, 2, 3."""
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
-
-
-def _choose(
-    listing: Sequence[Category], wanted: str | None, source: Path | str, choose: str
-) -> list[Category]:
-    """The categories whose annotations are people: the named one, or all where they list the same
-    keypoints."""
-    told = ", ".join(f"{one.name!r} with {len(one.keypoints)} keypoints" for one in listing[:6])
-    told += ", ..." if len(listing) > 6 else ""
-    if wanted is not None:
-        found = [one for one in listing if wanted.strip().lower() in (one.name.strip().lower(), str(one.id))]
-        if not found:
-            there = f"(there are: {told or 'none'})"
-            raise UserError(f"{source}: no category {wanted!r} lists keypoints {there}; choose with {choose}")
-        return _unique(found[:1], source)
-    if len({tuple(map(plain_name, one.keypoints)) for one in listing}) > 1:
-        example = choose.replace("NAME", next((one.name for one in listing if one.name), "NAME"))
-        raise UserError(
-            f"{source}: {len(listing)} categories list keypoints ({told}); choose one with {example}"
-        )
-    return _unique(list(listing), source)
-
-
-def _unique(chosen: list[Category], source: Path | str) -> list[Category]:
-    """The categories themselves, if each of their keypoints has a name of its own."""
-    plain = [plain_name(name) for category in chosen[:1] for name in category.keypoints]
-    again = next((name for i, name in enumerate(plain) if name in plain[:i]), None)
-    if again is not None:
-        raise UserError(f"{source}: category {chosen[0].name!r} names the keypoint {again!r} twice")
-    return chosen
-
-
-def plain_name(name: str) -> str:
-    """`Right Shoulder` -> `right_shoulder`."""
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
 # ----------------------------------------------------------------------------------------------- images
@@ -228,9 +170,9 @@ def _annotations(
     issues: Issues,
 ) -> dict[str, Any]:
     """The columns of the annotations that concern people, and of entries that cannot be assigned."""
-    records = [_flat(entry) if isinstance(entry, dict) else {} for entry in given]
+    records = [with_flat_list(entry) if isinstance(entry, dict) else {} for entry in given]
     category = whole_column([one.get("category_id") for one in records])
-    lists = np.array([_length(one.get("keypoints")) for one in records], np.int64)
+    lists = np.array([list_length(one.get("keypoints")) for one in records], np.int64)
     broken = category.values == NONE
     if chosen:
         ids = [one.id for one in chosen if one.id is not None]
@@ -246,10 +188,10 @@ def _annotations(
     whole_columns = {key: whole_column([one.get(key) for one in records]) for key in ("id", "image_id")}
     own, image = whole_columns["id"].values, rows_of(image_ids, whole_columns["image_id"].values)
     crowd = truth_column([one.get("iscrowd") for one in records])
-    names = _names(chosen, records)
+    names = keypoint_names(chosen, records)
     count = len(names) if names else int(length[length > 0][0]) // 3 if (length > 0).any() else 0
     body = len(chosen[0].keypoints) if chosen else 0
-    keypoints, odd = _keypoints(records, length, count, len(names), body)
+    keypoints, odd = keypoint_array(records, length, count, len(names), body)
     areas, area_texts = number_column([one.get("area") for one in records])
     said, said_texts = number_column([one.get("num_keypoints") for one in records])
     boxes, has_box, box_texts = _boxes([one.get("bbox") for one in records])
@@ -273,12 +215,12 @@ def _annotations(
     issues.add(
         "absent_image", "annotations", absent, lambda row: f"image_id {_told(records[row].get('image_id'))}"
     )
-    wrong_length = people & (length != 0) & (length != 3 * count)
+    misfit = people & (length != 0) & (length != 3 * count)
     issues.add(
-        "keypoint_length", "annotations", wrong_length,
-        lambda row: _length_told(records[row], length[row], count, bool(names)),
+        "keypoint_length", "annotations", misfit,
+        lambda row: wrong_length(records[row], length[row], count, bool(names)),
     )  # fmt: skip
-    fitting = [_fitting(record, count) if not n else "" for record, n in zip(records, length.tolist())]
+    fitting = [fitting_key(record, count) if not n else "" for record, n in zip(records, length.tolist())]
     issues.add(
         "keypoints_key", "annotations", people & np.array([bool(key) for key in fitting], bool),
         lambda row: f"its {fitting[row]!r}",
@@ -337,115 +279,6 @@ def rows_of(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     order = np.argsort(known, kind="stable")
     row = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
     return np.where((known[row] == wanted) & (wanted != NONE), row, -1)
-
-
-def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """The annotation itself, or with one list of numbers for [[x, y, v], ...]."""
-    values = record.get("keypoints")
-    numbers = flat(values)
-    return record if numbers is values else {**record, "keypoints": numbers}
-
-
-def flat(values: Any) -> Any:
-    """One list of numbers for [[x, y, v], ...]; anything else as it is."""
-    if not isinstance(values, list) or not values or not isinstance(values[0], list):
-        return values
-    if any(not isinstance(one, list) or len(one) != len(values[0]) for one in values):
-        return values
-    return [number for one in values for number in one]
-
-
-def _length(values: Any) -> int:
-    """Of a keypoint list; 0 for none, -1 for what is no list."""
-    if isinstance(values, list | array | tuple | np.ndarray):
-        return len(values)
-    return 0 if values is None else -1
-
-
-def _names(chosen: Sequence[Category], records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Of the category and, in COCO-WholeBody's files, of the lists beside `keypoints`."""
-    if not chosen:
-        return ()
-    names, more = chosen[0].keypoints, part_names()
-    beside = any(key in one for one in records for key in PARTS)
-    return (*names, *more) if beside and not set(map(plain_name, names)) & set(more) else names
-
-
-def _length_told(record: Mapping[str, Any], length: int, count: int, named: bool) -> str:
-    values = record.get("keypoints")
-    has = f"{length} numbers" if length >= 0 else f"a {type(values).__name__}"
-    per_name = f"{count} names x 3" if named else "as the first"
-    fitting = _fitting(record, count)
-    hint = f"; its {fitting!r} would fit" if fitting else ""
-    if isinstance(values, dict):
-        hint = "; write one list x, y, v, x, y, v, ... in the order of the category's keypoints"
-    if length == 2 * count:
-        hint = "; x, y without v? write x, y, v for each keypoint, v = 2 where it is labelled"
-    return f"{has}, {3 * count} are needed ({per_name}){hint}"
-
-
-def _fitting(record: Mapping[str, Any], count: int) -> str:
-    """The key of another list with as many numbers as are needed; "" where there is none."""
-    lists = record.get(LISTS) or {}
-    return next((key for key, length in lists.items() if count and length == 3 * count), "")
-
-
-def _keypoints(
-    records: Sequence[Mapping[str, Any]], length: np.ndarray, count: int, named: int, body: int
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(N, count, 3), and which rows have a number as text, a v that is true or false.
-
-    named: how many keypoints have names; body: of them those of the list `keypoints`, the rest being of
-    COCO-WholeBody's lists.  `length` is changed to that of all lists together."""
-    total = len(records)
-    odd = {"text": np.zeros(total, bool), "truth": np.zeros(total, bool)}
-    parts = named > body
-    rows = np.zeros((total, 3 * count), np.float32)
-    for first in range(0, total, AT_ONCE):
-        chunk = np.zeros((min(AT_ONCE, total - first), 3 * count))
-        for i, record in enumerate(records[first : first + AT_ONCE]):
-            if parts:
-                values = _with_parts(record, body)
-                length[first + i] = -1 if values is None else len(values)
-            else:
-                values = record.get("keypoints")
-            if length[first + i] != 3 * count or values is None:
-                continue
-            if isinstance(values, array):
-                chunk[i] = values
-            else:
-                chunk[i] = _numbers(values, odd, first + i)
-        with np.errstate(over="ignore"):
-            small = chunk.astype(np.float32)
-        if rows.dtype == np.float32 and not np.array_equal(small, chunk, equal_nan=True):
-            rows = rows.astype(np.float64)
-        rows[first : first + len(chunk)] = small if rows.dtype == np.float32 else chunk
-    return rows.reshape(total, count, 3), odd
-
-
-def _with_parts(record: Mapping[str, Any], body: int) -> list[Any] | None:
-    """The numbers of all of COCO-WholeBody's lists; what is missing is not labelled.  None where one is no
-    list."""
-    values: list[Any] = []
-    for key, count in {"keypoints": body, **{key: len(names) for key, names in PARTS.items()}}.items():
-        own = record.get(key)
-        if not isinstance(own, list | tuple | array | np.ndarray | None):
-            return None
-        values += list(own) if own is not None and len(own) else [0] * (3 * count)
-    return values
-
-
-def _numbers(values: Sequence[Any], odd: Mapping[str, np.ndarray], row: int) -> list[float]:
-    """One by one; true and false count as 1 and 0 in the place of v."""
-    found = []
-    for i, value in enumerate(values):
-        if isinstance(value, bool) and i % 3 == 2:
-            odd["truth"][row] = True
-            value = int(value)
-        result = number(value)
-        odd["text"][row] |= isinstance(value, str) and result == result
-        found.append(result)
-    return found
 
 
 def _boxes(given: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

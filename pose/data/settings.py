@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from pose.annotations.categories import read_skeleton
+from pose.annotations.skeletons import read_skeleton
 from pose.config import FilePath, Label, Settings
 from pose.data.augment import AugmentSettings
 from pose.errors import UserError

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pose.annotations.categories import plain_name
 from pose.annotations.issues import SHOWN, Issue, Level, shown
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.numbers import NONE
-from pose.annotations.reader import plain_name
 from pose.annotations.regions import usable_box, usable_mask
 from pose.annotations.training import nobody, tells_sides
 from pose.doctor.content import Content

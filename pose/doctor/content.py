@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.annotations.categories import bad_limbs, own_skeleton
+from pose.annotations.categories import CHOOSE
 from pose.annotations.image_files import with_header_sizes
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.names import match_keypoints, unnamed
-from pose.annotations.reader import CHOOSE, read
+from pose.annotations.reader import read
+from pose.annotations.skeletons import bad_limbs, own_skeleton
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 

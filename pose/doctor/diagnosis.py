@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pose.annotations.reader import CHOOSE
+from pose.annotations.categories import CHOOSE
 from pose.data.images import Orientation
 from pose.doctor.bounds import Bounds
 from pose.doctor.checks import Fault

@@ -13,9 +13,10 @@ from pydantic import Field
 
 from pose.annotations.aic import KEYPOINTS, AicImage, read_official, to_official
 from pose.annotations.aic_coco import from_coco
+from pose.annotations.categories import plain_name
 from pose.annotations.findings import Finding
 from pose.annotations.keypoint_file import KeypointFile
-from pose.annotations.reader import plain_name, read
+from pose.annotations.reader import read
 from pose.config import Settings
 from pose.errors import UserError
 from pose.files import check_ends, write_json

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from pose.annotations.aic import KEYPOINTS, AicImage
-from pose.annotations.categories import listed_sigmas
+from pose.annotations.categories import plain_name
 from pose.annotations.keypoint_file import KeypointFile
-from pose.annotations.reader import plain_name
+from pose.annotations.skeletons import listed_sigmas
 from pose.errors import UserError
 from pose.metrics import aic_eval
 from pose.skeleton import Skeleton

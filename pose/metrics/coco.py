@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 from pydantic import Field
 
-from pose.annotations.categories import listed_sigmas
 from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.skeletons import listed_sigmas
 from pose.config import Settings
 from pose.metrics import coco_eval
 from pose.metrics.base import Metric, Sampled, Scores, Written

@@ -18,8 +18,9 @@ import numpy as np
 from pose.annotations import numbers
 from pose.annotations.json_file import why_no_json
 from pose.annotations.keypoint_file import KeypointFile
+from pose.annotations.keypoint_lists import flat
 from pose.annotations.numbers import NONE, whole
-from pose.annotations.reader import flat, parse, read
+from pose.annotations.reader import parse, read
 from pose.annotations.regions import BOX_TO_AREA
 from pose.annotations.training import nobody
 from pose.errors import UserError

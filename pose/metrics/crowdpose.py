@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from pose.annotations.categories import plain_name
 from pose.annotations.keypoint_file import KeypointFile
-from pose.annotations.reader import plain_name
 from pose.metrics import coco_eval
 from pose.metrics.base import NOTHING, Sampled, Scores
 from pose.metrics.coco import Coco, OksSettings, Results

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from pose.annotations.categories import plain_name
 from pose.annotations.keypoint_file import KeypointFile
-from pose.annotations.reader import parse, plain_name
+from pose.annotations.reader import parse
 from pose.errors import UserError
 from pose.metrics.base import Metric
 from pose.metrics.coco import Coco, OksSettings

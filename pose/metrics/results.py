@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pose.annotations.categories import listed_sigmas
+from pose.annotations.categories import plain_name
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.names import match_keypoints
-from pose.annotations.reader import plain_name
+from pose.annotations.skeletons import listed_sigmas
 from pose.errors import UserError
 from pose.files import write_json
 from pose.metrics.coco_files import Record

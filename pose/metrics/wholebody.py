@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from pose.annotations.categories import plain_name
 from pose.annotations.keypoint_file import Category, KeypointFile
-from pose.annotations.reader import plain_name
 from pose.errors import UserError
 from pose.metrics import coco_eval
 from pose.metrics.base import Sampled, Scores

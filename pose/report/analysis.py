@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pose.annotations.categories import own_skeleton
+from pose.annotations.skeletons import own_skeleton
 from pose.metrics.coco_files import Annotated, read_truth
 from pose.metrics.matching import Matches, match
 from pose.metrics.results import file_order

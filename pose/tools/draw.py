@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from pose import config as cfg
 from pose import skeleton as skeletons
-from pose.annotations.categories import own_skeleton
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.reader import read
+from pose.annotations.skeletons import own_skeleton
 from pose.data.images import read_annotated
 from pose.draw.options import add_style, style_of
 from pose.draw.people import Style, draw_people

@@ -31,10 +31,11 @@ import numpy as np
 import yaml
 from scipy.optimize import linear_sum_assignment
 
-from pose.annotations.categories import own_skeleton
+from pose.annotations.categories import plain_name
 from pose.annotations.keypoint_file import KeypointFile
-from pose.annotations.reader import plain_name, read
+from pose.annotations.reader import read
 from pose.annotations.regions import BOX_TO_AREA
+from pose.annotations.skeletons import own_skeleton
 from pose.errors import UserError, user_facing
 from pose.files import write_text
 from pose.skeleton import Skeleton, to_dict

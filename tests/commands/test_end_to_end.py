@@ -163,7 +163,7 @@ def test_the_score_of_ones_own_skeleton_uses_its_sigmas_and_category(tmp_path: P
                 "score": 1.0,
             }
         )
-    from pose.annotations.categories import read_skeleton
+    from pose.annotations.skeletons import read_skeleton
     from pose.metrics.coco_eval import evaluate
 
     skeleton = read_skeleton(tmp_path / "animals.json")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pose import test as test_command
 from pose.annotations.annotations import load_annotations
-from pose.annotations.categories import read_skeleton
+from pose.annotations.skeletons import read_skeleton
 from pose.engine.distributed import processes
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config

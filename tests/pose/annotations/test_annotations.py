@@ -19,10 +19,10 @@ from pycocotools.coco import COCO
 
 from pose.annotations import cache as annotation_cache
 from pose.annotations.annotations import LENIENT, load_annotations
-from pose.annotations.categories import read_skeleton
 from pose.annotations.issues import CODES
 from pose.annotations.names import match_keypoints
 from pose.annotations.reader import parse
+from pose.annotations.skeletons import read_skeleton
 from pose.config import read_yaml
 from pose.errors import UserError
 from pose.experiment import config_folder

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pose.annotations.categories import own_skeleton
 from pose.annotations.names import match_keypoints
 from pose.annotations.parts import PARTS, part_names
 from pose.annotations.reader import parse, read
+from pose.annotations.skeletons import own_skeleton
 from pose.annotations.training import Reading, to_arrays
 from pose.errors import UserError
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pose.annotations.annotations import load_annotations
-from pose.annotations.categories import read_skeleton
+from pose.annotations.skeletons import read_skeleton
 from pose.errors import user_facing
 from pose.images import UnreadableImage, read_image
 from pose.tools import aic

@@ -15,10 +15,10 @@ from scipy.io import savemat
 
 from pose import test as test_command
 from pose.annotations.annotations import load_annotations
-from pose.annotations.categories import read_skeleton
 from pose.annotations.mpii import POINTS, MpiiPerson
 from pose.annotations.mpii_coco import Crop, plan_crop
 from pose.annotations.regions import BOX_TO_AREA
+from pose.annotations.skeletons import read_skeleton
 from pose.errors import user_facing
 from pose.tools import mpii, score
 from tests.training_fixtures import command

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pose.annotations.annotations import load_annotations
-from pose.annotations.categories import read_skeleton
+from pose.annotations.skeletons import read_skeleton
 from pose.data.selection import training_indices
 from pose.doctor.checks import check
 from pose.doctor.content import read_content
