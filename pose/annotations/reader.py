@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,55 +197,51 @@ def _annotations(
     boxes, has_box, box_texts = _boxes([one.get("bbox") for one in records])
     people_text = [one.get("human") for one in records]
 
-    issues.add(
-        "annotation_entry", "annotations", broken,
-        lambda row: f"category_id {_told(records[row].get('category_id'))}"
-        if records[row]
-        else _told(given[places[row]]),
-    )  # fmt: skip
-    listed_ids = [one.id for one in listing]
+    listed_ids = [one.id for one in listing if one.id is not None]
     foreign = ~broken & ~np.isin(category_ids, ids) & (length != 0)
-    of_listing = np.isin(category_ids, [one for one in listed_ids if one is not None])
-    issues.add("category", "annotations", foreign & ~of_listing, lambda row: f"category {category_ids[row]}")
-    issues.add(
-        "other_category", "annotations", foreign & of_listing, lambda row: f"category {category_ids[row]}"
-    )
+    of_listing = np.isin(category_ids, listed_ids)
     people = ~broken & ~foreign
-    absent = people & (image < 0)
-    issues.add(
-        "absent_image", "annotations", absent, lambda row: f"image_id {_told(records[row].get('image_id'))}"
-    )
     misfit = people & (length != 0) & (length != 3 * count)
-    issues.add(
-        "keypoint_length", "annotations", misfit,
-        lambda row: wrong_length(records[row], length[row], count, bool(names)),
-    )  # fmt: skip
     fitting = [fitting_key(record, count) if not n else "" for record, n in zip(records, length.tolist())]
-    issues.add(
-        "keypoints_key", "annotations", people & np.array([bool(key) for key in fitting], bool),
-        lambda row: f"its {fitting[row]!r}",
-    )  # fmt: skip
     again, same = _repeated(own, records, people, image, keypoints, boxes)
-    issues.add("same_annotation", "annotations", same)
-    issues.add("same_annotation_id", "annotations", again & ~same, lambda row: f"id {own[row]}")
-    issues.add("annotation_id", "annotations", people & (own <= 0))
-    columns = (*whole_columns.values(),)
-    floats = np.any([one.floats for one in columns], axis=0) | category.floats[places]
-    texts = np.any([one.texts for one in columns], axis=0) | category.texts[places]
-    texts |= area_texts | said_texts | box_texts | odd["text"]
-    issues.add("annotation_float", "annotations", people & floats)
-    issues.add("annotation_text", "annotations", people & texts)
-    issues.add("nested", "annotations", people & nested)
-    issues.add("truth_text", "annotations", people & crowd.texts)
-    issues.add("iscrowd", "annotations", people & crowd.odd, lambda row: _told(records[row].get("iscrowd")))
-    issues.add("box", "annotations", people & has_box & np.isnan(boxes).any(1))
+    floats = np.any([one.floats for one in whole_columns.values()], axis=0) | category.floats[places]
+    texts = np.any([one.texts for one in whole_columns.values()], axis=0) | category.texts[places]
+
+    def entry(row: int) -> str:
+        record = records[row]
+        return f"category_id {_told(record.get('category_id'))}" if record else _told(given[places[row]])
+
+    described: dict[str, tuple[np.ndarray, Callable[[int], str]]] = {
+        "annotation_entry": (broken, entry),
+        "category": (foreign & ~of_listing, lambda row: f"category {category_ids[row]}"),
+        "other_category": (foreign & of_listing, lambda row: f"category {category_ids[row]}"),
+        "absent_image": (people & (image < 0), lambda row: f"image_id {_told(records[row].get('image_id'))}"),
+        "keypoint_length": (misfit, lambda row: wrong_length(records[row], length[row], count, bool(names))),
+        "keypoints_key": (
+            people & np.array([key != "" for key in fitting], bool),
+            lambda row: f"its {fitting[row]!r}",
+        ),
+        "same_annotation_id": (again & ~same, lambda row: f"id {own[row]}"),
+        "iscrowd": (people & crowd.odd, lambda row: _told(records[row].get("iscrowd"))),
+    }
+    counted = {
+        "same_annotation": same,
+        "annotation_id": own <= 0,
+        "annotation_float": floats,
+        "annotation_text": texts | area_texts | said_texts | box_texts | odd["text"],
+        "nested": nested,
+        "truth_text": crowd.texts,
+        "box": has_box & np.isnan(boxes).any(1),
+    }
+    for code, (wrong, detail) in described.items():
+        issues.add(code, "annotations", wrong, detail)
+    for code, wrong in counted.items():
+        issues.add(code, "annotations", people & wrong)
     _keypoint_issues(keypoints, odd, people & ~crowd.values, images, image, areas, issues)
     hidden = people & (crowd.values | ~(keypoints[..., 2] > 0).any(1))
     return {
         "category_ids": tuple(ids),
-        "declared_ids": tuple(
-            sorted({*declared, *np.unique(category.values[category.values != NONE]).tolist()})
-        ),
+        "declared_ids": tuple(sorted({*declared, *category.values[category.values != NONE].tolist()})),
         "names": names,
         "num_entries": len(given),
         "places": places,
