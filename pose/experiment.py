@@ -265,7 +265,7 @@ class Experiment:
 
 
 def run_folder(name: str, runs: Path = RUNS) -> Path:
-    """Of a run by its name; `exp/NAME/` is taken as NAME.  Raises `UserError` for what is no name."""
+    """The folder of a run; `exp/NAME/` is taken as NAME.  Raises `UserError` for what is no name."""
     given = Path(name)
     if len(given.parts) > 1 and given.parent.resolve() == runs.resolve():
         name = given.name

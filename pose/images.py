@@ -65,7 +65,7 @@ def read_image(path: Path, *, orientation: Literal["exif", "stored"] = "exif") -
         raise UnreadableImage(f"{path} is corrupt or no image ({raw.size} bytes)")
     if orientation == "exif" and raw[:2].tobytes() != JPEG:
         image = _without_alpha(raw, image)
-    if orientation == "stored" and raw[:4].tobytes() in TIFF:  # OpenCV turns it whatever it is told
+    if orientation == "stored" and raw[:4].tobytes() in TIFF:  # OpenCV turns it whatever the flag says
         turn = exif_turn(path)
         image = turned(image, {6: 8, 8: 6}.get(turn, turn))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

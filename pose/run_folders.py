@@ -153,7 +153,7 @@ def _record(line: bytes) -> dict[str, Any]:
 
 
 def _read_score(file: Path, one: Summary) -> Score | None:
-    """Of the metric that comes first."""
+    """The score of the metric that comes first."""
     try:
         metrics = json.loads(file.read_bytes())
         name = metrics.get("metric", "")

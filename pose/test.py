@@ -12,7 +12,7 @@ Reads exp/NAME/config.yaml; `test.*`, `head.decoder.*` and where the data lie (`
 metrics-MODE.json to the run folder; --report adds report-MODE.html, which opens offline: curves, groups of
 people, errors by kind and what AP they cost, the worst pictures.  Results have the keypoints in the order of
 the annotation file, for a folder of pictures in that of data.skeleton; derived ones such as a neck are left
-out.  Which metrics fit is told by the annotations (COCO, CrowdPose, COCO-WholeBody, AI Challenger; PCK where
+out.  Which metrics fit depends on the annotations (COCO, CrowdPose, COCO-WholeBody, AI Challenger; PCK where
 each image shows one person); `test.metric=NAME` puts another one first.  AI Challenger's official score is
 that of the list which --submission writes, without people below test.person_threshold.  Images without
 annotations give results only.

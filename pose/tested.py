@@ -37,7 +37,7 @@ from pose.structures import InputSettings, People
 
 @dataclass(frozen=True)
 class Report:
-    """Of a test with the options of `pose.test`."""
+    """Report of a test with the options of `pose.test`."""
 
     options: argparse.Namespace
     experiment: Experiment
@@ -107,7 +107,7 @@ class Report:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Of all metrics, by name: each takes its own."""
+        """Settings of all metrics, by name: each takes its own."""
         return {**dict(self.experiment.config.test), **vars(self.options)}
 
     @cached_property

@@ -171,7 +171,7 @@ def from_coco(file: KeypointFile, *, strict: bool = False) -> list[AicImage]:
 
 
 def _image_names(file: KeypointFile) -> list[str]:
-    """Of its images, each different."""
+    """The names of its images, each different."""
     given = file.image_texts.get("aic_id", [""] * file.num_images)
     names = [own or PurePosixPath(name).stem for own, name in zip(given, file.file_names, strict=True)]
     ids = file.image_ids.tolist()

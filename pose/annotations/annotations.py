@@ -1,9 +1,8 @@
 """The annotations of a data set as flat arrays that all workers share through the page cache.
 
-A JSON of 150 MB becomes some 40 MB of `.npy` files, parsed once.  What is wrong with a file is told together:
-what cannot be trained on stops the run; what can be repaired or left out is, and is counted and named in a
-warning.
-"""
+A JSON of 150 MB becomes some 40 MB of `.npy` files, parsed once.  What is wrong with a file is reported
+together: what cannot be trained on stops the run; what can be repaired or left out is, and is counted and
+named in a warning."""
 
 from __future__ import annotations
 

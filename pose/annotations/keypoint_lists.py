@@ -35,14 +35,14 @@ def flat(values: Any) -> Any:
 
 
 def list_length(values: Any) -> int:
-    """Of a keypoint list; 0 for none, -1 for what is no list."""
+    """Length of a keypoint list; 0 for none, -1 for what is no list."""
     if isinstance(values, list | array | tuple | np.ndarray):
         return len(values)
     return 0 if values is None else -1
 
 
 def keypoint_names(chosen: Sequence[Category], records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Of the category and, in COCO-WholeBody's files, of the lists beside `keypoints`."""
+    """Names of the category and, in COCO-WholeBody's files, of the lists beside `keypoints`."""
     if not chosen:
         return ()
     names, more = chosen[0].keypoints, part_names()

@@ -86,7 +86,7 @@ class Truths(NamedTuple):
 
 
 def truth_column(values: Sequence[Any]) -> Truths:
-    """Of 0, 1, true, false, also as text; what is missing is false."""
+    """Reads 0, 1, true, false, also as text; what is missing is false."""
     truths, texts, odd = (np.zeros(len(values), bool) for _ in range(3))
     for i, value in enumerate(values):
         if value is None or (isinstance(value, int | float) and value == 0):

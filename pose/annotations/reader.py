@@ -269,7 +269,7 @@ def _annotations(
 
 
 def rows_of(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Of each wanted id its first row among the known ones, -1 where it is not there."""
+    """The first row of each wanted id among the known ones, -1 where it is not there."""
     if not len(known):
         return np.full(len(wanted), -1, np.int64)
     order = np.argsort(known, kind="stable")

@@ -107,7 +107,7 @@ class Content:
         return self.beyond > SLACK
 
     def file_name(self, annotation: int) -> str:
-        """Of the annotation's image."""
+        """File name of the annotation's image."""
         row = int(self.file.image[annotation])
         return self.file.file_names[row] if row >= 0 else ""
 

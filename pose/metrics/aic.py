@@ -139,7 +139,7 @@ class Aic(Metric):
         return self._scores(aic_eval.evaluate(truth, found))
 
     def evaluate(self, people: Mapping[int, People], image_ids: Sequence[int] | None = None) -> Scores:
-        """Of exactly the list that would be handed in."""
+        """Scores of exactly the list that would be handed in."""
         threshold = self.settings.person_threshold
         told = f"people with a score of {threshold:g} or more (test.person_threshold), in whole pixels:"
         scores = self.test(image_ids).scores(people)

@@ -34,7 +34,7 @@ class AicTest:
         return as_found(people, self.names, self.order)
 
     def scores(self, people: Mapping[int, People]) -> aic_eval.AicScores:
-        """Of exactly the list that would be handed in."""
+        """Scores of exactly the list that would be handed in."""
         assert self.truth is not None
         return aic_eval.evaluate(self.truth, self.found(people).above(self.threshold))
 

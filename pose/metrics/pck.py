@@ -218,7 +218,7 @@ def _mean_distance(person: np.ndarray, found: np.ndarray) -> float:
 
 
 def _names(file: KeypointFile) -> list[str]:
-    """Of the keypoints, where the file's category has different ones."""
+    """Names of the keypoints, where the file's category has different ones."""
     names = file.names[: file.num_body]
     if names and len(set(names)) == len(names):
         return list(names)

@@ -122,7 +122,7 @@ class WholeBody(Coco):
         return [self.sigmas[k] for k in columns_of(part)]
 
     def matches(self, found: Results, image_ids: Sequence[int] | None = None) -> Any:
-        """Of all 133 keypoints."""
+        """The matches over all 133 keypoints."""
         records, where = load_content(found, "results"), place_of(found, "results")
         results = part_results(records, WHOLE, where)
         return match(of_part(self.file, WHOLE), results, sigmas=self.sigmas, image_ids=image_ids)

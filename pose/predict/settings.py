@@ -63,7 +63,7 @@ class TestSettings(PresetSettings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32."""
     metric: str = "auto"
-    """The metric that chooses best.pt and is told first; auto = the one made for the annotation file
+    """The metric that chooses best.pt and is shown first; auto = the one made for the annotation file
     (CrowdPose's, COCO-WholeBody's, AI Challenger's by OKS), else COCO's."""
     person_threshold: float = 0.0
     """People with a lower score are left out of AI Challenger lists and of its score, which does not rank;
