@@ -23,7 +23,8 @@ from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.reader import read
 from pose.config import Settings
 from pose.errors import UserError
-from pose.metrics.coco_files import check_truth, load_content
+from pose.metrics.ground_truth import check_truth
+from pose.metrics.result_files import load_content
 from pose.metrics.results import records
 from pose.registry import METRICS
 from pose.skeleton import Skeleton

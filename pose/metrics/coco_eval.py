@@ -2,7 +2,7 @@
 
 The numbers come from pycocotools or from one of its fast twins, faster-coco-eval and hotcoco.  All assume
 well-formed input: they drop ground truth without a word, crash without a name, or return a wrong AP.  So
-`coco_files` checks and copies the input first.
+`ground_truth` and `result_files` check and copy the input first.
 """
 
 from __future__ import annotations
@@ -23,17 +23,8 @@ import numpy as np
 from pose.annotations.reader import RANGE
 from pose.annotations.regions import BOX_TO_AREA
 from pose.errors import UserError
-from pose.metrics.coco_files import (
-    Annotated,
-    Record,
-    clean_ground_truth,
-    clean_results,
-    floats,
-    integer,
-    load_content,
-    place_of,
-    read_truth,
-)
+from pose.metrics.ground_truth import Annotated, Record, clean_ground_truth, place_of, read_truth
+from pose.metrics.result_files import clean_results, floats, integer, load_content
 
 Backend = Literal["fast", "pycocotools", "hotcoco"]
 

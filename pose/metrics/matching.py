@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pose.metrics.coco_eval import MAX_PEOPLE, STATS, Record, Task, prepare
-from pose.metrics.coco_files import Annotated
+from pose.metrics.ground_truth import Annotated
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS
 RECALLS = np.linspace(0, 1, 101)  # at which precision is averaged

@@ -21,7 +21,7 @@ from pose.errors import UserError
 from pose.metrics.base import Metric
 from pose.metrics.coco import Coco, OksSettings
 from pose.metrics.coco_eval import COCO_SIGMAS
-from pose.metrics.coco_files import load_content
+from pose.metrics.result_files import load_content
 from pose.registry import METRICS
 from pose.skeleton import Skeleton
 

@@ -27,14 +27,8 @@ from pose.errors import UserError
 from pose.metrics.base import Metric, Scores
 from pose.metrics.coco import Results
 from pose.metrics.coco_eval import choose_images
-from pose.metrics.coco_files import (
-    Annotated,
-    clean_ground_truth,
-    clean_results,
-    load_content,
-    place_of,
-    read_truth,
-)
+from pose.metrics.ground_truth import Annotated, clean_ground_truth, place_of, read_truth
+from pose.metrics.result_files import clean_results, load_content
 from pose.metrics.results import file_order
 from pose.registry import METRICS
 from pose.skeleton import Skeleton

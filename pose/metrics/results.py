@@ -14,7 +14,7 @@ from pose.annotations.names import match_keypoints
 from pose.annotations.skeletons import listed_sigmas
 from pose.errors import UserError
 from pose.files import write_json
-from pose.metrics.coco_files import Record
+from pose.metrics.ground_truth import Record
 from pose.skeleton import Skeleton
 from pose.structures import People
 

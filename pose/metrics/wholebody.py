@@ -21,8 +21,9 @@ from pose.errors import UserError
 from pose.metrics import coco_eval
 from pose.metrics.base import Sampled, Scores
 from pose.metrics.coco import Coco, OksSettings, Results
-from pose.metrics.coco_files import Record, floats, load_content, place_of
+from pose.metrics.ground_truth import Record, place_of
 from pose.metrics.matching import match
+from pose.metrics.result_files import floats, load_content
 from pose.metrics.results import file_order, keypoint_category, place_missing, results_json
 from pose.registry import METRICS
 from pose.skeleton import Skeleton

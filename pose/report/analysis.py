@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pose.annotations.skeletons import own_skeleton
-from pose.metrics.coco_files import Annotated, read_truth
+from pose.metrics.ground_truth import Annotated, read_truth
 from pose.metrics.matching import Matches, match
 from pose.metrics.results import file_order
 from pose.report.errors import KINDS, Cost, Errors, find_costs, find_errors

@@ -34,7 +34,8 @@ from pose.errors import UserError, user_facing
 from pose.experiment import config_folder
 from pose.files import write_picture
 from pose.images import UnreadableImage
-from pose.metrics.coco_files import Record, clean_ground_truth, clean_results, load_content
+from pose.metrics.ground_truth import Record, clean_ground_truth
+from pose.metrics.result_files import clean_results, load_content
 from pose.options import user_path
 from pose.skeleton import Skeleton
 from pose.structures import People

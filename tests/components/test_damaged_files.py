@@ -36,7 +36,7 @@ from pose.doctor.content import content_of
 from pose.doctor.images import check_images
 from pose.errors import UserError
 from pose.metrics import coco_eval
-from pose.metrics.coco_files import clean_ground_truth
+from pose.metrics.ground_truth import clean_ground_truth
 from pose.skeleton import Skeleton
 
 FILES = 1100

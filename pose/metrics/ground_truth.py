@@ -1,4 +1,5 @@
-"""COCO annotations and results, read, checked and copied, before a metric sees them.
+"""The policy of scoring: which annotations of a keypoint file count, complete and checked, before a metric
+sees them.
 
 The libraries that compute AP assume well-formed input: they drop ground truth without a word, crash without a
 name, or return a wrong AP.
@@ -6,25 +7,19 @@ name, or return a wrong AP.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from pose.annotations import numbers
-from pose.annotations.json_file import why_no_json
 from pose.annotations.keypoint_file import KeypointFile
-from pose.annotations.keypoint_lists import flat
-from pose.annotations.numbers import NONE, whole
+from pose.annotations.numbers import NONE
 from pose.annotations.reader import parse, read
 from pose.annotations.regions import BOX_TO_AREA
 from pose.annotations.training import nobody
 from pose.errors import UserError
-from pose.files import is_regular
 
 Record = dict[str, Any]
 Annotated: TypeAlias = Path | str | Mapping[str, Any] | KeypointFile  # a file, its content, or as it was read
@@ -53,22 +48,6 @@ def place_of(source: object, what: str) -> str:
     return str(source) if isinstance(source, str | Path) else f"the {what} given"
 
 
-def load_content(source: object, what: str) -> Any:
-    """The content of a file, or what was given as it is.  Raises `UserError`."""
-    if not isinstance(source, str | Path):
-        return source
-    try:
-        if not is_regular(source) and Path(source).exists():
-            raise UserError(f"cannot read {what} {source}: it is no regular file")
-        raw = Path(source).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {what} {source}: {error.strerror}") from error
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:  # JSON or its encoding
-        raise UserError(f"{what}: {why_no_json(Path(source), raw[:512], len(raw), error)}") from None
-
-
 def read_truth(annotations: Annotated, category: str | None = None) -> KeypointFile:
     """The annotations to score against: a file, its content, or what was read of it."""
     if isinstance(annotations, KeypointFile):
@@ -76,28 +55,6 @@ def read_truth(annotations: Annotated, category: str | None = None) -> KeypointF
     if isinstance(annotations, str | Path):
         return read(annotations, category)
     return parse(annotations, place_of(annotations, "annotations"), category)
-
-
-def integer(record: Mapping[str, Any], key: str, label: str) -> int:
-    """A whole number, also written as 1.0 or "1"."""
-    value = record.get(key)
-    found = whole(value.item() if isinstance(value, np.generic) else value)
-    if found is None:
-        raise UserError(f"{label}: {key} must be an integer, got {f'{value!r}'[:60]}")
-    return found
-
-
-def floats(values: Any, label: str, length: int) -> list[float]:
-    """`values` as `length` finite floats, or a UserError that begins with `label`."""
-    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str) or len(values) != length:
-        listed = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
-        got = f"{len(values)} numbers" if listed else f"{values!r}"[:60]
-        raise UserError(f"{label} must be {length} numbers, got {got}")
-    only_floats = set(map(type, values)) == {float}  # nearly always, and one by one they take longer than AP
-    found = list(values) if only_floats else [numbers.number(value) for value in values]
-    if not all(map(math.isfinite, found)):
-        raise UserError(f"{label} has a value that is not a finite number")
-    return found
 
 
 def check_truth(file: KeypointFile) -> None:
@@ -214,42 +171,3 @@ def _record(file: KeypointFile, row: int) -> tuple[Record, list[str]]:
     missing += [] if file.has_box[row] else ["bbox"]
     missing += [] if area >= 0 else ["area"]
     return person, missing + ([] if file.length[row] else ["keypoints"])
-
-
-def clean_results(records: Any, truth: GroundTruth, where: str) -> list[Record]:
-    """Checked copies of the results with the `area` that COCOeval gives them, numbered from 1."""
-    if not isinstance(records, Sequence) or isinstance(records, str | bytes):
-        if isinstance(records, Mapping) and {"images", "annotations"} & records.keys():
-            raise UserError(
-                f"{where} is an annotation file; give the results, a list of people that were found"
-            )
-        raise UserError(f"{where}: results must be a list of records, got {type(records).__name__}")
-    people: list[Record] = []
-    images = set(truth.image_ids)
-    strangers: list[int] = []
-    boxed = bool(records) and isinstance(records[0], Mapping) and bool(records[0].get("bbox"))
-    for number, record in enumerate(records, start=1):
-        if not isinstance(record, Mapping):
-            raise UserError(f"{where}: result {number} is not an object: {record!r:.80}")
-        image_id = integer(record, "image_id", f"{where}: result {number}")
-        label = f"{where}: result {number}, image {image_id}:"
-        category = integer(record, "category_id", label[:-1])
-        if category not in truth.known_categories:
-            raise UserError(f"{label} no category {category} in the ground truth (has: {truth.category_ids})")
-        if image_id not in images:
-            strangers.append(image_id)
-        keypoints = floats(flat(record.get("keypoints")), f"{label} keypoints", 3 * truth.num_keypoints)
-        (score,) = floats([record.get("score")], f"{label} score", 1)
-        if boxed:
-            _, _, width, height = floats(record.get("bbox"), f"{label} bbox (the first result has one)", 4)
-        else:
-            x, y = keypoints[0::3], keypoints[1::3]
-            width, height = max(x) - min(x), max(y) - min(y)
-        person = {"image_id": image_id, "category_id": category, "keypoints": keypoints, "score": score}
-        people.append({**person, "id": number, "area": width * height, "iscrowd": 0})
-    if strangers:
-        raise UserError(
-            f"{where}: {len(strangers)} results are for images that the ground truth does not have "
-            f"(the first: image {strangers[0]}); score them against the annotations of their own images"
-        )
-    return people
