@@ -226,6 +226,12 @@ class Skeleton:
             found.append("left" if letter == "l" else "right" if letter == "r" else "middle")
         return tuple(found)
 
+    @property
+    def tells_sides(self) -> bool:
+        """Whether a name tells left from right, or the skeleton says that none does (`mirror`); one keypoint
+        alone has no sides."""
+        return len(self) == 1 or bool(self.mirror) or any(side != "middle" for side in self.sides)
+
     @cached_property
     def limb_index(self) -> tuple[tuple[int, int], ...]:
         return tuple((self.keypoints.index(a), self.keypoints.index(b)) for a, b in self.limbs)

@@ -12,10 +12,9 @@ import numpy as np
 
 from pose.annotations.aic import KEYPOINTS, NOT_LABELLED, AicImage, box_around, plain
 from pose.annotations.categories import plain_name
-from pose.annotations.findings import Finding, Findings
+from pose.annotations.findings import Finding, Findings, report
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.numbers import LARGEST, NONE
-from pose.annotations.training import finding, report
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 
@@ -151,7 +150,7 @@ def from_coco(file: KeypointFile, *, strict: bool = False) -> list[AicImage]:
             f"{', ...' if absent[4:] else ''}); make the file with python -m pose.tools.aic to-coco"
         )
     ids = _image_names(file)
-    repaired = [finding(file, issue) for issue in file.issues if issue.code in REPAIRED]
+    repaired = [file.told(issue) for issue in file.issues if issue.code in REPAIRED]
     if strict and repaired:
         raise UserError(report(file.source, repaired, "mend the file or leave out --strict"))
     for one in repaired:

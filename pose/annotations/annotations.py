@@ -15,8 +15,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from pose.annotations import cache as annotation_cache
-from pose.annotations.issues import CODES
-from pose.annotations.training import Finding, Reading, parse_file, report
+from pose.annotations.findings import report
+from pose.annotations.issues import CODES, Told
+from pose.annotations.training import Reading, parse_file
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 
@@ -37,7 +38,7 @@ class Annotations:
         self,
         arrays: Mapping[str, np.ndarray],
         source: Path,
-        findings: Sequence[Finding] = (),
+        findings: Sequence[Told] = (),
         folder: Path | None = None,
     ) -> None:
         self.source = source
@@ -102,7 +103,7 @@ class Annotations:
         """Indices of the images with these ids, ascending; ids the file does not have are left out."""
         return np.flatnonzero(np.isin(self.image_ids, np.asarray(image_ids, np.int64)))
 
-    def finding(self, code: str) -> Finding | None:
+    def finding(self, code: str) -> Told | None:
         return next((one for one in self.findings if one.code == code), None)
 
 

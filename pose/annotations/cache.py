@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from pose.annotations.issues import Told
 from pose.annotations.json_file import read_bytes
-from pose.annotations.training import ARRAYS, Finding, Parsed, Reading, parse_file
+from pose.annotations.training import ARRAYS, Parsed, Reading, parse_file
 
 FORMAT = 7  # raise it whenever the same JSON would give other arrays or findings
 ABANDONED = 24 * 3600.0  # seconds after which another process's unfinished cache is rubbish
@@ -170,7 +171,7 @@ def open_folder(folder: Path, images: Path | None = None) -> Parsed | None:
         return None
     try:
         arrays = {name: _map(folder / f"{name}.npy") for name in ARRAYS}
-        findings = tuple(Finding(**finding) for finding in meta["findings"])
+        findings = tuple(Told(**finding) for finding in meta["findings"])
     except (OSError, ValueError, EOFError, KeyError, TypeError):
         return None
     whole = len(arrays["keypoints"]) == len(arrays["areas"]) == arrays["person_offsets"][-1]

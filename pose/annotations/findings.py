@@ -46,6 +46,6 @@ class Findings:
         )
 
 
-def report(path: Path, findings: Sequence[Finding], advice: str) -> str:
+def report(path: Path | str, findings: Sequence[object], advice: str) -> str:
     """The text of the `UserError` that findings end in."""
-    return f"{path} cannot be used:\n" + "\n".join(f"  {f}" for f in findings) + f"\n{advice}"
+    return f"{path} cannot be used:\n" + "\n".join(f"  {one}" for one in findings) + f"\n{advice}"

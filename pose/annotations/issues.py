@@ -147,19 +147,30 @@ def shown(rows: np.ndarray) -> list[int]:
 
 
 class Issues:
-    """A collection in the making."""
+    """Those of images or of annotations, in the making."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: Where) -> None:
+        self.where = where
         self.found: list[Issue] = []
 
-    def add(
-        self, code: str, where: Where, wrong: np.ndarray, detail: Callable[[int], str] | None = None
-    ) -> None:
-        """wrong: bool, one for each row, or the rows themselves; nothing is added where none is."""
-        rows = np.flatnonzero(wrong) if wrong.dtype == bool else wrong
+    def add(self, code: str, wrong: np.ndarray, detail: Callable[[int], str] | None = None) -> None:
+        """wrong: (N,) bool, one for each row; nothing is added where none is."""
+        rows = np.flatnonzero(wrong)
         if len(rows):
             details = tuple(detail(row) for row in shown(rows)) if detail is not None else ()
-            self.found.append(Issue(code, where, rows, details))
+            self.found.append(Issue(code, self.where, rows, details))
 
-    def file(self, code: str, *details: str) -> None:
-        self.found.append(Issue(code, "file", details=details))
+
+@dataclass(frozen=True)
+class Told:
+    """An issue as training tells it: how often, and the first place."""
+
+    code: str
+    count: int
+    first: str
+
+    def __str__(self) -> str:
+        code = CODES[self.code]
+        text = f"{self.count} {code.what}" if self.count else code.what
+        text += f", {code.training}" if code.training else ""
+        return f"{text} (first: {self.first})" if self.first else text

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pose.annotations.issues import CODES, Issue
+from pose.annotations.issues import CODES, Issue, Told
 from pose.annotations.numbers import LARGEST, NONE
 
 
@@ -93,10 +93,15 @@ class KeypointFile:
         return self.finite & (v > 0) & (v <= 2)
 
     @cached_property
-    def usable(self) -> np.ndarray:
-        """(N,) bool: of a chosen category and a listed image, with a keypoint list that fits or none."""
+    def ours(self) -> np.ndarray:
+        """(N,) bool: of a chosen category, with a keypoint list that fits or none."""
         fits = (self.length == 3 * self.num_listed) | (self.length == 0)
-        return np.isin(self.category, self.category_ids) & (self.image >= 0) & fits & ~self.repeated
+        return np.isin(self.category, self.category_ids) & fits
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """(N,) bool: ours, of a listed image, and no repetition."""
+        return self.ours & (self.image >= 0) & ~self.repeated
 
     @cached_property
     def people(self) -> np.ndarray:
@@ -112,6 +117,14 @@ class KeypointFile:
     def repeated(self) -> np.ndarray:
         """(N,) bool: another annotation word for word."""
         return self._rows("same_annotation", len(self.ids))
+
+    @cached_property
+    def image_size(self) -> np.ndarray:
+        """(N, 2) int64 height, width of each annotation's image; 0 where it is not listed or does not say."""
+        listed = (self.image >= 0)[:, None]
+        return (
+            np.where(listed, self.sizes[self.image], 0) if len(self.sizes) else np.zeros((len(self.ids), 2))
+        )
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -139,8 +152,32 @@ class KeypointFile:
         """How messages call an annotation: `annotation 17 in 0001.jpg`."""
         number = int(self.ids[row])
         name = f"annotation {number}" if number != NONE else f"entry {self.places[row]} of the annotations"
-        image = int(self.image[row])
-        return f"{name} in {self.file_names[image]}" if image >= 0 and self.file_names[image] else name
+        image = self.name_of_image(row)
+        return f"{name} in {image}" if image else name
+
+    def name_of_image(self, row: int) -> str:
+        """File name of an annotation's image; "" where there is none."""
+        return self.file_names[self.image[row]] if self.image[row] >= 0 else ""
 
     def image_name(self, row: int) -> str:
         return self.file_names[row] or f"entry {row} of the images"
+
+    def told(self, issue: Issue) -> Told:
+        """The issue, with its first place by name."""
+        detail = issue.details[0] if issue.details else ""
+        if issue.where == "file":
+            return Told(issue.code, issue.count, detail)
+        first = (self.image_name if issue.where == "images" else self.annotation_name)(int(issue.rows[0]))
+        return Told(issue.code, issue.count, f"{first}: {detail}" if detail else first)
+
+    def why_nobody(self) -> str:
+        """Why there may be no person in a file that was meant to have some; "" where nothing tells."""
+        strays = self.issue("category") or self.issue("other_category")
+        if strays is None or not self.chosen:
+            return ""
+        stray = int(self.category[strays.rows[0]])
+        own = ", ".join(f"{one.name!r} (id {one.id})" for one in self.chosen[:3])
+        lists = "lists no keypoints" if strays.code == "category" else "was not chosen"
+        return (
+            f"{strays.count} annotation(s) with keypoints are of category {stray}, which {lists}; {own} does"
+        )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pose.annotations.categories import plain_name
+from pose.annotations.issues import Issue
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.parts import part_names
 from pose.errors import UserError
@@ -80,6 +83,23 @@ def unnamed(file: KeypointFile, skeleton: Skeleton | None = None) -> str:
         "`keypoints: [names]` to the category of its people, or give a skeleton with as many names in the "
         "order of the file (data.skeleton=FILE.yaml; doctor: --skeleton FILE.yaml)"
     )
+
+
+def name_issues(file: KeypointFile, match: FileKeypoints, skeleton: Skeleton) -> list[Issue]:
+    """What a match leaves out, or takes to be the same."""
+    issues = []
+    if not file.chosen and file.num_listed:
+        names = f"{', '.join(match.names[:3])}, ..." if len(match.names) > 3 else ", ".join(match.names)
+        issues.append(Issue("unnamed", "file", details=(names,)))
+    unknown = [name for name, k in zip(match.names, match.order, strict=True) if k is None]
+    if unknown:
+        issues.append(Issue("other_keypoints", "file", np.arange(len(unknown)), (unknown[0],)))
+    other = renamed(match, skeleton)
+    if other:
+        there, here = other[0]
+        detail = f"{there!r} there and {here!r} in the skeleton {skeleton.name!r}"
+        issues.append(Issue("other_names", "file", np.arange(len(other)), (detail,)))
+    return issues
 
 
 def renamed(match: FileKeypoints, skeleton: Skeleton) -> list[tuple[str, str]]:

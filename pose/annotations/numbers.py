@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,3 +99,60 @@ def truth_column(values: Sequence[Any]) -> Truths:
             truths[i] = isinstance(value, int | float) and value == value  # NaN is not itself
             odd[i] = not (isinstance(value, int | float) and value == 1)
     return Truths(truths, texts, odd)
+
+
+class Columns:
+    """N records by their keys, as arrays.  `floats` (N,) bool: where one of the whole numbers asked for is
+    written as 1.0; `texts`: where any number is written as text."""
+
+    def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
+        self.records = records
+        self.floats, self.texts = (np.zeros(len(records), bool) for _ in range(2))
+
+    def given(self, key: str) -> list[Any]:
+        return [record.get(key) for record in self.records]
+
+    def whole(self, key: str, other: str = "") -> np.ndarray:
+        """(N,) int64, NONE where there is none.  other: the key where `key` is absent."""
+        values, floats, texts = whole_column(
+            [record.get(key, record.get(other)) for record in self.records] if other else self.given(key)
+        )
+        self.floats, self.texts = self.floats | floats, self.texts | texts
+        return values
+
+    def numbers(self, key: str) -> np.ndarray:
+        """(N,) float64, NaN where there is none."""
+        values, texts = number_column(self.given(key))
+        self.texts = self.texts | texts
+        return values
+
+    def boxes(self, key: str) -> np.ndarray:
+        """(N, 4) float64, NaN where one is missing or has a number that is none."""
+        boxes = np.full((len(self.records), 4), np.nan)
+        for i, box in enumerate(self.given(key)):
+            if isinstance(box, array) and len(box) == 4:
+                boxes[i] = box
+            elif isinstance(box, list | tuple | np.ndarray) and len(box) == 4:
+                boxes[i], texts = number_column(list(box))
+                self.texts[i] |= texts.any()
+        boxes[~np.isfinite(boxes).all(1)] = np.nan
+        return boxes
+
+    def has(self, key: str) -> np.ndarray:
+        """(N,) bool: there, and not null."""
+        return np.array([value is not None for value in self.given(key)], bool)
+
+
+def rows_of(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The first row of each wanted id among the known ones, -1 where it is not there."""
+    if not len(known):
+        return np.full(len(wanted), -1, np.int64)
+    order = np.argsort(known, kind="stable")
+    row = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
+    return np.where((known[row] == wanted) & (wanted != NONE), row, -1)
+
+
+def first_of(ids: np.ndarray) -> np.ndarray:
+    """(N,) the row of the first one with the same id; -1 for a first one, and where there is none."""
+    first = rows_of(ids, ids)
+    return np.where(first == np.arange(len(ids)), -1, first)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from pose.annotations import mpii_json
 from pose.annotations.categories import CHOOSE, choose_categories, list_categories
-from pose.annotations.issues import Issues
+from pose.annotations.issues import Issue, Issues
 from pose.annotations.json_file import check_kind, read_json
 from pose.annotations.keypoint_file import Category, KeypointFile
 from pose.annotations.keypoint_lists import (
@@ -22,13 +21,7 @@ from pose.annotations.keypoint_lists import (
     with_flat_list,
     wrong_length,
 )
-from pose.annotations.numbers import (
-    LARGEST,
-    NONE,
-    number_column,
-    truth_column,
-    whole_column,
-)
+from pose.annotations.numbers import LARGEST, NONE, Columns, first_of, rows_of, truth_column, whole_column
 from pose.errors import UserError
 from pose.images import LARGEST_IMAGE
 
@@ -53,22 +46,15 @@ def parse(
 ) -> KeypointFile:
     """As `read`, of a file's content, which is left as it is."""
     data = check_kind(data, source)
-    issues = Issues()
-    images = entries(data, "images", source)
-    annotations = entries(data, "annotations", source)
     declared, listing = list_categories(entries(data, "categories", source), source)
     chosen = choose_categories(listing, category, source, choose)
-    image_ids, image_columns = _images(images, issues)
-    columns = _annotations(annotations, image_ids, image_columns, declared, listing, chosen, source, issues)
+    images, image_issues = _images(entries(data, "images", source))
+    annotations, annotation_issues = _annotations(
+        entries(data, "annotations", source), images, declared, listing, chosen
+    )
     return KeypointFile(
-        source=source,
-        categories=tuple(listing),
-        chosen=tuple(chosen),
-        image_ids=image_ids,
-        **image_columns,
-        **columns,
-        issues=(),
-    ).with_issues(*issues.found)
+        source=source, categories=tuple(listing), chosen=tuple(chosen), **images, **annotations, issues=()
+    ).with_issues(*image_issues, *annotation_issues)
 
 
 def entries(data: Mapping[str, Any], key: str, source: Path | str) -> list[Any]:
@@ -82,56 +68,52 @@ def entries(data: Mapping[str, Any], key: str, source: Path | str) -> list[Any]:
 # ----------------------------------------------------------------------------------------------- images
 
 
-def _images(given: Sequence[Any], issues: Issues) -> tuple[np.ndarray, dict[str, Any]]:
+def _images(given: Sequence[Any]) -> tuple[dict[str, Any], list[Issue]]:
+    """The columns of the images."""
     records = [entry if isinstance(entry, dict) else {} for entry in given]
-    other_key = np.array(["id" not in one and "image_id" in one for one in records], bool)
-    id_column = whole_column([one.get("id", one.get("image_id")) for one in records])
-    ids = id_column.values
-    heights, widths = (whole_column([one.get(key) for one in records]) for key in ("height", "width"))
+    columns = Columns(records)
+    ids = columns.whole("id", "image_id")
+    sizes = np.stack([columns.whole("height"), columns.whole("width")], 1).reshape(-1, 2)
+    sizes[(sizes <= 0).any(1) | (sizes >= 2**31).any(1)] = 0
     keys = [_name_key(one) for one in records]
     names = [one.get(key) for one, key in zip(records, keys, strict=True)]
     file_names = tuple(name if isinstance(name, str) else "" for name in names)
-    sizes = np.stack([heights.values, widths.values], 1).reshape(-1, 2)
-    sizes[(sizes <= 0).any(1) | (sizes >= 2**31).any(1)] = 0
 
     unnamed = np.array([not name or "\0" in name for name in file_names], bool)
-    issues.add(
-        "image_entry", "images", (ids == NONE) | unnamed,
-        lambda row: f"id {_told(records[row].get('id'))}" if records[row] else _told(given[row]),
-    )  # fmt: skip
-    issues.add("image_size", "images", (sizes == 0).any(1))
+    first = first_of(ids)
+    again = first >= 0
+    same = _alike(again, first, records, ("file_name", "width", "height"))
     # no such image can be read, and the library that draws masks crashes: it counts on memory for each pixel
     huge = (sizes.prod(1) > 1e6 * LARGEST_IMAGE) | (sizes > LONGEST_SIDE).any(1)
-    issues.add("huge_image", "images", huge, lambda row: f"{sizes[row, 1]} x {sizes[row, 0]}")
-    first = _first_of(ids)
-    again = (first >= 0) & (ids != NONE)
-    same = again.copy()
-    for row in np.flatnonzero(again).tolist():
-        same[row] = _alike(records[row], records[first[row]], ("file_name", "width", "height"))
-    issues.add("same_image", "images", same)
+    other_id = ~np.array(["id" in one for one in records], bool) & (ids != NONE)
+    issues = Issues("images")
     issues.add(
-        "same_image_id", "images", again & ~same,
+        "image_entry", (ids == NONE) | unnamed,
+        lambda row: f"id {_told(records[row].get('id'))}" if records[row] else _told(given[row]),
+    )  # fmt: skip
+    issues.add("image_size", (sizes == 0).any(1))
+    issues.add("huge_image", huge, lambda row: f"{sizes[row, 1]} x {sizes[row, 0]}")
+    issues.add("same_image", same)
+    issues.add(
+        "same_image_id", again & ~same,
         lambda row: f"id {ids[row]}: {file_names[first[row]]} and {file_names[row]}",
     )  # fmt: skip
-    issues.add(
-        "file_name_key", "images", np.array([key != "file_name" for key in keys], bool),
-        lambda row: f"its {keys[row]}",
-    )  # fmt: skip
-    issues.add("image_id_key", "images", other_key & (ids != NONE))
-    columns = (id_column, heights, widths)
-    issues.add("image_float", "images", np.any([one.floats for one in columns], axis=0))
-    issues.add("image_text", "images", np.any([one.texts for one in columns], axis=0))
-    values = {
-        key: number_column([one.get(key) for one in records])[0]
-        for key in ("crowdIndex",)
-        if any(key in one for one in records)
-    }
-    texts = {
-        key: tuple(str(one.get(key) or "") for one in records)
-        for key in ("aic_id", "url")
-        if any(key in one for one in records)
-    }
-    return ids, {"file_names": file_names, "sizes": sizes, "image_values": values, "image_texts": texts}
+    issues.add("file_name_key", np.array(keys, str) != "file_name", lambda row: f"its {keys[row]}")
+    issues.add("image_id_key", other_id)
+    issues.add("image_float", columns.floats)
+    issues.add("image_text", columns.texts)
+    known = {key for one in records for key in one}
+    return {
+        "image_ids": ids,
+        "file_names": file_names,
+        "sizes": sizes,
+        "image_values": {key: columns.numbers(key) for key in ("crowdIndex",) if key in known},
+        "image_texts": {
+            key: tuple(str(value or "") for value in columns.given(key))
+            for key in ("aic_id", "url")
+            if key in known
+        },
+    }, issues.found
 
 
 def _name_key(record: Mapping[str, Any]) -> str:
@@ -145,15 +127,14 @@ def _told(value: Any) -> str:
     return f"{value!r}"[:60]
 
 
-def _first_of(values: np.ndarray) -> np.ndarray:
-    """(N,) the row of the first one with the same value; -1 for a first one."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    found = first[inverse.reshape(-1)]
-    return np.where(found == np.arange(len(values)), -1, found)
-
-
-def _alike(one: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str]) -> bool:
-    return all(one.get(key) == other.get(key) for key in keys)
+def _alike(
+    again: np.ndarray, first: np.ndarray, records: Sequence[Mapping[str, Any]], keys: Sequence[str]
+) -> np.ndarray:
+    """(N,) bool: which of `again` say the same as the row `first`."""
+    alike = again.copy()
+    for row in np.flatnonzero(again).tolist():
+        alike[row] = all(records[row].get(key) == records[first[row]].get(key) for key in keys)
+    return alike
 
 
 # ------------------------------------------------------------------------------------------ annotations
@@ -161,94 +142,91 @@ def _alike(one: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str]
 
 def _annotations(
     given: Sequence[Any],
-    image_ids: np.ndarray,
     images: Mapping[str, Any],
     declared: Sequence[int],
     listing: Sequence[Category],
     chosen: Sequence[Category],
-    source: Path | str,
-    issues: Issues,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[Issue]]:
     """The columns of the annotations that concern people, and of entries that cannot be assigned."""
-    records = [with_flat_list(entry) if isinstance(entry, dict) else {} for entry in given]
-    category = whole_column([one.get("category_id") for one in records])
-    lists = np.array([list_length(one.get("keypoints")) for one in records], np.int64)
-    broken = category.values == NONE
+    everything = [with_flat_list(entry) if isinstance(entry, dict) else {} for entry in given]
+    category = whole_column([one.get("category_id") for one in everything]).values
+    length = np.array([list_length(one.get("keypoints")) for one in everything], np.int64)
     if chosen:
         ids = [one.id for one in chosen if one.id is not None]
     else:  # no category lists keypoints: those of whom the annotations have some
-        with_lists = np.unique(category.values[(lists != 0) & ~broken]).tolist()
+        with_lists = np.unique(category[(length != 0) & (category != NONE)]).tolist()
         ids = [one for one in with_lists if one in declared or not declared]
-    ours = np.isin(category.values, ids)
-    places = np.flatnonzero(ours | (lists != 0) | broken)
-    nested = np.array([records[place] is not given[place] for place in places.tolist()], bool)
-    records = [records[place] for place in places.tolist()]
-    category_ids, length, broken = category.values[places], lists[places], broken[places]
+    declared_ids = tuple(sorted({*declared, *category[category != NONE].tolist()}))
+    places = np.flatnonzero(np.isin(category, ids) | (length != 0) | (category == NONE))
+    records, length, category = [everything[i] for i in places.tolist()], length[places], category[places]
 
-    whole_columns = {key: whole_column([one.get(key) for one in records]) for key in ("id", "image_id")}
-    own, image = whole_columns["id"].values, rows_of(image_ids, whole_columns["image_id"].values)
-    crowd = truth_column([one.get("iscrowd") for one in records])
+    columns = Columns(records)
+    columns.whole("category_id")
+    own, image_id = columns.whole("id"), columns.whole("image_id")
+    areas, said, boxes = columns.numbers("area"), columns.numbers("num_keypoints"), columns.boxes("bbox")
+    image, has_box = rows_of(images["image_ids"], image_id), columns.has("bbox")
+    crowd = truth_column(columns.given("iscrowd"))
     names = keypoint_names(chosen, records)
     count = len(names) if names else int(length[length > 0][0]) // 3 if (length > 0).any() else 0
     body = len(chosen[0].keypoints) if chosen else 0
     keypoints, odd = keypoint_array(records, length, count, len(names), body)
-    areas, area_texts = number_column([one.get("area") for one in records])
-    said, said_texts = number_column([one.get("num_keypoints") for one in records])
-    boxes, has_box, box_texts = _boxes([one.get("bbox") for one in records])
-    people_text = [one.get("human") for one in records]
 
-    listed_ids = [one.id for one in listing if one.id is not None]
-    foreign = ~broken & ~np.isin(category_ids, ids) & (length != 0)
-    of_listing = np.isin(category_ids, listed_ids)
+    broken = category == NONE
+    foreign = ~broken & ~np.isin(category, ids) & (length != 0)
+    of_listing = np.isin(category, [one.id for one in listing if one.id is not None])
     people = ~broken & ~foreign
-    misfit = people & (length != 0) & (length != 3 * count)
     fitting = [fitting_key(record, count) if not n else "" for record, n in zip(records, length.tolist())]
-    again, same = _repeated(own, records, people, image, keypoints, boxes)
-    floats = np.any([one.floats for one in whole_columns.values()], axis=0) | category.floats[places]
-    texts = np.any([one.texts for one in whole_columns.values()], axis=0) | category.texts[places]
-
-    def entry(row: int) -> str:
-        record = records[row]
-        return f"category_id {_told(record.get('category_id'))}" if record else _told(given[places[row]])
-
-    described: dict[str, tuple[np.ndarray, Callable[[int], str]]] = {
-        "annotation_entry": (broken, entry),
-        "category": (foreign & ~of_listing, lambda row: f"category {category_ids[row]}"),
-        "other_category": (foreign & of_listing, lambda row: f"category {category_ids[row]}"),
-        "absent_image": (people & (image < 0), lambda row: f"image_id {_told(records[row].get('image_id'))}"),
-        "keypoint_length": (misfit, lambda row: wrong_length(records[row], length[row], count, bool(names))),
-        "keypoints_key": (
-            people & np.array([key != "" for key in fitting], bool),
-            lambda row: f"its {fitting[row]!r}",
-        ),
-        "same_annotation_id": (again & ~same, lambda row: f"id {own[row]}"),
-        "iscrowd": (people & crowd.odd, lambda row: _told(records[row].get("iscrowd"))),
-    }
-    counted = {
+    first = first_of(np.where(people, own, NONE))
+    again = first >= 0
+    same = _alike(again, first, records, ("image_id", "iscrowd"))
+    for row in np.flatnonzero(same).tolist():
+        same[row] = all(
+            np.array_equal(column[row], column[first[row]], equal_nan=True)
+            for column in (image, keypoints, boxes)
+        )
+    issues = Issues("annotations")
+    issues.add(
+        "annotation_entry", broken,
+        lambda row: f"category_id {_told(records[row].get('category_id'))}" if records[row]
+        else _told(given[places[row]]),
+    )  # fmt: skip
+    issues.add("category", foreign & ~of_listing, lambda row: f"category {category[row]}")
+    issues.add("other_category", foreign & of_listing, lambda row: f"category {category[row]}")
+    issues.add(
+        "absent_image", people & (image < 0), lambda row: f"image_id {_told(records[row].get('image_id'))}"
+    )
+    issues.add(
+        "keypoint_length", people & (length != 0) & (length != 3 * count),
+        lambda row: wrong_length(records[row], length[row], count, bool(names)),
+    )  # fmt: skip
+    issues.add("keypoints_key", people & (np.array(fitting, str) != ""), lambda row: f"its {fitting[row]!r}")
+    issues.add("same_annotation_id", again & ~same, lambda row: f"id {own[row]}")
+    issues.add("iscrowd", people & crowd.odd, lambda row: _told(records[row].get("iscrowd")))
+    for code, wrong in {
         "same_annotation": same,
         "annotation_id": own <= 0,
-        "annotation_float": floats,
-        "annotation_text": texts | area_texts | said_texts | box_texts | odd["text"],
-        "nested": nested,
+        "annotation_float": columns.floats,
+        "annotation_text": columns.texts | odd["text"],
+        "nested": np.array([record is not given[i] for record, i in zip(records, places.tolist())], bool),
         "truth_text": crowd.texts,
         "box": has_box & np.isnan(boxes).any(1),
-    }
-    for code, (wrong, detail) in described.items():
-        issues.add(code, "annotations", wrong, detail)
-    for code, wrong in counted.items():
-        issues.add(code, "annotations", people & wrong)
-    _keypoint_issues(keypoints, odd, people & ~crowd.values, images, image, areas, issues)
+    }.items():
+        issues.add(code, people & wrong)
+    alone = people & ~crowd.values
+    _keypoint_issues(keypoints, odd, alone, images["sizes"][image[alone & (image >= 0)]], issues)
+    issues.add("area_range", alone & (areas > RANGE), lambda row: f"area {areas[row]:g}")
     hidden = people & (crowd.values | ~(keypoints[..., 2] > 0).any(1))
+    texts = columns.given("human")
     return {
         "category_ids": tuple(ids),
-        "declared_ids": tuple(sorted({*declared, *category.values[category.values != NONE].tolist()})),
+        "declared_ids": declared_ids,
         "names": names,
         "num_entries": len(given),
         "places": places,
         "ids": own,
-        "image_id": whole_columns["image_id"].values,
+        "image_id": image_id,
         "image": image,
-        "category": category_ids,
+        "category": category,
         "crowd": crowd.values,
         "length": length,
         "keypoints": keypoints,
@@ -256,103 +234,44 @@ def _annotations(
         "areas": areas,
         "boxes": boxes,
         "has_box": has_box,
-        "has_crowd": np.array([one.get("iscrowd") is not None for one in records], bool),
+        "has_crowd": columns.has("iscrowd"),
         "masks": {
             row: records[row]["segmentation"]
             for row in np.flatnonzero(hidden).tolist()
             if records[row].get("segmentation")
         },
-        "texts": tuple(text if isinstance(text, str) else "" for text in people_text)
-        if any(isinstance(text, str) for text in people_text)
+        "texts": tuple(text if isinstance(text, str) else "" for text in texts)
+        if any(isinstance(text, str) for text in texts)
         else (),
-    }
-
-
-def rows_of(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The first row of each wanted id among the known ones, -1 where it is not there."""
-    if not len(known):
-        return np.full(len(wanted), -1, np.int64)
-    order = np.argsort(known, kind="stable")
-    row = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
-    return np.where((known[row] == wanted) & (wanted != NONE), row, -1)
-
-
-def _boxes(given: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N, 4) float64, NaN where one is unusable or missing; whether one is given; whether as text."""
-    boxes = np.full((len(given), 4), np.nan)
-    texts = np.zeros(len(given), bool)
-    for i, box in enumerate(given):
-        if isinstance(box, array) and len(box) == 4:
-            boxes[i] = box
-        elif isinstance(box, list | tuple | np.ndarray) and len(box) == 4:
-            boxes[i], text = number_column(list(box))
-            texts[i] = text.any()
-    boxes[~np.isfinite(boxes).all(1)] = np.nan
-    return boxes, np.array([box is not None for box in given], bool), texts
-
-
-def _repeated(
-    ids: np.ndarray,
-    records: Sequence[Mapping[str, Any]],
-    people: np.ndarray,
-    image: np.ndarray,
-    keypoints: np.ndarray,
-    boxes: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows whose id an earlier one has, and those of them that repeat it word for word."""
-    rows = np.flatnonzero(people & (ids != NONE))
-    first = np.full(len(ids), -1, np.int64)
-    found = _first_of(ids[rows])
-    first[rows[found >= 0]] = rows[found[found >= 0]]
-    again = first >= 0
-    same = again.copy()
-    for row in np.flatnonzero(again).tolist():
-        other = first[row]
-        same[row] = (
-            image[row] == image[other]
-            and np.array_equal(keypoints[row], keypoints[other], equal_nan=True)
-            and np.array_equal(boxes[row], boxes[other], equal_nan=True)
-            and _alike(records[row], records[other], ("image_id", "iscrowd"))
-        )
-    return again, same
+    }, issues.found
 
 
 def _keypoint_issues(
     keypoints: np.ndarray,
     odd: Mapping[str, np.ndarray],
     people: np.ndarray,
-    images: Mapping[str, Any],
-    image: np.ndarray,
-    areas: np.ndarray,
+    sizes: np.ndarray,
     issues: Issues,
 ) -> None:
-    """What is wrong with the numbers of people who are no crowd."""
+    """What is wrong with the numbers of people who are no crowd, whose images have these sizes."""
     if not keypoints.size:
         return
     v = keypoints[..., 2]
     finite = np.all(np.abs(keypoints) < LARGEST, axis=2)
-    unlabelled = v == 0
-    labelled = finite & (v > 0)
-    issues.add("not_finite", "annotations", people & (~finite & ~unlabelled).any(1))
-    issues.add("not_finite_unlabelled", "annotations", people & (~finite & unlabelled).any(1))
-    wrong = finite & ((v < 0) | (v > 2))
-    issues.add(
-        "visibility", "annotations", people & wrong.any(1), lambda row: f"v = {v[row][wrong[row]][0]:g}"
-    )
-    issues.add("visibility_truth", "annotations", people & odd["truth"])
-    minus = labelled & (keypoints[..., 0] == -1) & (keypoints[..., 1] == -1)
-    issues.add("minus_one", "annotations", people & minus.any(1))
-    issues.add("area_range", "annotations", people & (areas > RANGE), lambda row: f"area {areas[row]:g}")
+    unlabelled, labelled, wrong = v == 0, finite & (v > 0), finite & ((v < 0) | (v > 2))
+    issues.add("not_finite", people & (~finite & ~unlabelled).any(1))
+    issues.add("not_finite_unlabelled", people & (~finite & unlabelled).any(1))
+    issues.add("visibility", people & wrong.any(1), lambda row: f"v = {v[row][wrong[row]][0]:g}")
+    issues.add("visibility_truth", people & odd["truth"])
+    issues.add("minus_one", people & (labelled & (keypoints[..., :2] == -1).all(2)).any(1))
     points = keypoints[people][labelled[people]][:, :2]
-    sizes = images["sizes"][image[people & (image >= 0)]]
     if len(points) < 3 or points.min() < 0 or not np.any(points % 1):
         return
     if points.max() <= SHARES and (not len(sizes) or np.median(sizes) > 16):
-        issues.add("shares", "annotations", people & labelled.any(1))
+        issues.add("shares", people & labelled.any(1))
     elif (
-        points.max() <= 100
-        and np.ptp(points, axis=0).min() > SPREAD
+        (points.max() <= 100 and np.ptp(points, axis=0).min() > SPREAD)
         and len(sizes)
-        and np.all(sizes > LARGER)
+        and sizes.min() > LARGER
     ):
-        issues.add("percent", "annotations", people & labelled.any(1))
+        issues.add("percent", people & labelled.any(1))

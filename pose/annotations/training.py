@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from pose.annotations.findings import report
 from pose.annotations.image_files import with_header_sizes
-from pose.annotations.issues import CODES, Issue
+from pose.annotations.issues import CODES, Issue, Told
 from pose.annotations.keypoint_file import KeypointFile
-from pose.annotations.names import FileKeypoints, match_keypoints, renamed, unnamed
+from pose.annotations.names import FileKeypoints, match_keypoints, name_issues, unnamed
 from pose.annotations.reader import read
 from pose.annotations.regions import BOX_TO_AREA, merged, region
 from pose.errors import UserError
@@ -26,26 +26,11 @@ NO_IMAGE = ("image_entry", "image_size", "huge_image")  # why images cannot be u
 AT_ONCE = 1 << 15  # people whose keypoints are worked on in float64
 
 
-@dataclass(frozen=True)
-class Finding:
-    """An issue as training tells it: how often, and the first place."""
-
-    code: str
-    count: int
-    first: str
-
-    def __str__(self) -> str:
-        code = CODES[self.code]
-        text = f"{self.count} {code.what}" if self.count else code.what
-        text += f", {code.training}" if code.training else ""
-        return f"{text} (first: {self.first})" if self.first else text
-
-
 class Parsed(NamedTuple):
     """A file's annotations as flat arrays (keys ARRAYS), and what was wrong with it."""
 
     arrays: dict[str, np.ndarray]
-    findings: tuple[Finding, ...]
+    findings: tuple[Told, ...]
 
 
 class Reading(NamedTuple):
@@ -70,23 +55,9 @@ def parse_file(path: Path, how: Reading) -> Parsed:
     if any(issue.code == "no_images" for issue in stops):  # and why
         stops += [issue for issue in file.issues if issue.code in NO_IMAGE]
     if stops:
-        told = [finding(file, issue) for issue in stops]
+        told = [file.told(issue) for issue in stops]
         raise UserError(report(path, told, "mend the file, or check that it is the one you mean"))
-    return Parsed(arrays, tuple(finding(file, issue) for issue in file.issues))
-
-
-def finding(file: KeypointFile, issue: Issue) -> Finding:
-    detail = issue.details[0] if issue.details else ""
-    if issue.where == "file":
-        return Finding(issue.code, issue.count, detail)
-    name = file.image_name if issue.where == "images" else file.annotation_name
-    first = name(int(issue.rows[0]))
-    return Finding(issue.code, issue.count, f"{first}: {detail}" if detail else first)
-
-
-def report(path: Path | str, findings: Sequence[object], advice: str) -> str:
-    """The text of the `UserError` that findings end in."""
-    return f"{path} cannot be used:\n" + "\n".join(f"  {one}" for one in findings) + f"\n{advice}"
+    return Parsed(arrays, tuple(map(file.told, file.issues)))
 
 
 # ------------------------------------------------------------------------------------- file -> arrays
@@ -97,7 +68,7 @@ def to_arrays(
 ) -> tuple[dict[str, np.ndarray], list[Issue]]:
     """The arrays of `Parsed`, and issues that only show with a skeleton."""
     skeleton, issues = how.skeleton, []
-    images = np.flatnonzero(file.images & (file.sizes > 0).all(1) & ~_later(file))
+    images = np.flatnonzero(file.images & (file.sizes > 0).all(1))
     place_of = np.full(file.num_images + 1, -1, np.int64)  # the last one is for row -1
     place_of[images] = np.arange(len(images))
     image = place_of[file.image]
@@ -113,8 +84,8 @@ def to_arrays(
     regions: list[list[dict[str, Any]]] = [[] for _ in images]
     lost = []
     for row in rows[~person].tolist():
-        size = (int(file.sizes[file.image[row], 0]), int(file.sizes[file.image[row], 1]))
-        ignored = region(file.masks.get(row), file.boxes[row], size)
+        height, width = file.image_size[row].tolist()
+        ignored = region(file.masks.get(row), file.boxes[row], (height, width))
         if ignored is None:
             lost.append(row)
         else:
@@ -143,51 +114,9 @@ def to_arrays(
     issues += [Issue("area_missing", "annotations", without_area)] if len(without_area) else []
     issues += [Issue("no_images", "file")] if not len(images) else []
     if len(images) and not len(people):
-        issues.append(Issue("no_people", "file", details=(nobody(file),)))
-    issues += _name_issues(file, match, skeleton)
+        issues.append(Issue("no_people", "file", details=(file.why_nobody(),)))
+    issues += name_issues(file, match, skeleton)
     return arrays, issues
-
-
-def nobody(file: KeypointFile) -> str:
-    """Why there may be no person in a file that was meant to have some; "" where nothing tells."""
-    strays = file.issue("category") or file.issue("other_category")
-    if strays is None or not file.chosen:
-        return ""
-    stray = int(file.category[strays.rows[0]])
-    own = ", ".join(f"{one.name!r} (id {one.id})" for one in file.chosen[:3])
-    lists = "lists no keypoints" if strays.code == "category" else "was not chosen"
-    return f"{strays.count} annotation(s) with keypoints are of category {stray}, which {lists}; {own} does"
-
-
-def tells_sides(skeleton: Skeleton) -> bool:
-    """Whether a name tells left from right, or the skeleton says that none does (`mirror`); one keypoint
-    alone has no sides."""
-    return len(skeleton) == 1 or bool(skeleton.mirror) or any(side != "middle" for side in skeleton.sides)
-
-
-def _name_issues(file: KeypointFile, match: FileKeypoints, skeleton: Skeleton) -> list[Issue]:
-    issues = []
-    if not file.chosen and file.num_listed:
-        names = f"{', '.join(match.names[:3])}, ..." if len(match.names) > 3 else ", ".join(match.names)
-        issues.append(Issue("unnamed", "file", details=(names,)))
-    unknown = [name for name, k in zip(match.names, match.order, strict=True) if k is None]
-    if unknown:
-        issues.append(Issue("other_keypoints", "file", np.arange(len(unknown)), (unknown[0],)))
-    other = renamed(match, skeleton)
-    if other:
-        there, here = other[0]
-        detail = f"{there!r} there and {here!r} in the skeleton {skeleton.name!r}"
-        issues.append(Issue("other_names", "file", np.arange(len(other)), (detail,)))
-    return issues
-
-
-def _later(file: KeypointFile) -> np.ndarray:
-    """(I,) bool: images whose id an earlier one has."""
-    marked = np.zeros(file.num_images, bool)
-    again = file.issue("same_image_id")
-    if again is not None:
-        marked[again.rows] = True
-    return marked
 
 
 def _boxes_and_areas(

@@ -13,7 +13,6 @@ import numpy as np
 from pose.annotations.annotations import Annotations, load_annotations
 from pose.annotations.image_files import locate
 from pose.annotations.issues import CODES
-from pose.annotations.training import tells_sides
 from pose.data.images import SetImage
 from pose.data.settings import DataSettings, SetFiles, set_files
 from pose.errors import UserError
@@ -75,7 +74,7 @@ def _warn(sentence: str) -> None:
 def warn_of_sides(skeleton: Skeleton, *, trained: bool = False) -> None:
     """For images that are mirrored: a warning where no name of a keypoint tells left from right.  trained: of
     a run, whose training cannot be changed."""
-    if not tells_sides(skeleton):
+    if not skeleton.tells_sides:
         what = CODES["no_sides"].what
         if trained:
             what = f"{what.partition(';')[0]}; turn mirroring off (test.flip=false)"

@@ -80,7 +80,7 @@ def _as_it_is(content: Content) -> _People:
     given = np.zeros_like(content.keypoints)
     for k, place in enumerate(content.places):
         if place is not None:
-            given[:, k] = np.where(content.file.finite[:, place, None], content.given[:, place], 0)
+            given[:, k] = np.where(content.file.finite[:, place, None], content.file.keypoints[:, place], 0)
     counted = (given[..., 2] > 0).sum(1)
     said = np.where(np.isfinite(content.file.num_keypoints), content.file.num_keypoints, counted)
     areas = np.where(content.file.areas >= 0, content.file.areas, _likely_areas(content))
@@ -145,7 +145,7 @@ def _with_fault(meant: _People, wrong: _People, fault: Fault) -> _People:
 def _chosen(content: Content, faults: Sequence[Fault]) -> np.ndarray:
     """Rows of the people, and of those who only seem to be some, of at most IMAGES images and at most
     PEOPLE."""
-    counted = content.people.copy()
+    counted = content.file.people.copy()
     for fault in faults:
         counted[fault.rows] |= ~content.file.crowd[fault.rows] & (content.file.image[fault.rows] >= 0)
     images = np.unique(content.file.image[counted])

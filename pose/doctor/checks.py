@@ -16,7 +16,6 @@ from pose.annotations.issues import SHOWN, Issue, Level, shown
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.numbers import NONE
 from pose.annotations.regions import usable_box, usable_mask
-from pose.annotations.training import nobody, tells_sides
 from pose.doctor.content import Content
 from pose.doctor.sides import find_exchanged
 from pose.doctor.texts import AS_A_WHOLE, KINDS
@@ -96,7 +95,7 @@ class Faults:
             examples = tuple(
                 image_example(self.content, row, detail(row) if detail else "") for row in shown(rows)
             )
-            self.found.append(Fault(kind, len(rows), self.content.num_images, examples))
+            self.found.append(Fault(kind, len(rows), self.content.file.num_images, examples))
 
     def file(self, kind: str, details: Sequence[str], rows: np.ndarray | None = None) -> None:
         """About the file itself; rows: annotations that show it."""
@@ -125,7 +124,7 @@ class Faults:
     def _example(self, row: int, detail: str) -> Example:
         file = self.content.file
         number, image = int(file.ids[row]), int(file.image_id[row])
-        where = self.content.file_name(row)
+        where = file.name_of_image(row)
         if number == NONE and not where:
             detail = f"entry {file.places[row]}{f': {detail}' if detail else ''}"
         return Example(None if image == NONE else image, None if number == NONE else number, where, detail)
@@ -164,15 +163,15 @@ def _check_file(content: Content, faults: Faults) -> None:
         faults.file("unnamed", [f"taken to be {', '.join(content.skeleton.annotated[:6])}"])
     faults.file("names", [content.other_names] if content.other_names else [])
     faults.file("limbs", [content.bad_limbs] if content.bad_limbs else [])
-    if content.flip and not tells_sides(content.skeleton):
+    if content.flip and not content.skeleton.tells_sides:
         faults.file("no_sides", [", ".join(content.skeleton.keypoints[:6])])
-    if not content.people.any():
+    if not content.file.people.any():
         told = f"{len(file.ids)} annotations, {file.num_images} images"
-        faults.file("no_people", [f"{told}; {nobody(file)}" if nobody(file) else told])
+        faults.file("no_people", [f"{told}; {file.why_nobody()}" if file.why_nobody() else told])
         return
     if content.partial:  # training on a mixture knows what each set lacks
         return
-    labelled = np.any(content.keypoints[content.people][..., 2] > 0, axis=0)
+    labelled = np.any(content.keypoints[content.file.people][..., 2] > 0, axis=0)
     annotated = content.skeleton.annotated_index
     faults.file("never_labelled", [content.skeleton.keypoints[k] for k in annotated if not labelled[k]])
 
@@ -182,7 +181,7 @@ def _check_crowdpose(content: Content, faults: Faults) -> None:
     file = content.file
     if not is_crowdpose(file):
         return
-    ignored = content.people & (file.num_keypoints == 0)
+    ignored = content.file.people & (file.num_keypoints == 0)
     faults.file("crowdpose", [
         "num_keypoints counts neither head nor neck, which are scored where they are labelled; "
         f"{ignored.sum()} people with nothing else labelled are ignored by the metric, and trained on",
@@ -201,13 +200,13 @@ def _check_images(content: Content, faults: Faults) -> None:
     faults.images("same_file", again & file.images & (names != ""))
     counts = np.bincount(file.image[file.image >= 0], minlength=len(names))
     faults.images("no_annotations", (counts == 0) & file.images)
-    people = np.bincount(file.image[content.people], minlength=len(names))
+    people = np.bincount(file.image[content.file.people], minlength=len(names))
     faults.images("crowded", people > CROWDED, lambda row: f"{people[row]} people")
 
 
 def _check_keypoints(content: Content, faults: Faults) -> None:
-    given = content.given
-    people = ~content.file.crowd & content.ours
+    given = content.file.keypoints
+    people = ~content.file.crowd & content.file.ours
     origin = content.file.labelled & (given[..., :2] == 0).all(-1)
     names = content.file.names or content.skeleton.annotated
     faults.annotations("origin", people & origin.any(1), lambda row: _named(names, origin[row]))
@@ -232,7 +231,7 @@ def _check_numbers(content: Content, faults: Faults) -> None:
         counted[12:] &= not counted.all()  # the last two, however they are called
         body = body & counted
     said, labelled = content.file.num_keypoints, body.sum(1)
-    people = ~content.file.crowd & content.ours & np.isfinite(said)
+    people = ~content.file.crowd & content.file.ours & np.isfinite(said)
 
     def both(row: int) -> str:
         return f"num_keypoints {said[row]:g}, labelled {labelled[row]}"
@@ -243,7 +242,7 @@ def _check_numbers(content: Content, faults: Faults) -> None:
 
 
 def _check_sides(content: Content, faults: Faults) -> None:
-    rows = np.flatnonzero(content.people)
+    rows = np.flatnonzero(content.file.people)
     sides = find_exchanged(content.keypoints[rows], content.skeleton)
     faults.file("sides_file", [sides.exchanged] if sides.exchanged else [], rows[sides.faces])
     faults.file("sides_pair", sides.pairs)
@@ -255,7 +254,7 @@ def _check_sides(content: Content, faults: Faults) -> None:
 
 
 def _check_areas(content: Content, faults: Faults) -> None:
-    areas, boxes, people = content.file.areas, content.file.boxes, content.people
+    areas, boxes, people = content.file.areas, content.file.boxes, content.file.people
     if not is_crowdpose(content.file):  # whose rule needs none
         faults.annotations("area_missing", people & np.isnan(areas), of=int(people.sum()))
     faults.annotations("area_zero", people & (areas <= 0), lambda row: f"area {areas[row]:g}")
@@ -276,7 +275,7 @@ def _check_areas(content: Content, faults: Faults) -> None:
 
 
 def _check_boxes(content: Content, faults: Faults) -> None:
-    boxes, people = content.file.boxes, content.people
+    boxes, people = content.file.boxes, content.file.people
     usable = (boxes[:, 2:] > 0).all(1) & np.isfinite(boxes).all(1)
     faults.annotations("box_missing", people & ~usable, of=int(people.sum()))
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
@@ -287,7 +286,7 @@ def _check_boxes(content: Content, faults: Faults) -> None:
         lambda row: f"{away[row]:.0f} pixels outside a box of {boxes[row, 2]:.0f} x {boxes[row, 3]:.0f}",
         of=int(people.sum()),
     )  # fmt: skip
-    size = content.image_sizes[:, ::-1]
+    size = content.file.image_size[:, ::-1]
     beyond = (np.maximum(-low, high - size) / np.where(size > 0, size, np.nan)).max(1)
     faults.annotations("box_picture", people & usable & (beyond > BOX_BEYOND))
 
@@ -299,7 +298,7 @@ def _check_masks(content: Content, faults: Faults) -> None:
     masked = np.zeros(len(hidden), bool)
     boxed = usable_box(file.boxes)
     for row, segmentation in file.masks.items():
-        height, width = (int(side) for side in content.image_sizes[row])
+        height, width = (int(side) for side in content.file.image_size[row])
         masked[row] = hidden[row] and usable_mask(segmentation, (height, width))
     faults.annotations("region", hidden & ~masked & ~boxed)
     faults.annotations("crowd_box", file.crowd & hidden & ~masked & boxed, of=int(file.crowd.sum()))
@@ -318,7 +317,7 @@ def find_copies(content: Content) -> tuple[np.ndarray, np.ndarray]:
 
     People are compared with the NEIGHBOURS next ones from left to right: in an image with no more, with all;
     where there are thousands, copies lie side by side."""
-    rows = np.flatnonzero(content.people)
+    rows = np.flatnonzero(content.file.people)
     seen = content.keypoints[rows][..., 2] > 0
     left = (content.keypoints[rows][..., 0] * seen).sum(1) / np.maximum(seen.sum(1), 1)
     rows = rows[np.lexsort((left, content.file.image[rows]))]
@@ -358,7 +357,7 @@ def shared_images(
             if row is None or row in found:
                 continue
             if folder.resolve() == elsewhere.resolve() or same(folder / name, elsewhere / name):
-                found[row] = f"in {other.source.name}, too"
+                found[row] = f"in {Path(other.file.source).name}, too"
     faults = Faults(content)
     faults.images("shared", np.array(sorted(found), np.int64), lambda row: found[row])
     return faults.all()

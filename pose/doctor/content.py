@@ -1,5 +1,4 @@
-"""A keypoint file as the checks look at it: what it says, right or wrong, with the keypoints of a
-skeleton."""
+"""The policy of the doctor: a file as it is, right or wrong, with the keypoints of a skeleton."""
 
 from __future__ import annotations
 
@@ -9,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.annotations.categories import CHOOSE
 from pose.annotations.image_files import with_header_sizes
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.names import match_keypoints, unnamed
-from pose.annotations.reader import read
 from pose.annotations.skeletons import bad_limbs, own_skeleton
 from pose.errors import UserError
 from pose.skeleton import Skeleton
@@ -23,7 +20,7 @@ SLACK = 1.0  # pixels that a keypoint may lie beyond the image's last pixel
 
 @dataclass(frozen=True)
 class Content:
-    """N annotations and I images of a file, and the skeleton whose K keypoints are looked at."""
+    """N annotations of a file, and the skeleton whose K keypoints are looked at."""
 
     file: KeypointFile
     skeleton: Skeleton
@@ -33,51 +30,16 @@ class Content:
     bad_limbs: str  # a sentence where the category's limbs make no skeleton; else ""
     places: tuple[int | None, ...]  # K: where the file has each of the skeleton's keypoints
 
-    @property
-    def source(self) -> Path:
-        return Path(self.file.source)
-
-    @property
-    def num_images(self) -> int:
-        return self.file.num_images
-
-    @property
-    def given(self) -> np.ndarray:
-        """(N, A, 3) keypoints in the order of the file; 0 where there is no list, NaN for no number."""
-        return self.file.keypoints
-
-    @cached_property
-    def ours(self) -> np.ndarray:
-        """(N,) bool: of a chosen category, with a keypoint list that fits or none."""
-        fits = (self.file.length == 3 * self.file.num_listed) | (self.file.length == 0)
-        return np.isin(self.file.category, self.file.category_ids) & fits
-
     @cached_property
     def keypoints(self) -> np.ndarray:
         """(N, K, 3) float32 in the order of the skeleton: 0, 0, 0 where one is not labelled, is no number,
         has another v than 0 to 2, or lies at 0, 0, which nobody means."""
         ordered = np.zeros((len(self.file.ids), len(self.skeleton), 3), np.float32)
-        usable = np.zeros(ordered.shape[:2], bool)
         for k, place in enumerate(self.places):
             if place is not None:
-                ordered[:, k] = np.where(self.file.finite[:, place, None], self.given[:, place], 0)
-                usable[:, k] = self.file.labelled[:, place]
-        usable &= (ordered[..., :2] != 0).any(-1)
-        ordered[~usable] = 0
+                ordered[:, k] = np.where(self.file.labelled[:, place, None], self.file.keypoints[:, place], 0)
+        ordered[~(ordered[..., :2] != 0).any(-1)] = 0
         return ordered
-
-    @property
-    def people(self) -> np.ndarray:
-        """(N,) bool: who is learned from."""
-        return self.file.people
-
-    @cached_property
-    def image_sizes(self) -> np.ndarray:
-        """(N, 2) height, width of each annotation's image; 0 where it is not listed or does not say."""
-        sizes = np.zeros((len(self.file.ids), 2))
-        listed = self.file.image >= 0
-        sizes[listed] = self.file.sizes[self.file.image[listed]]
-        return sizes
 
     @cached_property
     def extents(self) -> np.ndarray:
@@ -96,7 +58,7 @@ class Content:
     def beyond(self) -> np.ndarray:
         """(N, K) pixels that a labelled keypoint lies outside the image, at most 0 inside; 0 where the size
         is not known."""
-        size = self.image_sizes[:, None, ::-1]
+        size = self.file.image_size[:, None, ::-1]
         outside = np.maximum(-self.keypoints[..., :2], self.keypoints[..., :2] - (size - 1)).max(-1)
         known = (size > 0).all(-1) & (self.keypoints[..., 2] > 0)
         return np.where(known, outside, 0)
@@ -105,30 +67,6 @@ class Content:
     def outside(self) -> np.ndarray:
         """(N, K) bool: labelled keypoints that lie outside the image, by more than rounding explains."""
         return self.beyond > SLACK
-
-    def file_name(self, annotation: int) -> str:
-        """File name of the annotation's image."""
-        row = int(self.file.image[annotation])
-        return self.file.file_names[row] if row >= 0 else ""
-
-
-def read_content(
-    path: Path,
-    skeleton: Skeleton | None = None,
-    *,
-    partial: bool = False,
-    flip: bool = True,
-    category: str | None = None,
-    choose: str = CHOOSE,
-    images: Path | None = None,
-) -> Content:
-    """skeleton: None takes the file's own; a file with other keypoints is read by its own, too.
-
-    partial: the file may have other keypoints than the skeleton (a set of a mixture).  flip: images are
-    mirrored.  category: see `reader.read`.  images: where sizes are read from that the file does not give.
-    Raises `UserError` for a file that is no COCO keypoint file at all."""
-    file = read(path, category, choose=choose)
-    return content_of(file, skeleton, partial=partial, flip=flip, images=images)
 
 
 def content_of(
@@ -139,13 +77,17 @@ def content_of(
     flip: bool = True,
     images: Path | None = None,
 ) -> Content:
-    """As `read_content`, of a file that has been read."""
-    if not file.chosen:
-        if skeleton is None or file.num_listed != len(skeleton.annotated):
-            raise UserError(unnamed(file, skeleton))
-        own = skeleton
-    else:
+    """skeleton: None takes the file's own; a file with other keypoints is read by its own, too.
+
+    partial: the file may have other keypoints than the skeleton (a set of a mixture).  flip: images are
+    mirrored.  images: where sizes are read from that the file does not give.  Raises `UserError` for a file
+    without names of keypoints, where the skeleton does not have as many."""
+    if file.chosen:
         own = own_skeleton(file)
+    elif skeleton is None or file.num_listed != len(skeleton.annotated):
+        raise UserError(unnamed(file, skeleton))
+    else:
+        own = skeleton
     skeleton, other_names = skeleton or own, ""
     try:
         places = match_keypoints(file, skeleton, partial=partial).places

@@ -26,11 +26,11 @@ CROP = 360  # pixels: side of an example's picture on the page
 
 
 def heading(diagnosis: Diagnosis) -> str:
-    content = diagnosis.content
+    file = diagnosis.content.file
     return (
-        f"{diagnosis.source.label}: {diagnosis.source.annotations}: {content.num_images} images, "
-        f"{int(content.people.sum())} people with labelled keypoints, {content.file.crowd.sum()} crowds, "
-        f"skeleton {content.skeleton.name}"
+        f"{diagnosis.source.label}: {diagnosis.source.annotations}: {file.num_images} images, "
+        f"{int(file.people.sum())} people with labelled keypoints, {file.crowd.sum()} crowds, "
+        f"skeleton {diagnosis.content.skeleton.name}"
     )
 
 
@@ -100,8 +100,8 @@ def json_report(found: Sequence[Diagnosis]) -> str:
         {
             "set": one.source.label,
             "annotations": str(one.source.annotations),
-            "images": one.content.num_images,
-            "people": int(one.content.people.sum()),
+            "images": one.content.file.num_images,
+            "people": int(one.content.file.people.sum()),
             "crowds": int(one.content.file.crowd.sum()),
             "skeleton": one.content.skeleton.name,
             "findings": [_finding(one, fault) for fault in one.faults],
@@ -204,7 +204,7 @@ def example_picture(diagnosis: Diagnosis, example: Example) -> np.ndarray | None
         return None
     file = content.file
     places = np.flatnonzero(file.image_ids == example.image_id)
-    rows = np.flatnonzero(np.isin(file.image, places) & content.people)
+    rows = np.flatnonzero(np.isin(file.image, places) & content.file.people)
     own = rows[file.ids[rows] == example.annotation_id] if example.annotation_id is not None else rows[:0]
     return draw_annotations(
         image, content.keypoints[rows], content.skeleton, marked=np.isin(rows, own), names=bool(len(own))

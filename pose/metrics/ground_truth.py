@@ -18,7 +18,6 @@ from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.numbers import NONE
 from pose.annotations.reader import parse, read
 from pose.annotations.regions import BOX_TO_AREA
-from pose.annotations.training import nobody
 from pose.errors import UserError
 
 Record = dict[str, Any]
@@ -78,7 +77,7 @@ def check_truth(file: KeypointFile) -> None:
         )
     ours = np.isin(file.category, file.category_ids)
     if not (ours & (file.length != 0)).any():
-        told = nobody(file) or "no annotation has keypoints, so this is no keypoint ground truth"
+        told = file.why_nobody() or "no annotation has keypoints, so this is no keypoint ground truth"
         raise UserError(f"{where}: {told}")
     absent = file.issue("absent_image")
     for row in () if absent is None else absent.rows.tolist():

@@ -24,11 +24,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from pose.annotations.reader import read
 from pose.config import read_yaml
 from pose.data.settings import set_files, training_files
 from pose.doctor.bounds import measure
 from pose.doctor.checks import Fault, check, image_faults, shared_images
-from pose.doctor.content import Content, read_content
+from pose.doctor.content import Content, content_of
 from pose.doctor.diagnosis import Diagnosis, Source
 from pose.doctor.images import check_images, same_image
 from pose.doctor.reports import html_report, json_report, table
@@ -177,9 +178,9 @@ def _sets(config: ExperimentConfig, which: str) -> list[Source]:
 def examine(source: Source, decode: int | None) -> Diagnosis:
     """decode: pictures that are decoded, None all; -1: none is even opened."""
     content = with_known_sigmas(
-        read_content(
-            source.annotations, source.skeleton, partial=source.partial, flip=source.flip,
-            category=source.category, choose=source.choose, images=source.images,
+        content_of(
+            read(source.annotations, source.category, choose=source.choose), source.skeleton,
+            partial=source.partial, flip=source.flip, images=source.images,
         )
     )  # fmt: skip
     faults = check(content)
@@ -189,7 +190,7 @@ def examine(source: Source, decode: int | None) -> Diagnosis:
                 f"no folder of pictures {source.images}; check data.root, or look at the annotations alone: "
                 "--pictures none"
             )
-        with tqdm(total=content.num_images, desc="images", unit="img", leave=False, disable=None) as bar:
+        with tqdm(total=content.file.num_images, desc="images", unit="img", leave=False, disable=None) as bar:
             problems = check_images(content, source.images, decode, bar.update, source.orientation)
         faults = sorted(faults + image_faults(content, problems), key=_severity)
     bounds = measure(content, faults)

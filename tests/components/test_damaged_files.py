@@ -285,7 +285,7 @@ def examine(path: Path, folder: Path, skeleton: Skeleton) -> str:
         measure(content, faults)
         missing = {issue.code for issue in file.issues} - {fault.kind for fault in faults}
         assert not missing, f"the doctor is silent about {missing}"
-        assert np.array_equal(content.people, file.people)
+        assert np.array_equal(content.file.people, file.people)
         if parsed is not None:
             check_regions(file, how, faults)
     check_training(file, skeleton, parsed, not_trained)

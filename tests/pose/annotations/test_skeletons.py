@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from pose.annotations.annotations import load_annotations
+from pose.annotations.reader import read
 from pose.annotations.skeletons import read_skeleton
 from pose.data.selection import training_indices
 from pose.doctor.checks import check
-from pose.doctor.content import read_content
+from pose.doctor.content import content_of
 from pose.errors import UserError
 from pose.experiment import load_config
 from pose.model import build_model
@@ -93,7 +94,7 @@ def test_odd_limbs_stop_only_heads_that_need_them(tmp_path: Path, name: str) -> 
     assert len(skeleton) == len(names)
     assert (len(skeleton.limbs) > 0) == (good and bool(limbs))
     assert bool(skeleton.no_limbs) != good
-    content = read_content(file)
+    content = content_of(read(file))
     assert len(content.skeleton) == len(names)
     assert ("limbs" in {fault.kind for fault in check(content)}) != good
     for head in ("tags", "pairwise"):
@@ -118,8 +119,8 @@ def test_without_names_a_skeleton_with_as_many_is_asked_for(tmp_path: Path, name
         doctor.main(["--annotations", str(file), "--skeleton", "coco17"])
     hand = tmp_path / "hand.yaml"
     hand.write_text(json.dumps({"name": "hand", "keypoints": ["wrist", *FINGERS]}))
-    content = read_content(file, doctor.named_skeleton(str(hand)))
-    assert "unnamed" in {fault.kind for fault in check(content)} and content.people.sum() == 6
+    content = content_of(read(file), doctor.named_skeleton(str(hand)))
+    assert "unnamed" in {fault.kind for fault in check(content)} and content.file.people.sum() == 6
     config = load_config("coco/ae_small.yaml", settings(tmp_path, "tags", f"data.skeleton={hand}"))
     assert training_indices(config.data, load_annotations(file, config.skeleton))[0].tolist() == [0, 1, 2]
 
@@ -134,4 +135,4 @@ def test_many_categories_that_list_the_same_keypoints_are_one_skeleton(tmp_path:
         one["category_id"] = 1 + 9 * i
     file.write_text(json.dumps(content))
     assert len(read_skeleton(file)) == 3
-    assert read_content(file).people.sum() == 6
+    assert content_of(read(file)).file.people.sum() == 6

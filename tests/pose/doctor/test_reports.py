@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pose.annotations.reader import read
 from pose.doctor.bounds import Bounds
 from pose.doctor.checks import Example, Fault
-from pose.doctor.content import read_content
+from pose.doctor.content import content_of
 from pose.doctor.diagnosis import Diagnosis, Source
 from pose.doctor.reports import WIDTH, cost, example_picture, html_report, json_report, place, table
 from pose.doctor.texts import KINDS
@@ -31,7 +32,7 @@ def diagnosis(folder: Path, faults: list[Fault] = FAULTS, bounds: Bounds | None 
     if not (folder / "dots.json").exists():
         write_set(folder, [(96, 128)] * 3)
     source = Source("val", folder / "dots.json", folder / "dots", None)
-    return Diagnosis(source, read_content(source.annotations), faults, bounds)
+    return Diagnosis(source, content_of(read(source.annotations)), faults, bounds)
 
 
 def test_every_report_tells_every_finding(tmp_path: Path) -> None:
