@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.queues import Queue
+from types import TracebackType
 from typing import Any
 
 import cv2
@@ -32,6 +33,13 @@ def prepare_worker(worker_id: int) -> None:
     torch.set_num_threads(1)
     # what cannot be sent would be lost in a thread, and waited for forever
     Queue._on_queue_feeder_error = staticmethod(_cannot_send)  # type: ignore[attr-defined]
+    sys.excepthook = _told
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What a thread of the worker fails of; not that the main process stopped while it fetched a tensor."""
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _cannot_send(error: BaseException, item: Any) -> None:
@@ -99,6 +107,9 @@ def _until_closed(items: Iterator[Any]) -> Iterator[Any]:
 
 def _end(end: Callable[[], None], workers: list[Any]) -> None:
     """PyTorch ends stuck workers with SIGTERM, which they do not get, and then waits for them."""
+    if sys.is_finalizing():  # a thread that is started now never runs; the workers were ended at exit
+        end()
+        return
 
     def kill() -> None:
         for worker in workers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -155,3 +156,50 @@ def test_workers_end_with_the_iterator() -> None:
     assert len(list(islice(items, 2))) == 2
     items.close()  # type: ignore[attr-defined]
     assert next(items, None) is None
+
+
+LAST = """
+from pose.workers import _until_closed
+
+class Items:
+    _workers = []
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return 1
+
+    def _shutdown_workers(self):
+        print("ended", end="")
+
+kept = _until_closed(Items())
+next(kept)
+"""
+
+
+def test_an_iterator_that_is_kept_to_the_end_of_python_holds_nothing_up() -> None:
+    """No thread starts any more: up to 3.11 it would be waited for without an end, later it is an error."""
+    done = subprocess.run([sys.executable, "-c", LAST], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended", "")
+
+
+HANG_UP = """
+import socket, sys, time
+from multiprocessing import resource_sharer
+from pose.workers import prepare_worker
+
+prepare_worker(0)
+for call in (0, 1):
+    address = resource_sharer.DupFd(1)._id[0]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(address)
+    time.sleep(0.5)
+sys.excepthook(ValueError, ValueError("another error"), None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tensors are fetched by sockets of Linux")
+def test_a_worker_says_nothing_when_the_main_process_hangs_up() -> None:
+    done = subprocess.run([sys.executable, "-c", HANG_UP], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stderr == "ValueError: another error\n"
