@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.queues import Queue
 from types import TracebackType
 from typing import Any
@@ -86,23 +88,40 @@ def one_sentence() -> Iterator[None]:
         raise UserError(told[2].strip()) if told[0] else error from None
 
 
-def start(loader: Any) -> Iterator[Any]:
+def start(loader: Any) -> Generator[Any, None, None]:
     """Iterates over a loader whose workers are started now, not with the first item, and are ended with the
     iterator."""
     try:
         items = iter(loader)
     except OSError as error:  # a machine without shared memory, or without room for one more process
         raise UserError(f"data workers cannot be started ({error}); {ADVICE}") from None
-    return _until_closed(items)
+    workers: list[Any] = getattr(items, "_workers", [])
+    at_exit = partial(_kill, workers)
+    atexit.register(at_exit)  # later than PyTorch's and multiprocessing's own, so it runs before them
+    return _until_closed(items, workers, at_exit)
 
 
-def _until_closed(items: Iterator[Any]) -> Iterator[Any]:
+def _until_closed(
+    items: Iterator[Any], workers: list[Any], at_exit: Callable[[], None]
+) -> Generator[Any, None, None]:
     try:
         yield from items
     finally:
         end = getattr(items, "_shutdown_workers", None)
         if end is not None:
-            _end(end, items._workers)  # type: ignore[attr-defined]
+            _end(end, workers)
+        atexit.unregister(at_exit)
+
+
+def _kill(workers: list[Any]) -> None:
+    """Ends the workers of an iterator that is still open when Python ends: multiprocessing would send them
+    SIGTERM, which they block, and wait for them without a limit."""
+    if workers and hasattr(signal, "SIGCHLD"):  # PyTorch's handler would report them as having died
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join()
 
 
 def _end(end: Callable[[], None], workers: list[Any]) -> None:

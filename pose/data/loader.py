@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -176,8 +177,8 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Loaded]:
         return self._loaded(start(self.loader))
 
-    def _loaded(self, items: Iterator[Loaded]) -> Iterator[Loaded]:
-        with one_sentence():
+    def _loaded(self, items: Generator[Loaded, None, None]) -> Iterator[Loaded]:
+        with one_sentence(), closing(items):
             for batch, unreadable in items:
                 self._count(len(batch.image), unreadable)
                 yield Loaded(batch, tuple(unreadable))  # pinning turns the tuple into a list

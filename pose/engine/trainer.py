@@ -7,7 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -243,36 +243,37 @@ class Trainer:
         self.saved_at, self.agreement = time.monotonic(), Agreement(self.progress.step, self.progress.step)
         # several processes stop together, at the same step
         waiting = nullcontext if self.group.distributed else stop.at_once
-        for loaded, wait in timed(self.loader(self.progress.step), waiting):
-            if self.frozen and self.progress.step >= self.frozen.steps:
-                self._release(self.frozen)
-            self.progress.unreadable += len(loaded.unreadable)
-            terms = self._train_step(loaded.batch)
-            self.progress.step += 1
-            step = self.progress.step
-            meter.add(terms, len(loaded.batch.image_id) * self.group.world_size, wait)
-            if self.log:
-                self.log.advance(1)
-            epoch_ends = step % self.steps_per_epoch == 0
-            if step % self.settings.log_every == 0 or epoch_ends:
-                self._drain()
-                self._log(meter)
-                meter = Meter()
-            every = self.settings.panels_every
-            if every and (step % every == 0 or step == 1):  # once at the start: wrong targets show there
-                meter.start += self._draw_panels()
-            number, late = self._agree(stop)
-            if epoch_ends:
-                self._keep_epoch()
-            if epoch_ends or late or number or self._at_save_step():
-                self._save_last()
-            if number:
-                raise Interrupted(number)
-            if self.validation_due:
-                self._validate()
-                meter = Meter()
-            if self.finished:
-                break
+        with closing(timed(self.loader(self.progress.step), waiting)) as batches:
+            for loaded, wait in batches:
+                if self.frozen and self.progress.step >= self.frozen.steps:
+                    self._release(self.frozen)
+                self.progress.unreadable += len(loaded.unreadable)
+                terms = self._train_step(loaded.batch)
+                self.progress.step += 1
+                step = self.progress.step
+                meter.add(terms, len(loaded.batch.image_id) * self.group.world_size, wait)
+                if self.log:
+                    self.log.advance(1)
+                epoch_ends = step % self.steps_per_epoch == 0
+                if step % self.settings.log_every == 0 or epoch_ends:
+                    self._drain()
+                    self._log(meter)
+                    meter = Meter()
+                every = self.settings.panels_every
+                if every and (step % every == 0 or step == 1):  # once at the start: wrong targets show there
+                    meter.start += self._draw_panels()
+                number, late = self._agree(stop)
+                if epoch_ends:
+                    self._keep_epoch()
+                if epoch_ends or late or number or self._at_save_step():
+                    self._save_last()
+                if number:
+                    raise Interrupted(number)
+                if self.validation_due:
+                    self._validate()
+                    meter = Meter()
+                if self.finished:
+                    break
 
     def _draw_panels(self) -> float:
         """The seconds that it took."""

@@ -7,6 +7,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,16 +130,17 @@ def predict_images(
     )
 
     def readable() -> Iterator[Prepared]:
-        for item in start(loader):
-            if isinstance(item, Prepared):
-                yield item
-                continue
-            index, text = item
-            if strict:
-                raise UserError(f"{text}; repair or remove the picture, or set data.strict=false")
-            outcome.unreadable[positions[index]] = text
-            log.warning("picture skipped: %s", text)
-            bar.update()
+        with closing(start(loader)) as items:
+            for item in items:
+                if isinstance(item, Prepared):
+                    yield item
+                    continue
+                index, text = item
+                if strict:
+                    raise UserError(f"{text}; repair or remove the picture, or set data.strict=false")
+                outcome.unreadable[positions[index]] = text
+                log.warning("picture skipped: %s", text)
+                bar.update()
 
     with bar, one_sentence():
         for index, people in _run(predictors, readable()):

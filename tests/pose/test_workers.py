@@ -162,7 +162,6 @@ LAST = """
 from pose.workers import _until_closed
 
 class Items:
-    _workers = []
 
     def __iter__(self):
         return self
@@ -173,7 +172,7 @@ class Items:
     def _shutdown_workers(self):
         print("ended", end="")
 
-kept = _until_closed(Items())
+kept = _until_closed(Items(), [], lambda: None)
 next(kept)
 """
 
@@ -182,6 +181,31 @@ def test_an_iterator_that_is_kept_to_the_end_of_python_holds_nothing_up() -> Non
     """No thread starts any more: up to 3.11 it would be waited for without an end, later it is an error."""
     done = subprocess.run([sys.executable, "-c", LAST], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended", "")
+
+
+OPEN = """
+import torch
+from torch.utils.data import DataLoader
+from pose.engine.signals import signals_for_this_process_only
+from pose.workers import prepare_worker, start
+
+loader = DataLoader(list(range(1000)), num_workers=2, worker_init_fn=prepare_worker)
+with signals_for_this_process_only():
+    kept = start(loader)
+next(kept)
+circle = [kept]
+circle.append(circle)
+"""
+
+
+@pytest.mark.parametrize("rest", ["", "del kept, circle", "raise SystemExit(3)", "raise ValueError"])
+def test_workers_of_an_iterator_that_is_open_at_the_end_of_python_are_ended(rest: str) -> None:
+    """They do not get multiprocessing's SIGTERM, and it waits for them without a limit."""
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", OPEN + rest], capture_output=True, text=True, timeout=60)
+    assert done.returncode == {"": 0, "d": 0, "S": 3, "V": 1}[rest.removeprefix("raise ")[:1]]
+    assert ("Traceback" in done.stderr) == (rest == "raise ValueError") and "DataLoader" not in done.stderr
+    assert time.monotonic() - started < 30
 
 
 HANG_UP = """
