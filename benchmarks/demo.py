@@ -32,7 +32,6 @@ from pose.engine.distributed import pick_device
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
 from pose.media.sources import find_sources
-from pose.model import build_model
 from pose.predict.batches import BatchPredictor
 from pose.predictor import Predictor
 from pose.structures import People
@@ -122,7 +121,7 @@ def open_predictor(options: argparse.Namespace, root: Path) -> Predictor:
     if options.name:
         return Predictor.from_run(options.name, device=options.device, settings=settings)
     config = load_config(next(text for text in options.config if "=" not in text), settings)
-    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    model = config.build_model()
     batches = KnownPeople(model.to(pick_device(options.device, 0)), config.test)
     batches.truth = drawn_people(root, config.skeleton.keypoints)
     return Predictor(batches, config.skeleton, Experiment(root, config))

@@ -28,7 +28,7 @@ from pose.engine.distributed import Processes
 from pose.engine.trainer import Trainer
 from pose.errors import user_facing
 from pose.experiment import ExperimentConfig, load_config
-from pose.model import TrainStep, autocast, build_model, resolve_precision
+from pose.model import TrainStep, autocast, resolve_precision
 from pose.predict.batches import BatchPredictor
 from pose.structures import Batch
 from pose.synthetic.dataset import SyntheticConfig, synthesize
@@ -95,12 +95,12 @@ def training_parts(
     config: ExperimentConfig, device: torch.device, batches: list[Batch], effort: Effort
 ) -> str:
     """A step taken apart: the sum is more than a real step, where the device runs ahead of the host."""
-    model = build_model(config.backbone, config.head, config.skeleton, config.input).to(device)
+    model = config.build_model().to(device)
     precision = resolve_precision(config.train.precision, device)
     if device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
-    strides: tuple[int, ...] = model.backbone.strides  # type: ignore[assignment]  # one for each stage
+    strides = model.strides
     clock = Clock(device)
     for i, host in enumerate(itertools.islice(itertools.cycle(batches), effort.warm_up + effort.steps)):
         if i == effort.warm_up:
@@ -131,7 +131,7 @@ def whole_steps(
     config: ExperimentConfig, device: torch.device, loader: Callable[[int], Any], effort: Effort
 ) -> str:
     """The real loop's step, data included: images per second, and the share of time waiting for data."""
-    model = build_model(config.backbone, config.head, config.skeleton, config.input).to(device)
+    model = config.build_model().to(device)
     if device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
     augment = config.data.augment
@@ -169,7 +169,7 @@ def whole_steps(
 
 def testing_parts(config: ExperimentConfig, device: torch.device) -> str:
     """Images through the predictor: forward and decode overlap in use, here they are timed apart."""
-    model = build_model(config.backbone, config.head, config.skeleton, config.input).to(device)
+    model = config.build_model().to(device)
     predictor = BatchPredictor(model, config.test)
     clock = Clock(device)
     rng = np.random.default_rng(0)

@@ -18,17 +18,24 @@ from pose.data.settings import DataSettings, resolve_skeleton
 from pose.engine.log import environment
 from pose.engine.settings import TrainSettings
 from pose.errors import UserError
+from pose.model import PoseModel, build_model
+from pose.necks.none import NoNeckSettings
 from pose.pairwise_statistics import PairwiseStatistics, to_json
 from pose.predict.settings import TestSettings
-from pose.registry import BACKBONES, HEADS, nearest
+from pose.predictors.conv import ConvSettings
+from pose.registry import BACKBONES, HEADS, NECKS, PREDICTORS, nearest
 from pose.skeleton import Skeleton, to_dict
 from pose.structures import InputSettings
 
 if TYPE_CHECKING:
     BackboneSettings: TypeAlias = Any
+    NeckSettings: TypeAlias = Any
+    PredictorSettings: TypeAlias = Any
     HeadSettings: TypeAlias = Any
 else:
     BackboneSettings = component_settings(BACKBONES)
+    NeckSettings = component_settings(NECKS, default="none")
+    PredictorSettings = component_settings(PREDICTORS, default="conv")
     HeadSettings = component_settings(HEADS)
 
 RUNS = Path("exp")
@@ -50,7 +57,11 @@ class ExperimentConfig(Settings):
     data: DataSettings
     """Pictures, annotations, skeleton, augmentation."""
     backbone: BackboneSettings
-    """The network: image -> stages of fields."""
+    """The network: image -> features, or image -> stages of fields."""
+    neck: NeckSettings = NoNeckSettings()
+    """Features -> features, for a backbone that gives features."""
+    predictor: PredictorSettings = ConvSettings()
+    """Features -> stages of fields, for a backbone that gives features."""
     head: HeadSettings
     """The grouping method: targets, loss, decoder."""
     train: TrainSettings = TrainSettings()
@@ -61,6 +72,12 @@ class ExperimentConfig(Settings):
     @property
     def skeleton(self) -> Skeleton:
         return resolve_skeleton(self.data)
+
+    def build_model(self) -> PoseModel:
+        """The model with random weights, those of torch's generator."""
+        return build_model(
+            self.backbone, self.head, self.skeleton, self.input, neck=self.neck, predictor=self.predictor
+        )
 
 
 def config_folder() -> Path:

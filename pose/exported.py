@@ -32,7 +32,7 @@ from pose.structures import Fields
 FORMAT = "1"
 IMAGES = "images"  # the graph's input
 NOTES = "bottomup_pose"  # under this name the file holds its `Notes`, as JSON
-NETWORK = ("input", "backbone", "head")  # sections of a config that a graph depends on
+NETWORK = ("input", "backbone", "neck", "predictor", "head")  # sections of a config that a graph depends on
 
 
 @dataclass(frozen=True)

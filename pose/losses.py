@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,6 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Reduction = Literal["mean", "sum_over_2n"]
+OverStages = Literal["mean", "sum"]
+
+
+def over_stages(terms: Sequence[Tensor], how: OverStages) -> Tensor:
+    """Terms of one shape, one per stage that has the field -> their mean or sum."""
+    stacked = torch.stack([*terms])
+    return stacked.mean(0) if how == "mean" else stacked.sum(0)
 
 
 def masked_mse(

@@ -1,4 +1,4 @@
-"""A backbone with a head, and the unit that training wraps: targets, forward and loss in one module."""
+"""The network with its head, and the unit that training wraps: targets, forward and loss in one module."""
 
 from __future__ import annotations
 
@@ -7,28 +7,51 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pose.backbones.base import FeatureBackbone
 from pose.data.augment import color_jitter
 from pose.errors import UserError
 from pose.geometry import round_up
 from pose.heads.base import Head
-from pose.registry import BACKBONES, HEADS
+from pose.necks.base import Neck
+from pose.necks.none import NoNeckSettings
+from pose.predictors.base import Predictor
+from pose.predictors.conv import ConvSettings
+from pose.registry import BACKBONES, HEADS, NECKS, PREDICTORS
 from pose.skeleton import Skeleton
 from pose.structures import Batch, Fields, InputSettings
 
 
 class PoseModel(nn.Module):
-    """Pictures -> stages of named fields.  Weights are the backbone's; `head` holds settings and buffers."""
+    """Images -> stages of named fields.
+
+    backbone: gives features, which `neck` and `predictor` turn to fields; or gives the fields itself, and has
+    neither.  head: settings, and buffers of what it knows of the data set."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, head: Head, input: InputSettings) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: Head,
+        input: InputSettings,
+        neck: Neck | None = None,
+        predictor: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.neck = neck
+        self.predictor = predictor
         self.head = head
         self.input = input
         self.register_buffer("mean", torch.tensor(input.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(input.std).view(3, 1, 1), persistent=False)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Input pixels per cell of each stage; the last one's are those of the fields that are read out."""
+        last = self.backbone if self.predictor is None else self.predictor
+        return tuple(int(stride) for stride in last.strides)  # type: ignore[union-attr, arg-type]
 
     @property
     def size_multiple(self) -> int:
@@ -41,7 +64,17 @@ class PoseModel(nn.Module):
         return x.flip(1) if self.input.channel_order == "bgr" else x
 
     def forward(self, images: Tensor) -> list[Fields]:
-        return self.backbone(self.normalize(images))
+        """(B, 3, H, W) uint8, or float in [0, 1], RGB -> {field: (B, C, h, w)} for every stage."""
+        x = self.backbone(self.normalize(images))
+        if self.neck is not None:
+            x = self.neck(x)
+        return x if self.predictor is None else self.predictor(x)
+
+    def compile_network(self) -> None:
+        """`torch.compile` of each part, on its first call."""
+        for part in (self.backbone, self.neck, self.predictor):
+            if part is not None:
+                part.compile()
 
     def read(self, images: Tensor, precision: str = "fp32") -> Fields:
         """(B, 3, H, W) uint8 RGB -> the fields that are fused and decoded, float32 and in physical units.
@@ -57,13 +90,45 @@ class PoseModel(nn.Module):
     @property
     def coarsest_stride(self) -> int:
         """Pixels per cell of the network's coarsest maps."""
-        return int(max(self.backbone.strides))  # type: ignore[arg-type, type-var]
+        return max(self.strides)
 
 
-def build_model(backbone: Any, head: Any, skeleton: Skeleton, input: InputSettings) -> PoseModel:
-    """The model of a config's `backbone:` and `head:` sections."""
+def build_model(
+    backbone: Any,
+    head: Any,
+    skeleton: Skeleton,
+    input: InputSettings,
+    *,
+    neck: Any = None,
+    predictor: Any = None,
+) -> PoseModel:
+    """The model of a config's sections.  Raises `UserError` for parts that do not go together."""
     head_module: Head = HEADS.build(head, skeleton, input.pixel_center)
-    model = PoseModel(BACKBONES.build(backbone, head_module.channels), head_module, input)
+    network = BACKBONES.build(backbone, head_module.channels)
+    neck, predictor = neck or NoNeckSettings(), predictor or ConvSettings()
+    if isinstance(network, FeatureBackbone):
+        neck_module: Neck = NECKS.build(neck, network.feature_channels, network.feature_strides)
+        predictor_module = _predictor(predictor, neck_module, head, head_module)
+        model = PoseModel(network, head_module, input, neck_module, predictor_module)
+    else:
+        for section, settings, only in (("neck", neck, "none"), ("predictor", predictor, "conv")):
+            if settings.name != only:
+                raise UserError(
+                    f"{section}: {settings.name!r} stands on features, and the backbone {backbone.name!r} "
+                    f"gives the fields themselves; leave {section} out, or choose a backbone of features"
+                )
+        model = PoseModel(network, head_module, input)
+    nowhere = [
+        name
+        for name, spec in head_module.fields.items()
+        if spec.strides is not None and not {*spec.strides} & {*model.strides}
+    ]
+    if nowhere:
+        asked = list(head_module.fields[nowhere[0]].strides or ())
+        raise UserError(
+            f"the head {head.name!r} asks for {nowhere[0]!r} at the strides {asked}, and the network has "
+            f"levels at {sorted({*model.strides})}"
+        )
     fitting = [round_up(side, model.size_multiple) for side in input.size]
     if fitting != list(input.size):
         raise UserError(
@@ -71,6 +136,20 @@ def build_model(backbone: Any, head: Any, skeleton: Skeleton, input: InputSettin
             f"width must be multiples of {model.size_multiple}, such as {fitting}"
         )
     return model
+
+
+def _predictor(settings: Any, neck: Neck, head: Any, head_module: Head) -> nn.Module:
+    """The head's own layers where it has some, else the predictor of the config."""
+    own = head_module.layers(neck.channels, neck.strides)
+    if own is None:
+        built: Predictor = PREDICTORS.build(settings, neck.channels, neck.strides, head_module.fields)
+        return built
+    if settings.name != "conv":
+        raise UserError(
+            f"predictor: the head {head.name!r} has layers of its own; leave out the predictor "
+            f"{settings.name!r}"
+        )
+    return own
 
 
 class TrainStep(nn.Module):

@@ -87,6 +87,8 @@ class Registry:
 
 
 BACKBONES = Registry("backbone", "pose.backbones")
+NECKS = Registry("neck", "pose.necks")
+PREDICTORS = Registry("predictor", "pose.predictors")
 HEADS = Registry("head", "pose.heads")
 DECODERS = Registry("decoder", "pose.decoders")
 METRICS = Registry("metric", "pose.metrics")

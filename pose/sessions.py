@@ -29,7 +29,7 @@ from pose.engine.validation_loss import mean_loss
 from pose.errors import UserError
 from pose.experiment import Experiment, ExperimentConfig, model_weights
 from pose.metrics.base import Metric, Scores, bind
-from pose.model import PoseModel, autocast, build_model, resolve_precision
+from pose.model import PoseModel, autocast, resolve_precision
 from pose.pairwise_statistics import PairwiseStatistics, gather
 from pose.predict.canvas import map_back
 from pose.predict.predict_set import predict_set
@@ -350,7 +350,7 @@ def load_model(experiment: Experiment, weights: str | None, device: torch.device
     """A run's model with the weights of `best`, `last` or a file (None: best, else last), and that file."""
     config = experiment.config
     file = experiment.weights(weights)
-    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    model = config.build_model()
     report = checkpoint.load_matching(model, model_weights(checkpoint.load(file)))
     if not report.complete:
         raise UserError(f"{file} is of another network than {experiment.path('config.yaml')}: {report}")

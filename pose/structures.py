@@ -136,6 +136,7 @@ class FieldSpec:
     flip_perm, flip_sign: the field of the mirrored picture is `maps.flip(-1)[:, flip_perm] * flip_sign`.
     fuse: over test passes, "mean" averages, "stack" keeps the passes near scale 1 side by side.
     in_pixels: the values are lengths in input pixels, brought to pixels of the first canvas before fusing.
+    strides: of the network's levels that have the field; None: all of them.
     """
 
     channels: int
@@ -143,3 +144,4 @@ class FieldSpec:
     flip_sign: tuple[float, ...]
     fuse: str = "mean"
     in_pixels: bool = False
+    strides: tuple[int, ...] | None = None

@@ -36,7 +36,7 @@ from pose.experiment import (
     model_weights,
     run_folder,
 )
-from pose.model import PoseModel, TrainStep, build_model, resolve_precision
+from pose.model import PoseModel, TrainStep, resolve_precision
 from pose.options import add_device, add_settings
 from pose.sessions import TrainingData, panel_drawer, prepare_data, training_statistics, validator
 
@@ -76,7 +76,7 @@ def find_run(options: argparse.Namespace) -> Experiment:
     run_folder(options.experiment)  # a bad name is told before a bad config
     config = load_config(options.config or DEFAULT_CONFIG, options.settings)
     with torch.device("meta"):  # a config that makes no model is found before the data are read
-        model = build_model(config.backbone, config.head, config.skeleton, config.input)
+        model = config.build_model()
     check_shapes(config, model.size_multiple)
     return Experiment.plan(options.experiment, config)
 
@@ -96,7 +96,7 @@ def first_model(config: ExperimentConfig, *, weights: bool, tell: bool) -> PoseM
     """The model with its first weights: the seed's or, with `weights`, those of `train.weights` or else of
     the backbone's `pretrained`."""
     seed_everything(config.train.seed)
-    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    model = config.build_model()
     file = config.train.weights
     if not weights:
         return model
@@ -151,7 +151,7 @@ def make_trainer(
     if last or (last is None and group.device.type == "cuda"):
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.compile:
-        model.backbone.compile()
+        model.compile_network()
     step = TrainStep(
         model,
         precision=resolve_precision(settings.precision, group.device),

@@ -15,17 +15,19 @@ import pytest
 
 from pose import config, skeleton
 from pose.errors import UserError
-from pose.registry import BACKBONES, DECODERS, HEADS, METRICS, Registry
+from pose.registry import BACKBONES, DECODERS, HEADS, METRICS, NECKS, PREDICTORS, Registry
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 
 # A module imports only lower floors and its own folder.  The keys are the files and folders of pose/.
 FLOORS = {
-    0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files", "images", "workers"],
+    0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files", "images", "layers"]
+    + ["workers"],
     1: ["config", "structures", "pairwise_statistics"],
     # folders of one floor never import each other
-    2: ["annotations", "synthetic", "backbones", "targets", "losses", "decoders", "draw"],
+    2: ["annotations", "synthetic", "backbones", "necks", "predictors", "targets", "losses"]
+    + ["decoders", "draw"],
     3: ["data", "heads"],
     4: ["model"],
     5: ["predict", "metrics"],
@@ -280,7 +282,7 @@ def test_a_components_name_is_its_files_name(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "registry", [BACKBONES, HEADS, DECODERS, METRICS], ids=lambda registry: registry.kind
+    "registry", [BACKBONES, NECKS, PREDICTORS, HEADS, DECODERS, METRICS], ids=lambda registry: registry.kind
 )
 def test_a_registry_knows_the_components_of_its_folder(registry: Registry) -> None:
     written = [n for m in FILES if m.startswith(f"{registry.package}.") for n in registrations(TREES[m])]
@@ -321,12 +323,11 @@ def test_a_config_makes_a_model_that_can_be_trained(path: Path) -> None:
     import torch
 
     from pose.experiment import load_config
-    from pose.model import build_model
     from pose.train import check_shapes
 
     loaded = load_config(path)
     with torch.device("meta"):
-        model = build_model(loaded.backbone, loaded.head, loaded.skeleton, loaded.input)
+        model = loaded.build_model()
     check_shapes(loaded, model.size_multiple)
 
 

@@ -19,7 +19,7 @@ from pose.engine.trainer import Trainer, seed_everything
 from pose.errors import user_facing
 from pose.experiment import load_config
 from pose.metrics.base import Scores
-from pose.model import TrainStep, build_model
+from pose.model import TrainStep
 from pose.structures import Batch
 from pose.synthetic import dataset as synthetic
 from pose.train import main
@@ -113,7 +113,7 @@ def tiny_step(*more: str, batch_norm: str = "before", precision: str = "fp32", s
         None, ["data.skeleton=coco17", *settings("unused", batch_norm=batch_norm), *NAMES, *more]
     )
     seed_everything(seed)
-    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    model = config.build_model()
     return TrainStep(model, precision=precision, color=True, hsv=False)
 
 

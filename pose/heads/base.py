@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pose.errors import UserError
@@ -23,6 +24,12 @@ class Head(nn.Module, ABC):
 
     fields: dict[str, FieldSpec]
     """What the network must produce, in channel order."""
+
+    def layers(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module | None:
+        """The layers between features (B, channels[i], H / strides[i], W / strides[i]), fine to coarse, and
+        the stages of fields, where the method has some of its own; they have `strides`, those of the stages.
+        None: those of the config's `predictor:`."""
+        return None
 
     @abstractmethod
     def targets(self, batch: Batch, stride: int) -> Any:
@@ -51,6 +58,17 @@ class Head(nn.Module, ABC):
         maps = {name: getattr(targets, name).float() for name in self.fields if hasattr(targets, name)}
         return {**maps, "mask": targets.mask.float()}
 
+    def combined(self, stages: Sequence[Fields]) -> Fields:
+        """The raw maps that `readout` is made of, float32: of each resolution the last stage; a field with
+        several resolutions is brought to the finest one (bilinear) and averaged."""
+        levels = last_of_each_size(stages)
+        size = next(iter(levels[-1].values())).shape[-2:]
+        combined = {}
+        for name in self.fields:
+            maps = [to_size(level[name].float(), size) for level in levels if name in level]
+            combined[name] = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
+        return combined
+
     @torch.no_grad()
     def readout_each(self, stages: Sequence[Fields]) -> list[Fields]:
         """What `readout` would give for each stage if it were the only one; a stage may lack fields."""
@@ -73,6 +91,21 @@ class Head(nn.Module, ABC):
     def warnings(self, terms: dict[str, float]) -> list[str]:
         """Sentences for the log when the loss terms of a stretch of training look like a known failure."""
         return []
+
+
+def last_of_each_size(stages: Sequence[Fields]) -> list[Fields]:
+    """Of the stages with one resolution the last one with all that one of them has, coarse to fine as they
+    come."""
+    levels: dict[int, Fields] = {}
+    for stage in stages:
+        rows = int(next(iter(stage.values())).shape[-2])
+        levels[rows] = {**levels.pop(rows, {}), **stage}
+    return [levels[rows] for rows in sorted(levels)]
+
+
+def to_size(maps: Tensor, size: torch.Size) -> Tensor:
+    """(B, C, h, w) -> (B, C, *size), bilinear."""
+    return maps if maps.shape[-2:] == size else F.interpolate(maps, size, mode="bilinear")
 
 
 def build_decoder(

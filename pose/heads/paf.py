@@ -15,7 +15,7 @@ from pose.config import PresetSettings, component_settings
 from pose.decoders.paf_groups import PafGroupsSettings
 from pose.errors import UserError
 from pose.heads.base import Head, build_decoder
-from pose.losses import Reduction, masked_mse
+from pose.losses import OverStages, Reduction, masked_mse, over_stages
 from pose.registry import DECODERS, HEADS
 from pose.skeleton import Skeleton
 from pose.structures import Batch, Fields, FieldSpec, People
@@ -78,6 +78,8 @@ class PafSettings(PresetSettings):
     reduction: Reduction = "mean"
     """Squared errors are averaged over all cells; or summed and halved per picture, as in Caffe.  With the
     sum a learning rate is channels * cells / 2 times smaller."""
+    over_stages: OverStages = "sum"
+    """How the losses of the network's stages count: their sum, as published, or their mean."""
     decoder: DecoderSettings = PafGroupsSettings()
 
 
@@ -149,8 +151,8 @@ class PafHead(Head):
         return PafTargets(heatmap, paf, mask, on_limb, labelled, both.repeat_interleave(2, 1))
 
     def loss(self, stages: Sequence[Fields], targets: Sequence[PafTargets]) -> dict[str, Tensor]:
-        """paf and heatmap: masked squared errors, summed over the stages (as published: the learning rates
-        are for the sum)."""
+        """paf and heatmap: masked squared errors, summed over the stages (as published: the published
+        learning rates are for the sum) or averaged."""
         terms: dict[str, list[Tensor]] = {"paf": [], "heatmap": []}
         for fields, target in zip(stages, targets, strict=True):
             with torch.autocast(target.paf.device.type, enabled=False):
@@ -167,8 +169,8 @@ class PafHead(Head):
                         )
                     )
         return {
-            "paf": self.cfg.paf_weight * torch.stack(terms["paf"]).sum(),
-            "heatmap": self.cfg.heatmap_weight * torch.stack(terms["heatmap"]).sum(),
+            name: weight * over_stages(terms[name], self.cfg.over_stages)
+            for name, weight in (("paf", self.cfg.paf_weight), ("heatmap", self.cfg.heatmap_weight))
         }
 
     def _on_limb(self, target: PafTargets) -> Tensor | None:
@@ -189,7 +191,7 @@ class PafHead(Head):
         )  # fmt: skip
 
     def readout(self, stages: Sequence[Fields]) -> Fields:
-        return {name: stages[-1][name].float() for name in self.fields}
+        return self.combined(stages)
 
     def decode(self, fields: Fields, stride: int) -> list[People]:
         """heatmap (B, K or K + 1, h, w), paf (B, 2 L, h, w)."""

@@ -18,7 +18,7 @@ from pose.config import FilePath, Settings, component_settings
 from pose.decoders.multicut import MulticutSettings
 from pose.errors import UserError
 from pose.heads.base import Head, build_decoder
-from pose.losses import gather_cells, masked_huber
+from pose.losses import OverStages, gather_cells, masked_huber, over_stages
 from pose.pairwise_statistics import PairwiseStatistics
 from pose.registry import DECODERS, HEADS
 from pose.skeleton import Skeleton
@@ -53,6 +53,8 @@ class PairwiseSettings(Settings):
     """Weight of the location refinement's Huber loss."""
     pairwise_weight: float = Field(0.05, ge=0)
     """Weight of the pairwise offsets' Huber loss."""
+    over_stages: OverStages = "sum"
+    """How the losses of the network's stages count: their sum or their mean."""
     decoder: DecoderSettings = MulticutSettings()
 
 
@@ -126,7 +128,7 @@ class PairwiseHead(Head):
                         terms[name].append(one(fields[name].float(), target))
         weights = (self.cfg.heatmap_weight, self.cfg.locref_weight, self.cfg.pairwise_weight)
         return {
-            name: weight * torch.stack(values).sum()
+            name: weight * over_stages(values, self.cfg.over_stages)
             for (name, values), weight in zip(terms.items(), weights, strict=True)
         }
 
@@ -157,12 +159,12 @@ class PairwiseHead(Head):
 
     def readout(self, stages: Sequence[Fields]) -> Fields:
         """Probabilities, and offsets in pixels from the centre of the cell."""
-        last = stages[-1]
-        pairwise = last["pairwise"].float().unflatten(1, (*self.mean.shape[:2], 2))
+        last = self.combined(stages)
+        pairwise = last["pairwise"].unflatten(1, (*self.mean.shape[:2], 2))
         scaled = pairwise * self.std[..., None, None] + self.mean[..., None, None]
         return {
-            "heatmap": last["heatmap"].float().sigmoid(),
-            "locref": last["locref"].float() * self.cfg.locref_std,
+            "heatmap": last["heatmap"].sigmoid(),
+            "locref": last["locref"] * self.cfg.locref_std,
             "pairwise": scaled.flatten(1, 3),
         }
 

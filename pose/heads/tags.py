@@ -13,7 +13,7 @@ from torch import Tensor
 from pose.config import Settings, component_settings
 from pose.decoders.tag_groups import TagGroupsSettings
 from pose.heads.base import Head, build_decoder
-from pose.losses import masked_mse, tag_loss
+from pose.losses import OverStages, masked_mse, over_stages, tag_loss
 from pose.registry import DECODERS, HEADS
 from pose.skeleton import Skeleton
 from pose.structures import Batch, Fields, FieldSpec, People
@@ -48,6 +48,10 @@ class TagsSettings(Settings):
     """Weight of the term that drives different people's mean tags apart."""
     push: Literal["exp", "hinge"] = "exp"
     """exp(-d^2), as published, or max(0, 1 - d), which still pushes where all tags have collapsed."""
+    tag_strides: tuple[int, ...] | None = Field(None, min_length=1)
+    """Strides of the network's levels that have tags; null = all.  HigherHRNet has them at 4 only."""
+    over_stages: OverStages = "mean"
+    """How the losses of the network's stages count: their mean, or their sum as in HigherHRNet."""
     decoder: DecoderSettings = TagGroupsSettings()
 
 
@@ -59,6 +63,12 @@ class TagTargets(NamedTuple):
     cell_index: Tensor  # (B, P, K) int64, flat cell of each keypoint
     visible: Tensor  # (B, P, K) bool, labelled and on the grid
     labelled: Tensor  # (B, K) bool, False for keypoints that the picture's data set never labels
+
+
+def _mean(terms: Sequence[Tensor], how: OverStages) -> Tensor:
+    """(B,) for each stage -> their mean over images, and mean or sum over stages."""
+    every = torch.stack([*terms])
+    return every.mean() if how == "mean" else every.mean(1).sum()
 
 
 @HEADS.register("tags", TagsSettings)
@@ -73,7 +83,9 @@ class TagsHead(Head):
         self.fields = {
             "heatmap": FieldSpec(num_keypoints, skeleton.flip_index, (1.0,) * num_keypoints, fuse="mean"),
             # tags are comparable only within one pass over the picture, so passes stay side by side
-            "tag": FieldSpec(num_keypoints * dim, tag_perm, (1.0,) * num_keypoints * dim, fuse="stack"),
+            "tag": FieldSpec(
+                num_keypoints * dim, tag_perm, (1.0,) * num_keypoints * dim, "stack", strides=cfg.tag_strides
+            ),
         }
         self.decoder = build_decoder(cfg.decoder, skeleton, pixel_center, cfg.name, [*self.fields])
 
@@ -87,8 +99,9 @@ class TagsHead(Head):
         return TagTargets(heatmap, mask, flat_index(cell, width), visible, batch.labelled)
 
     def loss(self, stages: Sequence[Fields], targets: Sequence[TagTargets]) -> dict[str, Tensor]:
-        """heatmap, pull and push: means over stages and images; `stat/collapse` is how close push is to its
-        value when everybody has the same tag (1 = collapsed), over pictures with several people."""
+        """heatmap, pull and push: means or sums over stages, means over images; `stat/collapse` is how close
+        push is to its value when everybody has the same tag (1 = collapsed), over images with several
+        people."""
         heatmap, pull, push = [], [], []
         for fields, target in zip(stages, targets, strict=True):
             with torch.autocast(fields["heatmap"].device.type, enabled=False):
@@ -99,12 +112,12 @@ class TagsHead(Head):
                     pull.append(one[0])
                     push.append(one[1])
         several = (targets[-1].visible.any(2).sum(1) > 1).float()
-        raw_pull, raw_push = torch.stack(pull), torch.stack(push)  # (S, B)
-        collapse = (raw_push[-1].detach() * several).sum() / (0.5 * several.sum()).clamp(min=0.5)
+        collapse = (push[-1].detach() * several).sum() / (0.5 * several.sum()).clamp(min=0.5)
+        how = self.cfg.over_stages
         return {
-            "heatmap": self.cfg.heatmap_weight * torch.stack(heatmap).mean(),
-            "pull": self.cfg.pull_weight * raw_pull.mean(),
-            "push": self.cfg.push_weight * raw_push.mean(),
+            "heatmap": self.cfg.heatmap_weight * over_stages(heatmap, how),
+            "pull": self.cfg.pull_weight * _mean(pull, how),
+            "push": self.cfg.push_weight * _mean(push, how),
             "stat/collapse": collapse,
         }
 
@@ -114,7 +127,7 @@ class TagsHead(Head):
         )
 
     def readout(self, stages: Sequence[Fields]) -> Fields:
-        return {name: stages[-1][name].float() for name in self.fields}
+        return self.combined(stages)
 
     def target_fields(self, targets: TagTargets) -> Fields:
         """A keypoint's tag is the number of its person, from 0, at its cell alone."""

@@ -40,7 +40,7 @@ from pose.experiment import Experiment, ExperimentConfig, load_config, run_setti
 from pose.files import write_picture, write_text
 from pose.heads.base import Head
 from pose.options import add_config_or_run, add_settings, user_path
-from pose.registry import BACKBONES, HEADS
+from pose.registry import HEADS
 from pose.sessions import draw_synthetic
 from pose.structures import People, Sample
 
@@ -151,8 +151,8 @@ class Painter:
         self.dataset = training.dataset
         self.skeleton = config.skeleton
         self.head: Head = HEADS.build(config.head, self.skeleton, config.input.pixel_center)
-        network = BACKBONES.build(config.backbone, self.head.channels)  # only its strides are asked for
-        self.strides: list[int] = sorted(set(network.strides))
+        with torch.device("meta"):  # only its strides are asked for
+            self.strides = sorted({*config.build_model().strides})
 
     def __call__(self, key: Key) -> Shown | str:
         """A sentence instead where the picture cannot be read."""

@@ -24,7 +24,7 @@ import torch
 from pose import checkpoint
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, ExperimentConfig, already_exists, load_config, run_folder
-from pose.model import PoseModel, build_model
+from pose.model import PoseModel
 from pose.options import add_settings, user_path
 from pose.pairwise_statistics import PairwiseStatistics
 from pose.tools.published import ae_aic, deepercut, pose_ae, rtpose
@@ -52,7 +52,7 @@ def convert(source: Source, path: Path, overrides: Sequence[str] = (), **options
     weights = source.read(path)
     plan = source.plan(weights, **options)
     config = load_config(plan.config, [*plan.settings, *overrides])
-    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    model = config.build_model()
     check_outputs(plan.outputs, model.head.channels, config, path)
     report = checkpoint.load_matching(model, weights, plan.rename)
     # how many batches made the statistics is known to torch only, and of no use here

@@ -98,7 +98,7 @@ def notes_of(experiment: Experiment, model: PoseModel, weights: Path) -> Notes:
         config=config_to_keep(experiment.config),
         statistics=statistics,
         fields=[*model.head.fields],
-        strides=list(model.backbone.strides),  # type: ignore[arg-type, union-attr]
+        strides=list(model.strides),
         size_multiple=model.size_multiple,
         weights=weights.name,
         sha256=fingerprint(model_weights(checkpoint.load(weights)), statistics),

@@ -226,7 +226,7 @@ class Painter:
         return self.predictor.model
 
     def _target(self, sample: Sample) -> Fields:
-        stride = int(self.model.backbone.strides[-1])  # type: ignore[index, arg-type]
+        stride = self.model.strides[-1]
         batch = collate([Item(sample, None)]).batch
         batch = Sample(*(value.to(self.predictor.device) for value in batch))
         return of_first(self.model.head.target_fields(self.model.head.targets(batch, stride)))

@@ -22,7 +22,6 @@ from pose.data.images import SetImage
 from pose.engine.distributed import processes
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
-from pose.model import build_model
 from pose.predict.images import Outcome
 from pose.skeleton import from_dict
 from pose.structures import People
@@ -72,7 +71,7 @@ def make_run(folder: Path, name: str, annotations: str, skeleton: Any, mixed: bo
     experiment = Experiment.create(name, load_config(folder / f"{name}.yaml"), runs=folder / "exp")
     torch.manual_seed(0)
     own = experiment.config
-    model = build_model(own.backbone, own.head, own.skeleton, own.input)
+    model = own.build_model()
     with torch.no_grad():
         model.backbone.stacks[-1].prediction.bias.fill_(0.3)  # type: ignore[index, union-attr]
         model.backbone.stacks[-1].prediction.weight.mul_(10)  # type: ignore[index, union-attr]

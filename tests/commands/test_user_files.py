@@ -20,7 +20,6 @@ from PIL import Image, ImageOps
 from pose import checkpoint, demo, test
 from pose.data.images import read_of_size
 from pose.experiment import Experiment, load_config
-from pose.model import build_model
 from pose.tools import browse, doctor
 from tests.command_lines import ROOT
 from tests.image_files import read_rgb
@@ -51,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drawn = load_config("synthetic/ae_small.yaml", [*SMALL, "data.skeleton=coco17"])
     for name, config in (("run", own), ("drawn", drawn)):
         experiment = Experiment.create(name, config, runs=work / "exp")
-        model = build_model(config.backbone, config.head, config.skeleton, config.input)
+        model = config.build_model()
         checkpoint.save({"model": model.state_dict()}, experiment.path("last.pt"))
     return work
 

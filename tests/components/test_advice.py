@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from pose import checkpoint, demo
 from pose.data import selection
 from pose.experiment import Experiment, ExperimentConfig, load_config
-from pose.model import build_model
 from pose.registry import BACKBONES, DECODERS, HEADS, METRICS
 from pose.tools import doctor, score
 from tests.command_lines import (
@@ -166,7 +165,7 @@ def files(
     where = [f"data.{one}={{annotations: base.json, images: pictures}}" for one in ("train", "val")]
     config = load_config("coco/ae_small.yaml", [*SMALL, f"data.root={data}", *where])
     experiment = Experiment.create("run", config)
-    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    model = config.build_model()
     checkpoint.save({"model": model.state_dict()}, experiment.path("last.pt"))
     selection._warn.cache_clear()
     return UserFiles(data, monkeypatch, capsys, caplog)
@@ -224,7 +223,7 @@ def test_a_trained_run_is_advised_what_it_accepts(files: UserFiles) -> None:
         [*SMALL, *files.where(file, ("train", "val")), OWN, "test.flip=true"],
     )
     experiment = Experiment.create("numbered", config)
-    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    model = config.build_model()
     checkpoint.save({"model": model.state_dict()}, experiment.path("last.pt"))
     files.knows_the_truth()
     selection._warn.cache_clear()

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pose.experiment import load_config
-from pose.model import TrainStep, build_model
+from pose.model import TrainStep
 from pose.structures import Batch
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique")
@@ -75,7 +75,7 @@ def test_targets_forward_and_loss_never_wait(settings: list[str]):
     config = load_config(settings[0], [*settings[1:], "input.size=[128,128]"])
     with FakeTensorMode():
         with torch.device("cuda"):
-            model = build_model(config.backbone, config.head, config.skeleton, config.input)
+            model = config.build_model()
         batch = fake_batch(128, people=5)
         with Watch() as watch:
             terms = TrainStep(model, precision="bf16")(batch)

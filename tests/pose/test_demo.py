@@ -30,7 +30,6 @@ from pose.media import drawings
 from pose.media.pipeline import Frame
 from pose.media.sources import Source
 from pose.media.video import VideoFile, VideoWriter
-from pose.model import build_model
 from pose.predict.batches import BatchPredictor
 from pose.predict.settings import TestSettings
 from pose.predictor import Predictor
@@ -57,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     experiment = Experiment.create("tiny", load_config(folder / "tiny.yaml"), runs=folder / "exp")
     Experiment.create("untrained", load_config(folder / "tiny.yaml"), runs=folder / "exp")
     built = experiment.config
-    model = build_model(built.backbone, built.head, built.skeleton, built.input)
+    model = built.build_model()
     torch.save({"model": model.state_dict()}, experiment.path("last.pt"))
     return folder
 

@@ -18,7 +18,6 @@ import pose
 from pose.errors import UserError
 from pose.experiment import Experiment, load_config
 from pose.exported import NOTES, fingerprint, load_exported
-from pose.model import build_model
 from pose.tools import export
 from tests.dot_people import SKELETON, dots
 from tests.small_networks import SMALL
@@ -38,7 +37,7 @@ def make_run(name: str, seed: int = 0, **network: Any) -> None:
     Path("run.yaml").write_text(yaml.safe_dump(config))
     built = load_config("run.yaml")
     torch.manual_seed(seed)
-    model = build_model(built.backbone, built.head, built.skeleton, built.input)
+    model = built.build_model()
     with torch.no_grad():
         model.backbone.stacks[-1].prediction.bias.fill_(0.3)  # type: ignore[index, union-attr]
         model.backbone.stacks[-1].prediction.weight.mul_(10)  # type: ignore[index, union-attr]

@@ -18,7 +18,6 @@ import pose
 from pose import predictor as module
 from pose.errors import UserError
 from pose.experiment import Experiment, load_config
-from pose.model import build_model
 from pose.skeleton import to_dict
 from tests.dot_people import SKELETON, assert_same_people, dot_model, dots, write_set
 from tests.small_networks import SMALL
@@ -39,7 +38,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     Path("run.yaml").write_text(yaml.safe_dump(config))
     experiment = Experiment.create("run", load_config("run.yaml"))
     built = experiment.config
-    model = build_model(built.backbone, built.head, built.skeleton, built.input)
+    model = built.build_model()
     for name in ("best.pt", "last.pt"):
         torch.nn.init.constant_(next(model.parameters()), 0.1 if name == "best.pt" else 0.2)
         torch.save({"model": model.state_dict()}, experiment.path(name))

@@ -10,7 +10,7 @@ import torch
 
 from pose.draw.sheets import MARGIN
 from pose.experiment import load_config
-from pose.model import PoseModel, build_model
+from pose.model import PoseModel
 from pose.sessions import PANEL_SIDE, PANELS, PanelDrawer, panel_drawer, prepare_data
 from tests.training_fixtures import (
     CPU,
@@ -73,7 +73,7 @@ def test_panels_change_nothing_of_the_training(
 def model_and_drawer(data: Path, *more: str) -> tuple[PoseModel, PanelDrawer]:
     config = load_config(None, settings(data, *TINY, *more))
     torch.manual_seed(0)
-    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    model = config.build_model()
     drawer = panel_drawer(config, prepare_data(config, CPU), CPU)
     assert drawer is not None
     return model, drawer

@@ -60,7 +60,7 @@ def save_weights(experiment: Experiment) -> None:
     """Random weights that see something everywhere."""
     config = experiment.config
     torch.manual_seed(0)
-    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    model = config.build_model()
     with torch.no_grad():
         model.backbone.stacks[-1].prediction.bias.fill_(0.3)  # type: ignore[index, union-attr]
         model.backbone.stacks[-1].prediction.weight.mul_(10)  # type: ignore[index, union-attr]

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from pose.experiment import Experiment
-from pose.model import build_model
 from pose.report.bootstrap import Bootstrap, Interval
 from pose.run_folders import summarize
 from pose.tools.comparison.runs import Tested
@@ -76,7 +75,7 @@ def parameters(experiment: Experiment) -> int:
     """Numbers that are learnt."""
     config = experiment.config
     with torch.device("meta"):
-        model = build_model(config.backbone, config.head, config.skeleton, config.input)
+        model = config.build_model()
     return sum(one.numel() for one in model.parameters())
 
 

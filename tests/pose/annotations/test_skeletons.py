@@ -17,7 +17,6 @@ from pose.doctor.checks import check
 from pose.doctor.content import content_of
 from pose.errors import UserError
 from pose.experiment import load_config
-from pose.model import build_model
 from pose.tools import doctor
 
 ONE_BASED_OF_COCO = [
@@ -99,11 +98,11 @@ def test_odd_limbs_stop_only_heads_that_need_them(tmp_path: Path, name: str) -> 
     assert ("limbs" in {fault.kind for fault in check(content)}) != good
     for head in ("tags", "pairwise"):
         config = load_config("coco/ae_small.yaml", settings(tmp_path, head, "data.skeleton=annotations"))
-        build_model(config.backbone, config.head, config.skeleton, config.input)
+        config.build_model()
     if not config.skeleton.limbs:  # the project has none for these keypoints, either
         with pytest.raises(UserError, match="limbs"):
             config = load_config("coco/ae_small.yaml", settings(tmp_path, "paf", "data.skeleton=annotations"))
-            build_model(config.backbone, config.head, config.skeleton, config.input)
+            config.build_model()
 
 
 @pytest.mark.parametrize("names", [None, []])

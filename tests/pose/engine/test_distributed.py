@@ -22,7 +22,6 @@ from pose import checkpoint
 from pose.engine.distributed import Processes, peer_loss, pick_device, processes, wrap
 from pose.errors import ToldElsewhere, UserError, user_facing
 from pose.experiment import load_config
-from pose.model import build_model
 from pose.predict.predict_set import predict_set
 from pose.sessions import validation_set
 from pose.structures import People
@@ -285,7 +284,7 @@ def test_two_processes_release_held_layers_as_one_does(
     monkeypatch.chdir(tmp_path)
     more = [one for one in settings(data) if not one.startswith("backbone.")] + HELD
     config = load_config(None, ["data.skeleton=coco17", *more])
-    start = build_model(config.backbone, config.head, config.skeleton, config.input).state_dict()
+    start = config.build_model().state_dict()
     for value in start.values():
         if value.ndim > 1:
             torch.nn.init.kaiming_normal_(value)  # keeps the signal up through many layers

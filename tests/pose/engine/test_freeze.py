@@ -21,7 +21,7 @@ from pose.engine.signals import Interrupted
 from pose.engine.trainer import Trainer, seed_everything
 from pose.errors import UserError
 from pose.experiment import load_config
-from pose.model import TrainStep, build_model
+from pose.model import TrainStep
 from tests.training_fixtures import CPU, batches, command, differences, drawn, lines, settings
 
 pytestmark = pytest.mark.slow  # most of them train
@@ -48,7 +48,7 @@ def vgg_step() -> TrainStep:
     """With weights that keep the signal up through many layers."""
     config = load_config(None, ["data.skeleton=coco17", *vgg_settings("unused")])
     seed_everything(0)
-    model = build_model(config.backbone, config.head, config.skeleton, config.input)
+    model = config.build_model()
     for value in model.backbone.parameters():
         if value.ndim > 1:
             nn.init.kaiming_normal_(value)

@@ -15,7 +15,7 @@ from torch import nn
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, load_config
 from pose.exported import load_exported
-from pose.model import PoseModel, build_model
+from pose.model import PoseModel
 from pose.pairwise_statistics import PairwiseStatistics
 from pose.predict.batches import BatchPredictor
 from pose.predictor import Predictor
@@ -53,7 +53,7 @@ def make_run(
     experiment = Experiment.create(name, load_config(file), folder / "exp", statistics)
     torch.manual_seed(seed)
     built = Experiment.open(name, folder / "exp").config
-    model = build_model(built.backbone, built.head, built.skeleton, built.input)
+    model = built.build_model()
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

@@ -14,7 +14,6 @@ import yaml
 from pose.draw.sheets import MARGIN, captioned
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
-from pose.model import build_model
 from pose.tools import visualize
 from tests.dot_people import SKELETON, dots, write_set
 from tests.image_files import read_rgb
@@ -57,7 +56,7 @@ def make_run(head: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
     experiment = Experiment.create("run", load_config("run.yaml"))
     built = experiment.config
     torch.manual_seed(0)
-    model = build_model(built.backbone, built.head, built.skeleton, built.input)
+    model = built.build_model()
     torch.save({"model": model.state_dict()}, experiment.path("last.pt"))
     return head, pictures
 

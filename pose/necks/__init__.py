@@ -1,0 +1,1 @@
+"""Necks: features of a backbone -> features that the predictor reads.  One file each."""
