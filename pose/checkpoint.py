@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,10 @@ class LoadReport:
     missing: tuple[str, ...]  # in the module only: kept as they were
     unexpected: tuple[str, ...]  # in the file only: ignored
     mismatched: tuple[str, ...]  # "name: file (shape), network (shape)"
+
+    def without(self, names: Sequence[str]) -> LoadReport:
+        """The same, but nobody misses these names."""
+        return replace(self, missing=tuple(name for name in self.missing if name not in names))
 
     @property
     def complete(self) -> bool:

@@ -66,6 +66,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+    only_at_start: ClassVar[tuple[str, ...]] = ()
+    """Keys that only the start of a new run looks at: null in the run's own config."""
 
 
 class PresetSettings(Settings):

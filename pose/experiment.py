@@ -20,7 +20,6 @@ from pose.engine.settings import TrainSettings
 from pose.errors import UserError
 from pose.model import PoseModel, build_model
 from pose.necks.none import NoNeckSettings
-from pose.pairwise_statistics import PairwiseStatistics, to_json
 from pose.predict.settings import TestSettings
 from pose.predictors.conv import ConvSettings
 from pose.registry import BACKBONES, HEADS, NECKS, PREDICTORS, nearest
@@ -46,7 +45,6 @@ CHANGEABLE_DATA = (
     "data.root=", "data.train.", "data.val.", "data.workers=", "data.strict=", "data.cache=", "data.year=",
     "data.validation_people_only=", "data.synthetic=", "data.category=", "data.orientation=",
 )  # fmt: skip
-STATISTICS = "pairwise.json"  # of a run, see pose.pairwise_statistics
 
 
 class ExperimentConfig(Settings):
@@ -72,6 +70,13 @@ class ExperimentConfig(Settings):
     @property
     def skeleton(self) -> Skeleton:
         return resolve_skeleton(self.data)
+
+    def of_a_run(self) -> ExperimentConfig:
+        """Without what only the start of a new run looks at."""
+        head: Settings = self.head
+        return self.model_copy(
+            update={"head": head.model_copy(update=dict.fromkeys(type(head).only_at_start))}
+        )
 
     def build_model(self) -> PoseModel:
         """The model with random weights, those of torch's generator."""
@@ -198,18 +203,10 @@ class Experiment:
     config: ExperimentConfig
 
     @staticmethod
-    def create(
-        name: str,
-        config: ExperimentConfig,
-        runs: Path = RUNS,
-        statistics: PairwiseStatistics | None = None,
-    ) -> Experiment:
-        """A new run folder with the resolved config and what the result depends on; `statistics` become a
-        file of the run that its config names."""
-        if statistics is not None:
-            own = config.head.model_copy(update={"statistics": str(run_folder(name, runs) / STATISTICS)})
-            config = config.model_copy(update={"head": own})
-        experiment = Experiment.plan(name, config, runs)
+    def create(name: str, config: ExperimentConfig, runs: Path = RUNS) -> Experiment:
+        """A new run folder with the resolved config and what the result depends on."""
+        experiment = Experiment.plan(name, config.of_a_run(), runs)
+        config = experiment.config
         folder = experiment.folder
         text = f"# The resolved config of the run {name}: -c {name} reads this file and no other.\n"
         text += "# Values that stand beside a preset count, not the preset's.\n"
@@ -221,8 +218,6 @@ class Experiment:
             raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from None
         try:
             experiment.path("config.yaml").write_text(text + cfg.to_yaml(config), encoding="utf-8")
-            if statistics is not None:
-                experiment.keep_statistics(statistics)
             experiment.note_environment()
         except OSError as error:  # half a run folder would be in the way of the next attempt
             shutil.rmtree(folder, ignore_errors=True)
@@ -246,17 +241,11 @@ class Experiment:
             known = sorted(p.parent.name for p in runs.glob("*/config.yaml"))
             listed = f" (known: {', '.join(known)})" if known else f"; there are no runs in {runs}/ yet"
             raise UserError(f"no run {name!r}: {file} is missing{nearest(name, known)}{listed}")
-        own = folder / STATISTICS  # the run may have been moved since its config was written
-        moved = [f"head.statistics={json.dumps(str(own))}"] if own.is_file() else []
-        merged = cfg.merge(file, [*moved, *with_own_data(overrides)])
-        return Experiment(folder, cfg.validate(ExperimentConfig, merged))
+        merged = cfg.merge(file, with_own_data(overrides))
+        return Experiment(folder, with_own_files(cfg.validate(ExperimentConfig, merged), folder))
 
     def path(self, file: str) -> Path:
         return self.folder / file
-
-    def keep_statistics(self, statistics: PairwiseStatistics) -> None:
-        """As the run's own file, which `open` takes."""
-        self.path(STATISTICS).write_text(json.dumps(to_json(statistics)), encoding="utf-8")
 
     def note_environment(self) -> None:
         """Adds this session's versions, git state and command line to `environment.jsonl`."""
@@ -279,6 +268,15 @@ class Experiment:
             )
             raise UserError(f"no weights {file}; {listed}")
         return file
+
+
+def with_own_files(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
+    """Runs of before 0.9 had files of their own that the config names; the run may have been moved since."""
+    head: Settings = config.head
+    named = {key: getattr(head, key) for key in type(head).only_at_start}
+    own = {key: folder / Path(value).name for key, value in named.items() if value is not None}
+    moved = {key: str(file) for key, file in own.items() if file.is_file()}
+    return config.model_copy(update={"head": head.model_copy(update=moved)}) if moved else config
 
 
 def run_folder(name: str, runs: Path = RUNS) -> Path:

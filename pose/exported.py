@@ -19,10 +19,10 @@ import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor, nn
 
-from pose import checkpoint, pairwise_statistics
+from pose import checkpoint
 from pose import config as cfg
 from pose.errors import UserError
-from pose.experiment import STATISTICS, Experiment, ExperimentConfig, model_weights
+from pose.experiment import Experiment, ExperimentConfig, model_weights
 from pose.heads.base import Head
 from pose.model import PoseModel
 from pose.registry import HEADS
@@ -43,7 +43,7 @@ class Notes:
 
     name: str  # of the run
     config: str  # of the run, YAML: see `config_to_keep`
-    statistics: str  # the run's pairwise.json, or ""
+    statistics: str  # what the head knows of its data set: see `Head.constants`
     fields: list[str]  # in the order of the outputs
     strides: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]  # of the network's stages
     size_multiple: Annotated[int, Field(gt=0)]
@@ -117,10 +117,11 @@ def advice(name: str) -> str:
     return f"export it again with python -m pose.tools.export -c {name}"
 
 
-def fingerprint(weights: Mapping[str, Tensor], statistics: str) -> str:
-    """SHA-256 of a network's tensors by name, and of the statistics that its fields are scaled by."""
-    digest = hashlib.sha256(statistics.encode())
+def fingerprint(weights: Mapping[str, Tensor], constants: str) -> str:
+    """SHA-256 of a network's tensors by name, and of what its head knows of the data set."""
+    digest = hashlib.sha256(constants.encode())
     named = {checkpoint.strip_wrappers(name): value for name, value in weights.items()}
+    named = {name: value for name, value in named.items() if not name.startswith("head.")}  # the constants
     for name, value in sorted(named.items()):
         digest.update(f"{name} {tuple(value.shape)} ".encode())
         digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
@@ -133,16 +134,10 @@ def config_to_keep(config: ExperimentConfig) -> str:
     plain = cfg.to_plain(config)
     plain["data"] = {"skeleton": to_dict(config.skeleton)}
     del plain["train"]
-    for section, key in (("backbone", "pretrained"), ("head", "statistics")):
-        plain[section].pop(key, None)
+    plain["backbone"].pop("pretrained", None)
+    for key in type(config.head).only_at_start:
+        plain["head"].pop(key, None)
     return json.dumps(plain)
-
-
-def run_statistics(experiment: Experiment) -> str:
-    """The text of the statistics by which the run's fields are scaled; "" where there are none."""
-    own, named = experiment.path(STATISTICS), getattr(experiment.config.head, "statistics", None)
-    file = own if own.is_file() else Path(named) if named else None
-    return file.read_text(encoding="utf-8") if file else ""
 
 
 # ---------------------------------------------------------------------------------------------- the two kinds
@@ -246,20 +241,14 @@ def _config(notes: Notes, file: Path, settings: Sequence[str]) -> ExperimentConf
     data = cfg.parse_yaml(notes.config, str(file))
     if not isinstance(data, dict) or not isinstance(data.get("head"), dict):
         raise UserError(f"{file} holds notes that cannot be read; export it again")
-    data["head"].pop("statistics", None)  # a path of another machine; the notes hold the content
     merged = cfg.Merged()
     merged.put(data, str(file))
-    return cfg.validate(ExperimentConfig, cfg.override(merged, settings))
+    return cfg.validate(ExperimentConfig, cfg.override(merged, settings)).of_a_run()
 
 
 def _head(config: ExperimentConfig, notes: Notes, file: Path) -> Head:
-    settings = config.head
-    if notes.statistics:
-        settings = settings.model_copy(update={"statistics": None})
-    head: Head = HEADS.build(settings, config.skeleton, config.input.pixel_center)
-    if notes.statistics:
-        found = pairwise_statistics.parse(notes.statistics, config.skeleton, file)
-        head.use_statistics(found)  # type: ignore[operator]
+    head: Head = HEADS.build(config.head, config.skeleton, config.input.pixel_center)
+    head.use_constants(notes.statistics, file)
     return head
 
 
@@ -269,7 +258,7 @@ def _same_run(file: Path, notes: Notes, experiment: Experiment) -> None:
     theirs = _config(notes, file, ())
     mine, other = cfg.to_plain(own), cfg.to_plain(theirs)
     for plain in (mine, other):
-        for key in ("decoder", "statistics"):  # may change after the training
+        for key in ("decoder", *type(own.head).only_at_start):  # may change after the training
             plain["head"].pop(key, None)
         plain["backbone"].pop("pretrained", None)
         plain["input"].pop("size", None)
@@ -291,8 +280,16 @@ def _same_run(file: Path, notes: Notes, experiment: Experiment) -> None:
 
 def _has_weights(experiment: Experiment, notes: Notes) -> bool:
     """Whether the run's weights are those in the file; a run without weights is believed."""
-    statistics = run_statistics(experiment)
     files = [experiment.path(name) for name in dict.fromkeys([notes.weights, "best.pt", "last.pt"])]
     there = [file for file in files if file.is_file()]
-    same = (fingerprint(model_weights(checkpoint.load(file)), statistics) == notes.sha256 for file in there)
-    return not there or any(same)
+    return not there or any(_is_of(model_weights(checkpoint.load(file)), experiment, notes) for file in there)
+
+
+def _is_of(weights: Mapping[str, Tensor], experiment: Experiment, notes: Notes) -> bool:
+    """Whether a file with these notes was exported from these weights."""
+    config = experiment.config
+    head: Head = HEADS.build(config.head, config.skeleton, config.input.pixel_center)
+    own = {name[5:]: value for name, value in weights.items() if name.startswith("head.")}
+    head.load_state_dict(own, strict=False)
+    beside = head.restore(experiment.folder)  # as it is: what older versions took into the fingerprint
+    return notes.sha256 in {fingerprint(weights, text) for text in (head.constants(), beside)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from pose.errors import UserError
 from pose.experiment import Experiment, ExperimentConfig, model_weights
 from pose.metrics.base import Metric, Scores, bind
 from pose.model import PoseModel, autocast, resolve_precision
-from pose.pairwise_statistics import PairwiseStatistics, gather
 from pose.predict.canvas import map_back
 from pose.predict.predict_set import predict_set
 from pose.structures import Batch, Fields, People
@@ -40,7 +39,7 @@ SHEET = 8  # pictures drawn at every validation
 PANELS = 4  # training samples whose fields are drawn in the course of the training
 PANEL_CHOICE = 64  # samples from which these are chosen
 PANEL_SIDE = 224  # pixels
-STATISTICS = 20_000  # training samples whose people are looked at
+PREPARING = 20_000  # training samples that a head may look at before a new run
 
 
 def test_workers(config: ExperimentConfig) -> int:
@@ -141,14 +140,11 @@ def prepare_data(config: ExperimentConfig, group: Processes) -> TrainingData:
     return TrainingData(config, training, images, validation_metric(config, group) if images else None)
 
 
-def training_statistics(config: ExperimentConfig, data: TrainingData) -> PairwiseStatistics | None:
-    """Offsets between keypoints as the training shows them, where the head needs them and names no file.  The
-    same in every process."""
-    if getattr(config.head, "statistics", "") is not None:
-        return None
-    dataset, stream = data.training
-    count = min(len(stream), STATISTICS)
-    return gather([dataset.people(stream[p], p) for p in range(count)], config.skeleton)
+def shown_people(training: Training) -> Iterator[np.ndarray]:
+    """Keypoints (P, K, 3) of the first images as training shows them, for `Head.prepare`.  The same in every
+    process."""
+    dataset, stream = training
+    return (dataset.people(stream[p], p) for p in range(min(len(stream), PREPARING)))
 
 
 def validation_metric(config: ExperimentConfig, group: Processes) -> Metric | None:
@@ -352,6 +348,12 @@ def load_model(experiment: Experiment, weights: str | None, device: torch.device
     file = experiment.weights(weights)
     model = config.build_model()
     report = checkpoint.load_matching(model, model_weights(checkpoint.load(file)))
-    if not report.complete:
+    if not report.without(head_buffers(model)).complete:
         raise UserError(f"{file} is of another network than {experiment.path('config.yaml')}: {report}")
+    model.head.restore(experiment.folder)
     return model.to(device).eval(), file
+
+
+def head_buffers(model: PoseModel) -> list[str]:
+    """Names of what the head knows of its data set, which checkpoints of older versions lack."""
+    return [f"head.{name}" for name in model.head.state_dict()]

@@ -38,7 +38,7 @@ from pose.experiment import (
 )
 from pose.model import PoseModel, TrainStep, resolve_precision
 from pose.options import add_device, add_settings
-from pose.sessions import TrainingData, panel_drawer, prepare_data, training_statistics, validator
+from pose.sessions import TrainingData, panel_drawer, prepare_data, shown_people, validator
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -181,6 +181,16 @@ def make_trainer(
     )
 
 
+def restore_head(experiment: Experiment, trainer: Trainer, data: TrainingData) -> None:
+    """What the head of a continued run knows of its data set, where its checkpoint does not say."""
+    models = [trainer.model, *([trainer.average.module] if trainer.average else [])]
+    for model in models:
+        assert isinstance(model, PoseModel)
+        model.head.restore(experiment.folder)
+        if not model.head.prepared:  # a converted run that came without
+            model.head.prepare(shown_people(data.training))
+
+
 def train(options: argparse.Namespace, group: Processes) -> int:
     experiment = group.together(lambda: find_run(options))
     config = experiment.config
@@ -192,20 +202,18 @@ def train(options: argparse.Namespace, group: Processes) -> int:
     last = experiment.path("last.pt")
     # rank 0 first: it may download pretrained weights
     model = group.main_first(lambda: first_model(config, weights=not last.exists(), tell=group.main))
-    statistics = group.together(lambda: training_statistics(config, data))
-    if statistics is not None:
-        model.head.use_statistics(statistics)  # type: ignore[operator]
-        if options.resume is not None:  # a converted run that came without
-            group.first(lambda: experiment.keep_statistics(statistics))
-    if options.resume is None:  # only now: what fails above leaves no run folder behind
-        own = getattr(model.head, "statistics", None)  # the run keeps its own
-        experiment = group.first(lambda: Experiment.create(options.experiment, config, statistics=own))
     resumed = last.exists()
+    if options.resume is None:
+        group.together(lambda: model.head.prepare(shown_people(data.training)))
+        # only now: what fails above leaves no run folder behind
+        experiment = group.first(lambda: Experiment.create(options.experiment, config))
     saved = group.together(lambda: checkpoint.load(last, group.device)) if resumed else {}
     frozen = not resumed or bool(saved.get("frozen"))
     trainer = make_trainer(experiment, model.to(group.device), data, group, gpus, frozen=frozen)
     if resumed:
         group.together(lambda: trainer.load_state(saved, last))
+    if options.resume is not None:
+        group.together(lambda: restore_head(experiment, trainer, data))
     saved = {}  # a copy of all weights
     if trainer.finished and not trainer.validation_due:
         if group.main:

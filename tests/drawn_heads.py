@@ -94,6 +94,11 @@ def field_of(head: Head, name: str, targets: Any) -> Tensor:
     pytest.skip(f"no perfect answer is known for the field {name!r}")
 
 
+def of_others(head: PairwiseHead, table: Tensor) -> Tensor:
+    """(K, K, 2) -> (K, K - 1, 2) float32, without the diagonal."""
+    return table.float()[torch.arange(len(head.others))[:, None], head.others]
+
+
 def perfect_offsets(head: PairwiseHead, name: str, targets: Any) -> Tensor:
     """The network's maps: logits, and normalised offsets at the cells that belong to a keypoint."""
     if name == "heatmap":
@@ -107,7 +112,9 @@ def perfect_offsets(head: PairwiseHead, name: str, targets: Any) -> Tensor:
         others = head.others[k]  # (n, K - 1)
         offset = targets.position[b[:, None], p[:, None], others] - center[:, None]
         seen = targets.visible[b[:, None], p[:, None], others][..., None]
-        values = ((offset - head.mean[k]) / head.std[k] * seen).flatten(1)
+        values = (
+            (offset - of_others(head, head.offset_mean)[k]) / of_others(head, head.offset_std)[k] * seen
+        ).flatten(1)
     flat = maps.expand(-1, -1, values.shape[1], -1, -1).flatten(3).clone()
     flat[b, k, :, cell] = values
     return flat.flatten(1, 2).unflatten(2, targets.heatmap.shape[-2:])

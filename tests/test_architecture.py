@@ -24,7 +24,7 @@ CONFIGS = ROOT / "configs"
 FLOORS = {
     0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files", "images", "layers"]
     + ["workers"],
-    1: ["config", "structures", "pairwise_statistics"],
+    1: ["config", "structures"],
     # folders of one floor never import each other
     2: ["annotations", "synthetic", "backbones", "necks", "predictors", "targets", "losses"]
     + ["decoders", "draw"],

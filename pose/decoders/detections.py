@@ -18,8 +18,8 @@ from torch import Tensor
 from pose import geometry
 from pose.config import Settings
 from pose.decoders.paf_groups import all_pairs
+from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.errors import UserError
-from pose.pairwise_statistics import PairwiseStatistics
 from pose.skeleton import Skeleton
 from pose.structures import People
 

@@ -26,7 +26,7 @@ from pose.decoders.detections import (
     pair_lengths,
     ranked,
 )
-from pose.pairwise_statistics import PairwiseStatistics
+from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People

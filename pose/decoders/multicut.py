@@ -34,7 +34,7 @@ from pose.decoders.detections import (
     ranked,
 )
 from pose.decoders.graph_cut import make_graph, solve
-from pose.pairwise_statistics import NUM_FEATURES, PairwiseStatistics
+from pose.decoders.pairwise_statistics import NUM_FEATURES, PairwiseStatistics
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from pose.decoders.detections import Detections, list_pairs, pair_errors, pair_features
-from pose.pairwise_statistics import PairModel
+from pose.decoders.pairwise_statistics import PairModel
 from pose.skeleton import Skeleton
 
 LEAST = 10  # pairs of one person, and as many of two: with fewer there is no model

@@ -1,18 +1,19 @@
-"""What every head offers.  A head has no weights, only settings and buffers."""
+"""What every head offers: settings, buffers, and layers of its own where the method has some."""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pose.errors import UserError
-from pose.pairwise_statistics import PairwiseStatistics
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import Batch, Fields, FieldSpec, People
@@ -84,6 +85,28 @@ class Head(nn.Module, ABC):
         read = self.readout([{**absent, **stage}])
         return {name: read[name] for name in self.fields if name in stage}
 
+    def prepare(self, samples: Iterable[np.ndarray]) -> None:
+        """Works out what the method must know of a data set before a new run, into persistent buffers.
+
+        samples: keypoints (P, K, 3) of images as training shows them, in pixels of the input; only looked at
+        where they are needed."""
+
+    @property
+    def prepared(self) -> bool:
+        """Whether `prepare` has been called for these buffers; True where there is nothing to prepare."""
+        return True
+
+    def restore(self, folder: Path) -> str:
+        """Takes what a run folder has beside its weights in place of the buffers; the text that it read."""
+        return ""
+
+    def constants(self) -> str:
+        """What `prepare` worked out, as text for an exported file; "" where there is nothing."""
+        return ""
+
+    def use_constants(self, text: str, source: Path | str) -> None:
+        """Takes what `constants` gave; `source` is named in errors.  Raises `UserError`."""
+
     @property
     def channels(self) -> dict[str, int]:
         return {name: spec.channels for name, spec in self.fields.items()}
@@ -114,10 +137,10 @@ def build_decoder(
     pixel_center: float,
     head: str,
     fields: Sequence[str],
-    statistics: PairwiseStatistics | None = None,
+    **more: Any,
 ) -> Any:
-    """The decoder of `settings`, if the fields that it needs are those of the head.  `statistics` go to a
-    decoder whose constructor takes them."""
+    """The decoder of `settings`, if the fields that it needs are those of the head.  Each of `more` goes to a
+    decoder whose constructor takes it."""
     missing = [name for name in DECODERS[settings.name].component.needs if name not in fields]
     if missing:
         raise UserError(
@@ -125,5 +148,5 @@ def build_decoder(
             f"{', '.join(fields)}; leave head.decoder.name out, or choose a decoder of this head"
         )
     takes = inspect.signature(DECODERS[settings.name].component).parameters
-    more = {"statistics": statistics} if "statistics" in takes else {}
-    return DECODERS.build(settings, skeleton, pixel_center, **more)
+    taken = {name: value for name, value in more.items() if name in takes}
+    return DECODERS.build(settings, skeleton, pixel_center, **taken)

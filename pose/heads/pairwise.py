@@ -4,8 +4,10 @@ all other keypoints of the same person."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -13,13 +15,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from pose import pairwise_statistics
 from pose.config import FilePath, Settings, component_settings
+from pose.decoders import pairwise_statistics
 from pose.decoders.multicut import MulticutSettings
+from pose.decoders.pairwise_statistics import NUM_FEATURES, PairModel, PairwiseStatistics
 from pose.errors import UserError
 from pose.heads.base import Head, build_decoder
 from pose.losses import OverStages, gather_cells, masked_huber, over_stages
-from pose.pairwise_statistics import PairwiseStatistics
 from pose.registry import DECODERS, HEADS
 from pose.skeleton import Skeleton
 from pose.structures import Batch, Fields, FieldSpec, People
@@ -32,8 +34,14 @@ else:
     DecoderSettings = component_settings(DECODERS, default="multicut")
 
 
+FILE = "pairwise.json"  # in a run folder
+TABLES = ("offset_mean", "offset_std", "pair_models")  # buffers
+
+
 class PairwiseSettings(Settings):
     """The defaults are pose-tensorflow's for COCO."""
+
+    only_at_start: ClassVar[tuple[str, ...]] = ("statistics",)
 
     name: Literal["pairwise"] = "pairwise"
     radius: float = Field(17.0, gt=0, le=512)
@@ -43,7 +51,7 @@ class PairwiseSettings(Settings):
     statistics: FilePath | None = None
     """JSON of pose.tools.pairwise_stats: means and deviations of the offsets, by which they are normalised,
     and the decoder's models of them.  null: `pose.train` works out means and deviations from the training
-    set.  A run has its own copy, pairwise.json, which counts from then on, whatever this says."""
+    set.  A run keeps them with its weights."""
     heatmap_weight: float = Field(1.0, ge=0)
     """Weight of the score maps' cross entropy."""
     foreground_weight: float = Field(0.0, ge=0)
@@ -71,9 +79,13 @@ class PairwiseTargets(NamedTuple):
 
 @HEADS.register("pairwise", PairwiseSettings)
 class PairwiseHead(Head):
+    """What it knows of a data set, `PairwiseStatistics`, lies in three persistent buffers; before `prepare`,
+    offsets have mean 0 and deviation 1."""
+
     others: Tensor
-    mean: Tensor
-    std: Tensor
+    offset_mean: Tensor  # (K, K, 2) float64, pixels: position of b minus position of a
+    offset_std: Tensor  # (K, K, 2) float64, pixels
+    pair_models: Tensor  # (K, K, 26) float64: low, high, weights of logistic models; 1 where there is one
 
     def __init__(self, cfg: PairwiseSettings, skeleton: Skeleton, pixel_center: float = 0.5) -> None:
         super().__init__()
@@ -85,26 +97,83 @@ class PairwiseHead(Head):
             raise UserError(f"head.name: 'pairwise' needs two keypoints, and {skeleton.name!r} has {count}")
         others = torch.tensor([[b for b in range(count) if b != a] for a in range(count)], dtype=torch.long)
         self.register_buffer("others", others.view(count, -1), persistent=False)
-        for name in ("mean", "std"):  # of the offsets to the others
-            self.register_buffer(name, torch.zeros(count, count - 1, 2), persistent=False)
+        known = PairwiseStatistics.neutral(skeleton)
+        if cfg.statistics:
+            known = pairwise_statistics.read(cfg.statistics, skeleton)
+        for name, table in tables(known).items():
+            self.register_buffer(name, torch.tensor(table))
         self.fields = {
             "heatmap": FieldSpec(count, skeleton.flip_index, (1.0,) * count),
             "locref": locref_spec(skeleton),
             "pairwise": pairwise_spec(skeleton),
         }
-        self.use_statistics(pairwise_statistics.read(cfg.statistics, skeleton) if cfg.statistics else None)
+        self._made = tables(known), self._make_decoder(known if cfg.statistics else None)
+
+    @property
+    def statistics(self) -> PairwiseStatistics:
+        """What the buffers hold."""
+        mean, std, models = self._tables().values()
+        there = zip(*models[..., -1].nonzero(), strict=True)
+        split = (NUM_FEATURES, 2 * NUM_FEATURES)
+        found = {(int(a), int(b)): PairModel(*np.split(models[a, b, :-1], split)) for a, b in there}
+        return PairwiseStatistics(self.skeleton.keypoints, mean, std, found)
 
     def use_statistics(self, statistics: PairwiseStatistics | None) -> None:
         """Normalise and decode by these, in the order of the head's skeleton; None: by none."""
-        known = statistics or PairwiseStatistics.neutral(self.skeleton)
-        off_diagonal = ~np.eye(len(self.skeleton), dtype=bool)
-        for name in ("mean", "std"):
-            square = getattr(known, name)[off_diagonal].reshape(len(self.skeleton), -1, 2)
-            setattr(self, name, torch.tensor(square, dtype=torch.float32, device=self.mean.device))
-        self.statistics = known
-        self.decoder = build_decoder(
-            self.cfg.decoder, self.skeleton, self.pixel_center, self.cfg.name, [*self.fields], statistics
-        )
+        for name, table in tables(statistics or PairwiseStatistics.neutral(self.skeleton)).items():
+            getattr(self, name).copy_(torch.tensor(table))
+
+    def _tables(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, name).detach().cpu().numpy() for name in TABLES}
+
+    @property
+    def decoder(self) -> Any:
+        """By the buffers as they are now: weights may have been loaded since."""
+        now = self._tables()
+        if not _same(now, self._made[0]):
+            decoder = self._make_decoder(self.statistics if self.prepared else None)
+            self._made = {name: table.copy() for name, table in now.items()}, decoder
+        return self._made[1]
+
+    def _make_decoder(self, statistics: PairwiseStatistics | None) -> Any:
+        return build_decoder(
+            self.cfg.decoder, self.skeleton, self.pixel_center, self.cfg.name, [*self.fields],
+            statistics=statistics,
+        )  # fmt: skip
+
+    def prepare(self, samples: Iterable[np.ndarray]) -> None:
+        """Means and deviations of the offsets, where the settings name no file of them."""
+        if self.cfg.statistics is None:
+            self.use_statistics(pairwise_statistics.gather([*samples], self.skeleton))
+
+    @property
+    def prepared(self) -> bool:
+        return not _same(self._tables(), tables(PairwiseStatistics.neutral(self.skeleton)))
+
+    def restore(self, folder: Path) -> str:
+        """The run's pairwise.json: of runs before their weights held the statistics, or what
+        pose.tools.pairwise_stats added since."""
+        file = folder / FILE
+        if not file.is_file():
+            return ""
+        self.use_statistics(pairwise_statistics.read(file, self.skeleton))
+        return file.read_text(encoding="utf-8")
+
+    def constants(self) -> str:
+        return json.dumps(pairwise_statistics.to_json(self.statistics)) if self.prepared else ""
+
+    def use_constants(self, text: str, source: Path | str) -> None:
+        self.use_statistics(pairwise_statistics.parse(text, self.skeleton, source) if text else None)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
+        """Weights of before 0.9 lack the statistics, which `restore` then reads."""
+        for name in TABLES:
+            state_dict.setdefault(prefix + name, getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *more)
+
+    def _of_others(self, table: Tensor) -> Tensor:
+        """(K, K, 2) float64 -> (K, K - 1, 2) float32, without those to a keypoint itself."""
+        return table.gather(1, self.others[..., None].expand(-1, -1, 2)).float()
 
     def targets(self, batch: Batch, stride: int) -> PairwiseTargets:
         size = (batch.loss_mask.shape[-2] // stride, batch.loss_mask.shape[-1] // stride)
@@ -153,15 +222,17 @@ class PairwiseHead(Head):
         found = found.unflatten(4, (-1, 2))  # (B, P, K, R, K - 1, 2)
         there = target.position[:, :, self.others][:, :, :, None]  # (B, P, K, 1, K - 1, 2)
         offset = there - target.discs.center[..., None, :]
-        offset = (offset - self.mean[:, None]) / self.std[:, None]
+        mean, std = self._of_others(self.offset_mean), self._of_others(self.offset_std)
+        offset = (offset - mean[:, None]) / std[:, None]
         counts = target.discs.owned[..., None] & target.visible[:, :, self.others][:, :, :, None]
         return masked_huber(found, offset, counts[..., None].expand_as(found))
 
     def readout(self, stages: Sequence[Fields]) -> Fields:
         """Probabilities, and offsets in pixels from the centre of the cell."""
         last = self.combined(stages)
-        pairwise = last["pairwise"].unflatten(1, (*self.mean.shape[:2], 2))
-        scaled = pairwise * self.std[..., None, None] + self.mean[..., None, None]
+        mean, std = self._of_others(self.offset_mean), self._of_others(self.offset_std)
+        pairwise = last["pairwise"].unflatten(1, mean.shape)
+        scaled = pairwise * std[..., None, None] + mean[..., None, None]
         return {
             "heatmap": last["heatmap"].sigmoid(),
             "locref": last["locref"] * self.cfg.locref_std,
@@ -197,6 +268,19 @@ class PairwiseHead(Head):
     def decode(self, fields: Fields, stride: int) -> list[People]:
         """heatmap (B, K, h, w), locref (B, 2 K, h, w), pairwise (B, 2 K (K - 1), h, w)."""
         return self.decoder(**{name: fields[name] for name in self.fields}, stride=stride)
+
+
+def tables(statistics: PairwiseStatistics) -> dict[str, np.ndarray]:
+    """What the buffers hold."""
+    count = len(statistics.keypoints)
+    models = np.zeros((count, count, 3 * NUM_FEATURES + 2))
+    for pair, model in statistics.models.items():
+        models[pair] = np.concatenate((model.low, model.high, model.weights, [1]))
+    return dict(zip(TABLES, (statistics.mean, statistics.std, models), strict=True))
+
+
+def _same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return all(np.array_equal(table, other[name]) for name, table in one.items())
 
 
 def pair_id(a: int, b: int, count: int) -> int:

@@ -26,7 +26,7 @@ from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, ExperimentConfig, already_exists, load_config, run_folder
 from pose.model import PoseModel
 from pose.options import add_settings, user_path
-from pose.pairwise_statistics import PairwiseStatistics
+from pose.sessions import head_buffers
 from pose.tools.published import ae_aic, deepercut, pose_ae, rtpose
 from pose.tools.published.plan import Source
 
@@ -44,7 +44,6 @@ class Converted(NamedTuple):
     config: ExperimentConfig
     model: PoseModel
     told: str  # what was loaded
-    statistics: PairwiseStatistics | None  # for a file of its own
 
 
 def convert(source: Source, path: Path, overrides: Sequence[str] = (), **options: Any) -> Converted:
@@ -56,11 +55,14 @@ def convert(source: Source, path: Path, overrides: Sequence[str] = (), **options
     check_outputs(plan.outputs, model.head.channels, config, path)
     report = checkpoint.load_matching(model, weights, plan.rename)
     # how many batches made the statistics is known to torch only, and of no use here
-    missing = [name for name in report.missing if not name.endswith(".num_batches_tracked")]
+    known = head_buffers(model)
+    missing = [n for n in report.missing if not n.endswith(".num_batches_tracked") and n not in known]
     if missing or report.mismatched:
         raise UserError(f"{path} does not fill the network: {report}")
-    statistics = plan.statistics(config.skeleton) if plan.statistics else None
-    return Converted(config, model, "; ".join(text for text in (plan.told, str(report)) if text), statistics)
+    if plan.prepare:
+        plan.prepare(model.head)
+    told = str(report.without(known))
+    return Converted(config, model, "; ".join(text for text in (plan.told, told) if text))
 
 
 def check_outputs(
@@ -108,8 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = {option: getattr(options, option) for option in source.options}
     # what pose.train -c starts from
     settings = [f"train.weights={folder / 'published.pt'}", *options.settings]
-    config, model, report, statistics = convert(source, options.file, settings, **chosen)
-    experiment = Experiment.create(options.experiment, config, statistics=statistics)
+    config, model, report = convert(source, options.file, settings, **chosen)
+    experiment = Experiment.create(options.experiment, config)
     parameters = sum(p.numel() for p in model.parameters())
     state = {"format": 1, "model": model.state_dict(), "meta": {"source": options.source}}
     try:

@@ -41,7 +41,6 @@ from pose.exported import (
     fingerprint,
     load_exported,
     quiet,
-    run_statistics,
     to_text,
 )
 from pose.files import write_bytes
@@ -92,16 +91,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def notes_of(experiment: Experiment, model: PoseModel, weights: Path) -> Notes:
-    statistics = run_statistics(experiment)
+    constants = model.head.constants()
     return Notes(
         name=experiment.folder.name,
         config=config_to_keep(experiment.config),
-        statistics=statistics,
+        statistics=constants,
         fields=[*model.head.fields],
         strides=list(model.strides),
         size_multiple=model.size_multiple,
         weights=weights.name,
-        sha256=fingerprint(model_weights(checkpoint.load(weights)), statistics),
+        sha256=fingerprint(model_weights(checkpoint.load(weights)), constants),
         version=pose.__version__,
     )
 

@@ -24,16 +24,16 @@ from pose import geometry
 from pose.data.mixture import training_data
 from pose.decoders.detections import DetectionSettings, find_detections
 from pose.decoders.pair_models import Examples, examples, fit, told
+from pose.decoders.pairwise_statistics import PairwiseStatistics, gather, to_json
 from pose.engine.distributed import Processes, pick_device
 from pose.errors import UserError, user_facing
-from pose.experiment import STATISTICS, Experiment, ExperimentConfig, load_config
+from pose.experiment import Experiment, ExperimentConfig, load_config
 from pose.files import write_json
-from pose.heads.pairwise import PairwiseHead
+from pose.heads.pairwise import FILE, PairwiseHead
 from pose.images import UnreadableImage
 from pose.options import add_config_or_run, add_device, add_settings, add_weights, user_path
-from pose.pairwise_statistics import PairwiseStatistics, to_json
 from pose.predict.batches import BatchPredictor
-from pose.sessions import TrainingData, draw_synthetic, load_model, training_statistics
+from pose.sessions import TrainingData, draw_synthetic, load_model, shown_people
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -74,10 +74,7 @@ def means(config: ExperimentConfig) -> PairwiseStatistics:
         raise UserError(
             f"head.name: {config.head.name!r} takes no pairwise statistics; the head `pairwise` does"
         )
-    config = config.model_copy(update={"head": config.head.model_copy(update={"statistics": None})})
-    found = training_statistics(config, opened(config))
-    assert found is not None
-    return found
+    return gather([*shown_people(opened(config).training)], config.skeleton)
 
 
 def detections_of(
@@ -109,13 +106,13 @@ def with_models(options: argparse.Namespace) -> tuple[PairwiseStatistics, Path, 
     head = model.head
     if not isinstance(head, PairwiseHead):
         raise UserError(f"the run {options.name} has the head {experiment.config.head.name!r}, not pairwise")
-    if experiment.config.head.statistics is None:  # converted without: nothing fits offsets of nothing
+    if not head.prepared:  # converted without: nothing fits offsets of nothing
         head.use_statistics(means(experiment.config))
     predictor = BatchPredictor(model, experiment.config.test, "single")
     parts = detections_of(predictor, head, experiment.config, options.pictures)
     models, without = fit(parts, experiment.config.skeleton)
     sentence = told(without, len(experiment.config.skeleton.pair_index))
-    return replace(head.statistics, models=models), experiment.path(STATISTICS), sentence
+    return replace(head.statistics, models=models), experiment.path(FILE), sentence
 
 
 def main(arguments: list[str] | None = None) -> int:

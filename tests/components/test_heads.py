@@ -15,11 +15,11 @@ import torch
 from pose import geometry
 from pose.annotations.annotations import load_annotations
 from pose.annotations.reader import read
+from pose.decoders.pairwise_statistics import gather
 from pose.decoders.single_person import SinglePersonSettings
 from pose.heads.base import Head
 from pose.heads.pairwise import PairwiseSettings
 from pose.metrics.coco import Coco, CocoSettings
-from pose.pairwise_statistics import gather
 from pose.predict.canvas import lay_out, map_back
 from pose.predict.fuse import unflip
 from pose.predict.settings import TestSettings

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from pose.decoders.multicut import MulticutSettings
+from pose.decoders.pairwise_statistics import gather
 from pose.heads.pairwise import PairwiseHead
 from pose.model import PoseModel, TrainStep, build_model
-from pose.pairwise_statistics import gather
 from pose.predict.batches import BatchPredictor
 from pose.predict.settings import TestSettings
 from pose.registry import BACKBONES, HEADS

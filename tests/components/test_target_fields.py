@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from pose.config import read_yaml
+from pose.decoders.pairwise_statistics import gather
 from pose.experiment import config_folder
 from pose.heads.base import Head
 from pose.heads.pairwise import PairwiseHead
 from pose.heads.tags import TagsHead
-from pose.pairwise_statistics import gather
 from pose.registry import HEADS
 from pose.skeleton import from_dict
 from pose.structures import Batch, Fields
+from tests.drawn_heads import of_others
 
 SKELETON = from_dict(read_yaml(config_folder() / "_skeletons" / "coco17.yaml"))
 K = len(SKELETON)
@@ -87,7 +88,8 @@ def as_answer(one: Head, maps: Fields) -> Fields:
         answer["heatmap"] = 20 * answer["heatmap"] - 10  # probabilities -> logits
         answer["locref"] /= one.cfg.locref_std
         pairwise = answer["pairwise"].unflatten(1, (K, K - 1, 2))
-        pairwise = (pairwise - one.mean[..., None, None]) / one.std[..., None, None]
+        mean, std = (of_others(one, table)[..., None, None] for table in (one.offset_mean, one.offset_std))
+        pairwise = (pairwise - mean) / std
         answer["pairwise"] = pairwise.flatten(1, 3)
     return answer
 

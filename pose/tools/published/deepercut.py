@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pose.decoders.pairwise_statistics import NUM_FEATURES, PairModel, PairwiseStatistics
 from pose.errors import UserError
-from pose.pairwise_statistics import NUM_FEATURES, PairModel, PairwiseStatistics
+from pose.heads.base import Head
+from pose.heads.pairwise import PairwiseHead
 from pose.skeleton import Skeleton
 from pose.tools.published.plan import Plan, Source
 
@@ -131,7 +133,7 @@ def plan_deepercut(
     outputs = {field: weights[f"pose/{name}/block4/biases"].numel() for name, field in FIELDS.items()}
     if statistics is None and models is not None:
         raise UserError("--models belong to the offsets of --statistics pairwise_stats.mat: give both")
-    known = None if statistics is None else partial(pairwise_statistics, statistics, models)
+    known = None if statistics is None else partial(use_statistics, statistics, models)
     told = "" if known else (
         "without --statistics pairwise_stats.mat its offsets are not known; python -m "
         "pose.tools.pairwise_stats finds them on COCO's annotations"
@@ -164,6 +166,12 @@ def load_mat(path: Path) -> dict[str, Any]:
         raise UserError(f"no file {path}") from None
     except Exception as error:  # bytes at random make scipy raise nearly everything
         raise UserError(f"cannot read {path} ({str(error).split(chr(10))[0][:120]}); copy it again") from None
+
+
+def use_statistics(file: Path, models: Path | None, head: Head) -> None:
+    """Fills the head's buffers from the published files.  Raises `UserError`."""
+    assert isinstance(head, PairwiseHead)
+    head.use_statistics(pairwise_statistics(file, models, head.skeleton))
 
 
 def pairwise_statistics(file: Path, models: Path | None, skeleton: Skeleton) -> PairwiseStatistics:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pose import checkpoint
 from pose.errors import UserError
-from pose.pairwise_statistics import PairwiseStatistics
-from pose.skeleton import Skeleton
+from pose.heads.base import Head
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Plan:
     rename: Callable[[str], str]  # the file's name of a tensor -> ours
     outputs: Mapping[str, int] = field(default_factory=dict)  # channels that the file has for a field
     told: str = ""  # a sentence about what the file was taken for, or lacks
-    statistics: Callable[[Skeleton], PairwiseStatistics] | None = None  # where the system has them
+    prepare: Callable[[Head], None] | None = None  # fills the head's buffers, where the system knows them
 
 
 def torch_weights(path: Path) -> dict[str, Tensor]:

@@ -22,8 +22,8 @@ from pose.decoders.detections import (
     pair_features,
     pair_lengths,
 )
+from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.errors import UserError
-from pose.pairwise_statistics import PairwiseStatistics
 from pose.skeleton import Skeleton, from_dict
 from tests.literal.reference import deepercut_decode as literal
 

@@ -14,8 +14,8 @@ from pose.config import read_yaml
 from pose.decoders.detections import Detections
 from pose.decoders.greedy_pairs import GreedyPairs, GreedyPairsSettings
 from pose.decoders.multicut import Multicut, MulticutSettings
+from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.errors import UserError
-from pose.pairwise_statistics import PairwiseStatistics
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton, from_dict
 from tests.literal.reference import deepercut_decode as literal

@@ -14,8 +14,8 @@ from pose.config import read_yaml
 from pose.decoders.detections import Detections, find_detections, list_pairs
 from pose.decoders.graph_cut import energy, make_graph
 from pose.decoders.multicut import Multicut, MulticutSettings, log_odds
+from pose.decoders.pairwise_statistics import PairModel, PairwiseStatistics
 from pose.errors import UserError
-from pose.pairwise_statistics import PairModel, PairwiseStatistics
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import People

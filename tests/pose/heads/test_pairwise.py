@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from pose import pairwise_statistics
+from pose.decoders import pairwise_statistics
+from pose.decoders.pairwise_statistics import PairModel, PairwiseStatistics
 from pose.errors import UserError
 from pose.heads.pairwise import PairwiseHead, PairwiseSettings, pair_id
-from pose.pairwise_statistics import PairModel, PairwiseStatistics
 from pose.skeleton import Skeleton
 from pose.structures import Batch
 from tests.literal.reference import deepercut_targets as literal

@@ -12,11 +12,12 @@ import torch
 import yaml
 from torch import nn
 
+from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, load_config
 from pose.exported import load_exported
+from pose.heads.pairwise import PairwiseHead
 from pose.model import PoseModel
-from pose.pairwise_statistics import PairwiseStatistics
 from pose.predict.batches import BatchPredictor
 from pose.predictor import Predictor
 from pose.sessions import load_model
@@ -43,17 +44,15 @@ def make_run(
     }
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(config))
-    statistics = None
-    if head == "pairwise":
-        rng = np.random.default_rng(seed)
-        square = (len(SKELETON), len(SKELETON), 2)
-        statistics = PairwiseStatistics(
-            SKELETON.keypoints, rng.normal(0, 9, square), rng.uniform(2, 9, square)
-        )
-    experiment = Experiment.create(name, load_config(file), folder / "exp", statistics)
+    experiment = Experiment.create(name, load_config(file), folder / "exp")
     torch.manual_seed(seed)
     built = Experiment.open(name, folder / "exp").config
     model = built.build_model()
+    if isinstance(model.head, PairwiseHead):
+        rng = np.random.default_rng(seed)
+        square = (len(SKELETON), len(SKELETON), 2)
+        mean, std = rng.normal(0, 9, square), rng.uniform(2, 9, square)
+        model.head.use_statistics(PairwiseStatistics(SKELETON.keypoints, mean, std))
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

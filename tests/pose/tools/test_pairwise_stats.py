@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pose import pairwise_statistics
+from pose import checkpoint
+from pose.decoders import pairwise_statistics
 from pose.decoders.multicut import Multicut
+from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
 from pose.heads.pairwise import PairwiseHead
@@ -46,13 +48,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def known_by(name: str, weights: str = "last") -> PairwiseStatistics:
+    """What the weights of a run know of the data set."""
+    head = load_model(Experiment.open(name), weights, torch.device("cpu"))[0].head
+    assert isinstance(head, PairwiseHead)
+    return head.statistics
+
+
 def test_a_training_keeps_the_statistics_of_its_samples(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(trained)
     experiment = Experiment.open("one")
-    assert experiment.config.head.statistics == "exp/one/pairwise.json"
-    found = pairwise_statistics.read("exp/one/pairwise.json", experiment.config.skeleton)
+    assert experiment.config.head.statistics is None and not Path("exp/one/pairwise.json").exists()
+    found = known_by("one")
     hips = [experiment.config.skeleton.keypoints.index(f"{side}_hip") for side in ("left", "right")]
     knee = experiment.config.skeleton.keypoints.index("left_knee")
     assert found.mean[hips[0], knee, 1] > 3  # pixels of a 64-pixel input: knees are below hips
@@ -61,9 +70,7 @@ def test_a_training_keeps_the_statistics_of_its_samples(
     samples = [dataset.people(stream[p], p) for p in range(len(stream))]
     known = pairwise_statistics.gather(samples, experiment.config.skeleton)
     np.testing.assert_allclose(found.mean, known.mean)
-    model, _ = load_model(experiment, "last", torch.device("cpu"))
-    assert isinstance(model.head, PairwiseHead)
-    np.testing.assert_allclose(model.head.statistics.std, found.std)
+    np.testing.assert_array_equal(found.std, known.std)
 
 
 def test_a_config_gives_the_same(
@@ -72,12 +79,15 @@ def test_a_config_gives_the_same(
     monkeypatch.chdir(trained)
     given = settings(drawn(trained), *PAIRWISE)
     assert run(monkeypatch, "--config", "synthetic/ae_small.yaml", "-o", "made.json", *given) == 0
-    made, own = (json.loads(Path(name).read_text()) for name in ("made.json", "exp/one/pairwise.json"))
-    assert made == own and "17 keypoints, mean deviation of an offset" in capsys.readouterr().out
+    made = json.loads(Path("made.json").read_text())
+    assert (
+        made == pairwise_statistics.to_json(known_by("one"))
+        and "17 keypoints, mean deviation of an offset" in capsys.readouterr().out
+    )
     assert command(monkeypatch, "-e", "named", *given, "head.statistics=made.json", "train.epochs=1") == 0
-    Path("made.json").unlink()  # the run has its own
-    assert json.loads(Path("exp/named/pairwise.json").read_text()) == own
-    assert Experiment.open("named").config.head.statistics == "exp/named/pairwise.json"
+    Path("made.json").unlink()  # the run has them in its weights
+    assert pairwise_statistics.to_json(known_by("named")) == made
+    assert Experiment.open("named").config.head.statistics is None
 
 
 def test_models_are_added_to_a_run_and_tested_with(
@@ -85,7 +95,7 @@ def test_models_are_added_to_a_run_and_tested_with(
 ) -> None:
     monkeypatch.chdir(trained)
     shutil.copytree("exp/one", "exp/modelled")
-    before = json.loads(Path("exp/modelled/pairwise.json").read_text())
+    before = pairwise_statistics.to_json(known_by("one"))
     low = ["head.decoder.detection_threshold=0.02"]
     assert run(monkeypatch, "-c", "modelled", "--pictures", "20", *low) == 0
     after = json.loads(Path("exp/modelled/pairwise.json").read_text())
@@ -112,42 +122,63 @@ def test_models_are_fitted_in_pixels_of_the_canvas(trained: Path, monkeypatch: p
     assert 40 < labelled[:, :2].max() < 64  # of 128-pixel pictures in a canvas of 64
 
 
-def test_a_run_that_was_moved_uses_its_own_file(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(trained / "exp" / "one", tmp_path / "exp" / "other")
-    monkeypatch.chdir(tmp_path)
-    assert Experiment.open("other").config.head.statistics == str(Path("exp/other/pairwise.json"))
-
-
-def without_statistics(folder: str) -> dict[str, Any]:
-    """exp/one as it would have been converted without; the statistics that it lost."""
+def as_before(folder: str, *, converted: bool = False) -> None:
+    """exp/one as an older version left it: the statistics in a file that the config names, not in the
+    weights.  converted: without any, as published weights come."""
+    known = known_by("one")
     shutil.copytree("exp/one", folder)
-    lost = json.loads(Path(folder, "pairwise.json").read_text())
-    Path(folder, "pairwise.json").unlink()
     file = Path(folder, "config.yaml")
-    file.write_text(file.read_text().replace("statistics: exp/one/pairwise.json", "statistics: null"))
-    return lost
+    if not converted:
+        Path(folder, "pairwise.json").write_text(json.dumps(pairwise_statistics.to_json(known)))
+        text = file.read_text().replace("statistics: null", "statistics: exp/one/pairwise.json")
+        assert "exp/one/pairwise.json" in text
+        file.write_text(text)
+    for weights in Path(folder).glob("*.pt"):
+        state = checkpoint.load(weights)
+        for part in ("model", "ema"):
+            if state.get(part):
+                state[part] = {k: v for k, v in state[part].items() if not k.startswith("head.")}
+        checkpoint.save(state, weights)
+
+
+def test_an_older_run_uses_its_own_file_wherever_it_lies(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    known = pairwise_statistics.to_json(known_by("one"))
+    as_before(str(tmp_path / "exp" / "other"))
+    monkeypatch.chdir(tmp_path)
+    assert pairwise_statistics.to_json(known_by("other")) == known
+    assert command(monkeypatch, "-c", "other") == 0
+    file = Path("exp/other/config.yaml")
+    file.write_text(re.sub(r"epochs: 3\b", "epochs: 4", file.read_text()))
+    assert command(monkeypatch, "-c", "other") == 0  # from now on the weights hold them
+    state = checkpoint.load(Path("exp/other/last.pt"))
+    assert pairwise_statistics.to_json(known_by("other")) == known and "head.offset_mean" in state["model"]
+    Path("exp/other/pairwise.json").unlink()
+    monkeypatch.setattr(sys, "argv", ["pose.test", "-c", "other"])
+    assert user_facing(pose_test)() == 2
+    assert "cannot read the pairwise statistics exp/one/pairwise.json" in capsys.readouterr().err
 
 
 def test_a_run_that_came_without_statistics_gets_them_when_it_is_continued(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(trained)
-    lost = without_statistics("exp/bare")
-    assert Experiment.open("bare").config.head.statistics is None
+    as_before("exp/bare", converted=True)
+    file = Path("exp/bare/config.yaml")
+    file.write_text(re.sub(r"epochs: 3\b", "epochs: 4", file.read_text()))
     assert command(monkeypatch, "-c", "bare") == 0
-    assert json.loads(Path("exp/bare/pairwise.json").read_text()) == lost
-    assert Experiment.open("bare").config.head.statistics == str(Path("exp/bare/pairwise.json"))
+    assert pairwise_statistics.to_json(known_by("bare")) == pairwise_statistics.to_json(known_by("one"))
 
 
 def test_models_are_not_fitted_on_offsets_of_nothing(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
-    lost = without_statistics("exp/fitted")
+    as_before("exp/fitted", converted=True)
     low = ["head.decoder.detection_threshold=0.02"]
     assert run(monkeypatch, "-c", "fitted", "--pictures", "2", *low) == 0
     made = json.loads(Path("exp/fitted/pairwise.json").read_text())
-    assert made["pairs"] == lost["pairs"]
+    assert made["pairs"] == pairwise_statistics.to_json(known_by("one"))["pairs"]
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,11 +210,4 @@ def test_mistakes_are_told(
         capsys.readouterr()
         assert run(monkeypatch, *arguments) == 2
         assert words in capsys.readouterr().err
-    Path("exp/one/pairwise.json").rename("kept.json")
-    try:
-        monkeypatch.setattr(sys, "argv", ["pose.test", "-c", "one"])
-        assert user_facing(pose_test)() == 2
-        assert "cannot read the pairwise statistics exp/one/pairwise.json" in capsys.readouterr().err
-    finally:
-        Path("kept.json").rename("exp/one/pairwise.json")
     assert load_config("coco/deepercut_resnet101.yaml").head.statistics is None

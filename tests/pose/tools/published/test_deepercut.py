@@ -14,10 +14,11 @@ import torch
 from scipy.io import savemat
 
 from pose import config as cfg
-from pose import pairwise_statistics
+from pose.decoders import pairwise_statistics
+from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.errors import UserError
 from pose.experiment import Experiment, config_folder
-from pose.pairwise_statistics import PairwiseStatistics
+from pose.heads.pairwise import PairwiseHead
 from pose.sessions import load_model
 from pose.skeleton import Skeleton, from_dict
 from pose.tools import convert
@@ -99,7 +100,7 @@ def test_the_converted_run_makes_the_published_maps(
     )
     assert (settings.backbone.stride_style, settings.backbone.padding) == ("msra", "same")
     assert settings.input.pixel_center == 0 and settings.head.decoder.name == "multicut"
-    assert settings.head.statistics == "exp/run/pairwise.json"
+    assert settings.head.statistics is None and not Path("exp/run/pairwise.json").exists()
 
     net, _ = load_model(experiment, "best", torch.device("cpu"))
     image = torch.randint(0, 256, (1, 3, 97, 100), dtype=torch.uint8)
@@ -118,7 +119,8 @@ def test_the_converted_run_makes_the_published_maps(
         channel = 2 * ((COUNT - 1) * a + b - (a < b))
         there = pairwise[0, channel : channel + 2].numpy() * std[:, None, None] + mean_[:, None, None]
         np.testing.assert_allclose(fields["pairwise"][0, channel : channel + 2], there, atol=0.1)
-    read = pairwise_statistics.read("exp/run/pairwise.json", SKELETON)
+    assert isinstance(net.head, PairwiseHead)
+    read = net.head.statistics
     assert [*read.models] == [(0, 1)]
     np.testing.assert_array_equal(read.models[0, 1].weights, model["w"][0])
 
@@ -146,8 +148,7 @@ def test_without_statistics_the_run_says_what_it_lacks(
     checkpoint_of(variables, monkeypatch)
     assert convert.main(["deepercut", "snapshot", "-e", "run"]) == 0
     assert "without --statistics pairwise_stats.mat" in capsys.readouterr().err
-    assert Experiment.open("run").config.head.statistics is None
-    assert not Path("exp/run/pairwise.json").exists()
+    assert not load_model(Experiment.open("run"), "best", torch.device("cpu"))[0].head.prepared
 
 
 def test_settings_are_read_off_the_variables() -> None:
