@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from pose.errors import UserError
 
-C = TypeVar("C", bound=type)
+C = TypeVar("C", bound=Callable[..., Any])
 
 
 class Entry(NamedTuple):
-    component: Any  # the class
+    component: Any  # the class, or a function that makes it
     config: Any  # the class of its settings
 
 
@@ -29,7 +29,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def _same_code(one: type, other: type) -> bool:
+def _same_code(one: Any, other: Any) -> bool:
     """Whether a file is only imported again, perhaps as the program that is run."""
     modules = {one.__module__, other.__module__}
     return one.__qualname__ == other.__qualname__ and (len(modules) == 1 or "__main__" in modules)
@@ -45,7 +45,8 @@ class Registry:
         self._imported = False
 
     def register(self, name: str, config: type) -> Callable[[C], C]:
-        """Class decorator: `@BACKBONES.register("hourglass", HourglassConfig)`."""
+        """Decorator of a class, or of a function that makes one of several classes:
+        `@BACKBONES.register("hourglass", HourglassConfig)`."""
 
         def add(component: C) -> C:
             taken = self._entries.get(name)

@@ -6,14 +6,26 @@ from typing import Any
 
 import torch
 
+from pose.backbones.base import FeatureBackbone
 from pose.registry import BACKBONES
 
 SMALL: dict[str, dict[str, Any]] = {
     "hourglass": {"stacks": 2, "width": 16, "growth": 4, "depth": 3, "stem_width": 8},
     "hourglass_swish": {"stacks": 2, "width": 16, "growth": 4, "depth": 2, "stem_width": 8},
+    "hrnet": {"width": 4, "modules": (1, 1, 1), "blocks": 1},
+    "mobilenet_v2": {"width": 0.25},
     "resnet": {"blocks": (1, 1, 2, 1), "width": 8, "batch_norm": "train"},
     "vgg19_cpm": {"stages": 3, "trunk_width": 4, "width": 8, "first_stage_width": 16, "kernel": 5},
 }
+
+# forms that give features beside those of SMALL
+FEATURE_FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("hrnet", {"rows": 4}),
+    ("hrnet", {"modules": (1, 2, 2), "blocks": 2, "batch_norm": "frozen"}),
+    ("mobilenet_v2", {"batch_norm": "frozen"}),
+    ("resnet", {"output_stride": 32}),
+    ("resnet", {"output_stride": 32, "blocks": (2, 1, 1, 2), "batch_norm": "frozen"}),
+)
 
 CHANNELS = {"heatmap": 5, "tag": 10, "offset": 1}
 
@@ -26,3 +38,20 @@ def small_network(name: str) -> Any:
     """With CHANNELS, and always the same weights."""
     torch.manual_seed(0)
     return BACKBONES.build(small_settings(name), CHANNELS)
+
+
+def feature_forms() -> list[tuple[str, dict[str, Any]]]:
+    """Name and settings, beside those of SMALL, of every backbone that gives features."""
+    forms = [*((name, {}) for name in BACKBONES.names()), *FEATURE_FORMS]
+    with torch.device("meta"):
+        return [
+            (name, more)
+            for name, more in forms
+            if isinstance(BACKBONES.build(small_settings(name, **more), CHANNELS), FeatureBackbone)
+        ]
+
+
+def feature_network(name: str, more: dict[str, Any]) -> FeatureBackbone:
+    """Always with the same weights."""
+    torch.manual_seed(0)
+    return BACKBONES.build(small_settings(name, **more), CHANNELS)

@@ -268,7 +268,8 @@ def test_the_lower_floors_import_without_optional_packages() -> None:
 
 def registrations(tree: ast.AST) -> list[str]:
     """Names in decorators like `@BACKBONES.register("hourglass", ...)`."""
-    decorators = [d for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for d in node.decorator_list]
+    made = (ast.ClassDef, ast.FunctionDef)
+    decorators = [d for node in ast.walk(tree) if isinstance(node, made) for d in node.decorator_list]
     return [
         ast.literal_eval(d.args[0])
         for d in decorators

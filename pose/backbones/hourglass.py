@@ -1,6 +1,6 @@
 """Stacked hourglass (Newell, Yang, Deng: Stacked Hourglass Networks, ECCV 2016), in the plain-convolution
 form of associative embedding (Newell, Huang, Deng: Associative Embedding, NIPS 2017, as published in
-pose-ae-train)."""
+pose-ae-train and, with batch normalisation, in MMPose)."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class HourglassSettings(Settings):
     """Channels of the first convolution; the rest of the stem has twice as many."""
     output_stride: Literal[2, 4, 8] = 4
     """Input pixels per cell of the output."""
-    batch_norm: Literal["none", "before", "after"] = "none"
-    """Batch normalisation before or after the activation (pose-ae-train's option is `after`)."""
+    batch_norm: Literal["none", "before", "after", "throughout"] = "none"
+    """Batch normalisation before or after the activation (pose-ae-train's option is `after`).  throughout:
+    before it and also between stacks, each after a convolution without bias (MMPose's hourglass_ae)."""
     activation: Literal["relu", "leaky_relu", "silu"] = "relu"
     """After every convolution but the linear ones."""
     unused_channels: int = Field(0, ge=0)
@@ -47,15 +48,23 @@ def conv(
     cfg: HourglassSettings, inputs: int, outputs: int, kernel: int = 3, stride: int = 1
 ) -> nn.Sequential:
     """Convolution and activation, same size, with batch normalisation where the settings want it."""
-    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, stride, padding=(kernel - 1) // 2)]
+    bias = cfg.batch_norm != "throughout"
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=bias)]
     activation = ACTIVATIONS[cfg.activation](inplace=cfg.batch_norm != "after")
-    if cfg.batch_norm == "before":
+    if cfg.batch_norm in ("before", "throughout"):
         layers += [nn.BatchNorm2d(outputs), activation]
     elif cfg.batch_norm == "after":
         layers += [activation, nn.BatchNorm2d(outputs)]
     else:
         layers += [activation]
     return nn.Sequential(*layers)
+
+
+def merge(cfg: HourglassSettings, inputs: int) -> nn.Module:
+    """What brings (B, inputs, h, w) to the next stack's input (B, width, h, w)."""
+    if cfg.batch_norm != "throughout":
+        return nn.Conv2d(inputs, cfg.width, 1)
+    return nn.Sequential(nn.Conv2d(inputs, cfg.width, 1, bias=False), nn.BatchNorm2d(cfg.width))
 
 
 def stem(cfg: HourglassSettings) -> nn.Sequential:
@@ -96,8 +105,8 @@ class Stack(nn.Module):
         self.hourglass = Hourglass(cfg, cfg.depth, cfg.width)
         self.features = nn.Sequential(conv(cfg, cfg.width, cfg.width), conv(cfg, cfg.width, cfg.width))
         self.prediction = nn.Conv2d(cfg.width, outputs, 1)
-        self.merge_features = None if last else nn.Conv2d(cfg.width, cfg.width, 1)
-        self.merge_prediction = None if last else nn.Conv2d(outputs, cfg.width, 1)
+        self.merge_features = None if last else merge(cfg, cfg.width)
+        self.merge_prediction = None if last else merge(cfg, outputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, width, h, w) -> prediction (B, outputs, h, w), the next stack's x."""

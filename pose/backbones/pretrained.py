@@ -21,6 +21,9 @@ FEATURES = {
 }  # fmt: skip
 
 
+COUNT = "num_batches_tracked"  # files of an older torch lack it, and frozen normalisation does
+
+
 @runtime_checkable
 class Pretrained(Protocol):
     """A backbone whose first layers may start from weights that were learnt elsewhere; its settings have
@@ -31,6 +34,83 @@ class Pretrained(Protocol):
 
     def pretrained_layers(self) -> Sequence[nn.Module]:
         """The layers that stand still during `train.freeze_epochs`."""
+
+
+def read_weights(file: Path) -> Mapping[str, Any]:
+    """The tensors of a checkpoint or of a .safetensors file by name; where a checkpoint holds more than
+    those, what lies under `state_dict` or `model`.  Raises `UserError`."""
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    state = checkpoint.load(file)
+    nested = [state[key] for key in ("state_dict", "model") if isinstance(state.get(key), Mapping)]
+    return nested[0] if nested else state
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise UserError(f"reading {file} needs safetensors: pip install 'bottomup-pose[timm]'") from None
+    if not file.is_file():
+        raise UserError(f"no checkpoint {file}")
+    try:
+        return load_file(file)
+    except Exception as error:  # its own error class, and those of files
+        raise UserError(
+            f"cannot load the checkpoint {file}: it is cut off or not a safetensors file ({error}); copy the "
+            "file again"
+        ) from None
+
+
+def without_prefix(state: Mapping[str, Any], anchor: str) -> dict[str, Any]:
+    """Names after the prefix that stands before `anchor` (`backbone.`, `module.`, `1.`), where there is one;
+    entries without that prefix are left out."""
+    prefixes = [str(n)[: -len(anchor)] for n in state if re.search(rf"(^|\.){re.escape(anchor)}$", str(n))]
+    prefix = min(prefixes, key=len, default="")
+    return {str(n).removeprefix(prefix): value for n, value in state.items() if str(n).startswith(prefix)}
+
+
+def fitting(found: Mapping[str, Any], layers: nn.Module, kind: str, setting: str) -> dict[str, Tensor]:
+    """The tensors of `found` if they are exactly those of `layers`, but for counted batches.
+
+    kind: of network, for the message; setting: which may be wrong where `found` has more.  Raises `UserError`
+    that names the first tensor that is missing, of another shape, or too many."""
+    wanted = layers.state_dict()
+    for name, own in wanted.items():
+        value = found.get(name)
+        if value is None and name.endswith(COUNT):
+            continue
+        if not isinstance(value, Tensor) or value.shape != own.shape:
+            has = f"is {tuple(value.shape)}" if isinstance(value, Tensor) else "is missing"
+            raise UserError(
+                f"these are not the weights of this {kind}: {name} {has}, it should be {tuple(own.shape)}"
+            )
+    more = [name for name in found if name not in wanted and not name.endswith(COUNT)]
+    if more:
+        raise UserError(
+            f"these are not the weights of this {kind}: it has no {more[0]}; is {setting} that of the file?"
+        )
+    return {name: found[name] for name in wanted if name in found}
+
+
+def timm_weights(name: str) -> dict[str, Tensor]:
+    """The pretrained weights of a model of timm (PyTorch Image Models), downloaded on first use.
+
+    name: with or without timm's tag for the weights.  Raises `UserError` where timm is not installed, does
+    not know the model, or cannot download it."""
+    advice = "set backbone.pretrained=FILE to a file with its weights"
+    try:
+        import timm
+    except ImportError:
+        raise UserError(f"{name} comes from timm: pip install 'bottomup-pose[timm]', or {advice}") from None
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # of several libraries: the network, the cache, the disk
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(
+            f"timm cannot load {name} ({reason}); {advice}, or backbone.pretrained=null and "
+            "train.freeze_epochs=0 to start from random weights"
+        ) from None
 
 
 def load_vgg19(layers: Sequence[nn.Conv2d], source: str) -> str:

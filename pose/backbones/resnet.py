@@ -1,6 +1,7 @@
-"""Residual network (He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016) at an
-output stride of 16, then one transposed convolution per field to 8: the part detector of DeeperCut
-(Insafutdinov et al., ECCV 2016) and ArtTrack (CVPR 2017)."""
+"""Residual network (He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016).
+
+At an output stride of 16 with one transposed convolution per field to 8 it is the part detector of DeeperCut
+(Insafutdinov et al., ECCV 2016) and ArtTrack (CVPR 2017); at 32 it gives features to a neck."""
 
 from __future__ import annotations
 
@@ -9,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pose import checkpoint
-from pose.backbones.pretrained import imagenet_file
+from pose.backbones.base import FeatureBackbone
+from pose.backbones.batch_norm import BatchNorm, batch_norm
+from pose.backbones.pretrained import fitting, imagenet_file, read_weights, without_prefix
 from pose.config import FilePath, Settings
 from pose.errors import UserError
 from pose.registry import BACKBONES
@@ -23,7 +24,6 @@ from pose.structures import Fields
 
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 EXPANSION = 4
-COUNT = "num_batches_tracked"  # files of an older torch lack it, and frozen normalisation does
 Count = Annotated[int, Field(ge=1)]
 Padding = Literal["torch", "same"]
 
@@ -33,6 +33,9 @@ class ResnetSettings(Settings):
     ones of DeeperCut."""
 
     name: Literal["resnet"] = "resnet"
+    output_stride: Literal[16, 32] = 16
+    """16: dilated at the end, with a transposed convolution to 8 for every field (DeeperCut).  32:
+    torchvision's network, features at 4, 8, 16 and 32 for a neck."""
     depth: Literal[50, 101, 152] = 101
     """Layers of the published network, which say how many units each of the four blocks has."""
     blocks: tuple[Count, Count, Count, Count] | None = None
@@ -45,7 +48,7 @@ class ResnetSettings(Settings):
     padding: Padding = "torch"
     """Of the pooling and the transposed convolutions: symmetric, or TensorFlow's SAME (even sizes at their
     end only)."""
-    batch_norm: Literal["frozen", "train"] = "frozen"
+    batch_norm: BatchNorm = "frozen"
     """frozen: normalise by the statistics that came with the weights, in training too; scale and shift learn.
     From random weights choose train."""
     intermediate: bool = True
@@ -54,56 +57,44 @@ class ResnetSettings(Settings):
     """Weights of the trunk when a new run starts: `imagenet` (torchvision's IMAGENET1K_V1, fetched once), a
     file with a ResNet's weights under torchvision's names, or null."""
 
-
-class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation by fixed statistics, whatever the mode; scale and shift are parameters.
-
-    Its tensors are those of `nn.BatchNorm2d` without the count of batches.  It is no subclass, so that
-    SyncBatchNorm does not replace it."""
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-
-
-def norm(cfg: ResnetSettings, channels: int) -> nn.Module:
-    return FrozenBatchNorm2d(channels) if cfg.batch_norm == "frozen" else nn.BatchNorm2d(channels)
+    @model_validator(mode="after")
+    def _only_of_the_part_detector(self) -> ResnetSettings:
+        for key in ("stride_style", "padding", "intermediate") if self.output_stride == 32 else ():
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is a setting of output_stride 16; leave it out with 32")
+        return self
 
 
 class Bottleneck(nn.Module):
     """1x1, 3x3 (with the stride and the dilation), 1x1; (B, inputs, h, w) -> (B, 4 width, h / stride, w /
     stride).  Names are torchvision's."""
 
-    def __init__(self, cfg: ResnetSettings, inputs: int, width: int, stride: int, dilation: int) -> None:
+    def __init__(
+        self, inputs: int, width: int, stride: int = 1, dilation: int = 1, norm: BatchNorm = "train"
+    ) -> None:
         super().__init__()
         outputs = EXPANSION * width
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = norm(cfg, width)
+        self.bn1 = batch_norm(norm, width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=dilation, dilation=dilation, bias=False)
-        self.bn2 = norm(cfg, width)
+        self.bn2 = batch_norm(norm, width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
-        self.bn3 = norm(cfg, outputs)
+        self.bn3 = batch_norm(norm, outputs)
         self.stride = stride
         self.downsample: nn.Module | None = None
         if inputs != outputs:
             shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, norm(cfg, outputs))
+            self.downsample = nn.Sequential(shortcut, batch_norm(norm, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
         y = self.bn3(self.conv3(y))
-        y += self.downsample(x) if self.downsample else x[..., :: self.stride, :: self.stride]
+        if self.downsample:
+            x = self.downsample(x)
+        elif self.stride > 1:
+            x = x[..., :: self.stride, :: self.stride]
+        y += x
         return F.relu(y, inplace=True)
 
 
@@ -113,6 +104,8 @@ def strides_and_dilations(cfg: ResnetSettings) -> list[list[tuple[int, int]]]:
     msra: what the next block's first 1x1 and shortcut would skip, the last unit before them does not compute
     (TensorFlow's slim): the same maps."""
     units = cfg.blocks or UNITS[cfg.depth]
+    if cfg.output_stride == 32:
+        return [[(1 if block == 0 else 2, 1), *[(1, 1)] * (n - 1)] for block, n in enumerate(units)]
     plan = [[(1, 1)] * units[0], [(1, 1)] * units[1], [(1, 1)] * units[2], [(1, 2)] * units[3]]
     if cfg.stride_style == "msra":
         plan[0][-1] = plan[1][-1] = (2, 1)
@@ -132,31 +125,41 @@ def pool(x: Tensor, padding: Padding) -> Tensor:
     return F.max_pool2d(x, 3, 2, padding=odd, ceil_mode=True)
 
 
-class Trunk(nn.Module):
-    """The residual network without its classifier; tensors have torchvision's names."""
+class Layers(nn.Module):
+    """Those of the residual network without its classifier; tensors have torchvision's names."""
 
     def __init__(self, cfg: ResnetSettings) -> None:
         super().__init__()
         self.padding: Padding = cfg.padding
         self.conv1 = nn.Conv2d(3, cfg.width, 7, 2, padding=3, bias=False)
-        self.bn1 = norm(cfg, cfg.width)
+        self.bn1 = batch_norm(cfg.batch_norm, cfg.width)
         inputs = cfg.width
         layers = []
         for number, units in enumerate(strides_and_dilations(cfg)):
             width = cfg.width * 2**number
             made = []
             for stride, dilation in units:
-                made.append(Bottleneck(cfg, inputs, width, stride, dilation))
+                made.append(Bottleneck(inputs, width, stride, dilation, cfg.batch_norm))
                 inputs = EXPANSION * width
             layers.append(nn.Sequential(*made))
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        self.channels = tuple(EXPANSION * cfg.width * 2**number for number in range(4))  # of the blocks
+
+    def stem(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, width, H / 4, W / 4)."""
+        return pool(F.relu(self.bn1(self.conv1(x)), inplace=True), self.padding)
+
+
+class Trunk(Layers):
+    """At an output stride of 16."""
+
+    def __init__(self, cfg: ResnetSettings) -> None:
+        super().__init__(cfg)
         self.middle = (len(self.layer3) + 1) // 2
-        self.channels = (inputs // 2, inputs)  # of what forward returns
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, 3, H, W) -> the middle of block 3 and the end of block 4, both (B, C, H / 16, W / 16)."""
-        x = pool(F.relu(self.bn1(self.conv1(x)), inplace=True), self.padding)
-        middle = x = self.layer2(self.layer1(x))
+        middle = x = self.layer2(self.layer1(self.stem(x)))
         for number, unit in enumerate(self.layer3, 1):
             x = unit(x)
             middle = x if number == self.middle else middle
@@ -182,10 +185,17 @@ class Upsample(nn.ConvTranspose2d):
         return y[..., :-1, :-1] if self.crop else y
 
 
-@BACKBONES.register("resnet", ResnetSettings)
+def initialize(layers: nn.Module) -> None:
+    for layer in layers.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(layer, Bottleneck):  # units start as identities: nothing grows with the depth
+            nn.init.zeros_(layer.bn3.weight)  # type: ignore[arg-type]
+
+
 class Resnet(nn.Module):
-    """`channels` maps each field to its number of channels.  The last stage has every field; the one before
-    it, where `intermediate` is set, the heatmaps only.
+    """The part detector.  `channels` maps each field to its number of channels.  The last stage has every
+    field; the one before it, where `intermediate` is set, the heatmaps only.
 
     Pictures of any size pass: H x W gives maps of 2 ceil(H / 16) x 2 ceil(W / 16)."""
 
@@ -194,17 +204,13 @@ class Resnet(nn.Module):
         self.cfg = cfg
         self.size_multiple = 16
         self.trunk = Trunk(cfg)
-        middle, last = self.trunk.channels
+        *_, middle, last = self.trunk.channels
         self.intermediate: Upsample | None = None
         if cfg.intermediate and "heatmap" in channels:
             self.intermediate = Upsample(middle, channels["heatmap"], cfg.padding)
         self.heads = nn.ModuleDict({name: Upsample(last, n, cfg.padding) for name, n in channels.items()})
         self.strides = (8,) * (1 if self.intermediate is None else 2)
-        for layer in self.trunk.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(layer, Bottleneck):  # units start as identities: nothing grows with the depth
-                nn.init.zeros_(layer.bn3.weight)  # type: ignore[arg-type]
+        initialize(self.trunk)
 
     def forward(self, x: Tensor) -> list[Fields]:
         """x (B, 3, H, W) float -> one {field: (B, C, h, w)} for every stage, at stride 8."""
@@ -222,17 +228,63 @@ class Resnet(nn.Module):
         return [self.trunk]
 
 
+class ResnetFeatures(Layers, FeatureBackbone):
+    """The ends of the four blocks, at strides 4, 8, 16 and 32: torchvision's network without its
+    classifier."""
+
+    normalization = "imagenet"
+
+    def __init__(self, cfg: ResnetSettings) -> None:
+        super().__init__(cfg)
+        self.cfg = cfg
+        self.feature_channels = self.channels
+        self.feature_strides = (4, 8, 16, 32)
+        self.size_multiple = 32
+        initialize(self)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """x (B, 3, H, W) float -> (B, 4 width, H / 4, W / 4) to (B, 32 width, H / 32, W / 32)."""
+        x = self.stem(x)
+        features = []
+        for block in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = block(x)
+            features.append(x)
+        return features
+
+    def layer_groups(self) -> list[list[nn.Module]]:
+        """The first convolution, and each block."""
+        return [[self.conv1, self.bn1], [self.layer1], [self.layer2], [self.layer3], [self.layer4]]
+
+    def load_pretrained(self) -> str:
+        """Loads the weights that `pretrained` names; a sentence about them."""
+        assert self.cfg.pretrained is not None
+        return load_resnet(self, self.cfg.depth, self.cfg.pretrained)
+
+    def pretrained_layers(self) -> list[nn.Module]:
+        """What `train.freeze_epochs` holds: everything."""
+        return [self]
+
+
+@BACKBONES.register("resnet", ResnetSettings)
+def resnet(cfg: ResnetSettings, channels: Mapping[str, int] | None = None) -> Resnet | ResnetFeatures:
+    """The network of the settings; `channels`, those of each field, belong to an output stride of 16."""
+    if cfg.output_stride == 32:
+        return ResnetFeatures(cfg)
+    assert channels is not None
+    return Resnet(cfg, channels)
+
+
 # ------------------------------------------------------------------------------------------- learnt elsewhere
 
 
-def load_resnet(trunk: Trunk, depth: int, source: str) -> str:
+def load_resnet(trunk: Layers, depth: int, source: str) -> str:
     """Copies a residual network into `trunk`.
 
     source: `imagenet`, or a file with torchvision's names.  Raises `UserError` where there is no such file,
     or it holds something else."""
     file = imagenet_file(imagenet_url(depth)) if source == "imagenet" else Path(source)
     try:
-        tensors = resnet_tensors(checkpoint.load(file), trunk)
+        tensors = resnet_tensors(read_weights(file), trunk)
     except UserError as error:
         raise UserError(f"backbone.pretrained={source}: {error}") from None
     trunk.load_state_dict(tensors, strict=False)  # the file may count no batches
@@ -245,26 +297,9 @@ def imagenet_url(depth: int) -> str:
     return str(get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"].url)
 
 
-def resnet_tensors(state: Mapping[str, Any], trunk: Trunk) -> dict[str, Tensor]:
+def resnet_tensors(state: Mapping[str, Any], trunk: Layers) -> dict[str, Tensor]:
     """What the trunk takes of a file, under the trunk's names; a prefix of the names does not matter."""
-    inner = state.get("state_dict")
-    state = inner if isinstance(inner, Mapping) else state
-    pattern = re.compile(r"(?:^|\.)((?:layer\d\.\d+\.)?(?:conv\d|bn\d|downsample\.\d)\.\w+)$")
-    found = {match[1]: value for name, value in state.items() if (match := pattern.search(str(name)))}
-    wanted = trunk.state_dict()
-    for name, own in wanted.items():
-        value = found.get(name)
-        if value is None and name.endswith(COUNT):
-            continue
-        if not isinstance(value, Tensor) or value.shape != own.shape:
-            has = f"is {tuple(value.shape)}" if isinstance(value, Tensor) else "is missing"
-            raise UserError(
-                f"these are not the weights of this ResNet: {name} {has}, it should be {tuple(own.shape)}"
-            )
-    deeper = [name for name in found if name not in wanted and not name.endswith(COUNT)]
-    if deeper:
-        raise UserError(
-            f"these are not the weights of this ResNet: it has no {deeper[0]}; is backbone.depth that of the "
-            "file?"
-        )
-    return {name: found[name] for name in wanted if name in found}
+    pattern = re.compile(r"(?:layer\d\.\d+\.)?(?:conv\d|bn\d|downsample\.\d)\.\w+")
+    named = without_prefix(state, "layer1.0.conv1.weight")
+    found = {name: value for name, value in named.items() if pattern.fullmatch(name)}
+    return fitting(found, trunk, "ResNet", "backbone.depth")

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pose.backbones.pretrained import Pretrained
 from pose.errors import UserError
 from pose.registry import BACKBONES
 
 
 def check_frozen_start(backbone: str, epochs: int) -> None:
     """Raises `UserError` where `train.freeze_epochs` is asked of a backbone without pretrained layers."""
-    if not epochs or issubclass(BACKBONES[backbone].component, Pretrained):
+    able = [name for name in BACKBONES.names() if "pretrained" in BACKBONES[name].config.model_fields]
+    if not epochs or backbone in able:
         return
-    able = [name for name in BACKBONES.names() if issubclass(BACKBONES[name].component, Pretrained)]
     raise UserError(
         f"train.freeze_epochs={epochs}: the backbone {backbone!r} has no pretrained layers to hold; set it "
         f"to 0, or use a backbone that has some ({', '.join(able)})"

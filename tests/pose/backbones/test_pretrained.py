@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG19_Weights, vgg19
 from torchvision.models.vgg import cfgs, make_layers
 
-from pose.backbones.pretrained import FEATURES, Pretrained, vgg19_tensors
+from pose.backbones.pretrained import FEATURES, Pretrained, read_weights, vgg19_tensors, without_prefix
 from pose.backbones.vgg19_cpm import Vgg19Cpm, Vgg19CpmSettings
 from pose.errors import UserError
 
@@ -122,6 +122,30 @@ def test_a_file_that_is_not_there_or_damaged(tmp_path: Path, content: bytes | No
     net = small(str(file))
     with pytest.raises(UserError, match=r"backbone\.pretrained=.*gone\.pth: .*checkpoint"):
         net.load_pretrained()
+
+
+# -------------------------------------------------------------------------------------------- names in files
+
+
+@pytest.mark.parametrize("nested", [None, "state_dict", "model"])
+def test_weights_may_lie_beside_other_things(tmp_path: Path, nested: str | None) -> None:
+    state = {"a.weight": torch.ones(2)}
+    torch.save(state if nested is None else {nested: state, "epoch": 3}, tmp_path / "file.pth")
+    assert list(read_weights(tmp_path / "file.pth")) == ["a.weight"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["conv.weight", "conv.bias", "fc.weight"], ["conv.weight", "conv.bias", "fc.weight"]),
+        (["1.conv.weight", "1.conv.bias", "2.conv.bias"], ["conv.weight", "conv.bias"]),
+        (["net.conv.weight", "net.up.conv.weight"], ["conv.weight", "up.conv.weight"]),  # the outermost
+        (["up_conv.weight", "b.conv.weight"], ["conv.weight"]),  # whole steps of a name only
+        (["conv.bias", "x.y"], ["conv.bias", "x.y"]),
+    ],
+)
+def test_a_prefix_is_what_stands_before_a_known_name(names: list[str], expected: list[str]) -> None:
+    assert list(without_prefix(dict.fromkeys(names, 0), "conv.weight")) == expected
 
 
 # ---------------------------------------------------------------------------------------------- torch's cache

@@ -1,4 +1,5 @@
-"""The residual network is torchvision's and, with other strides and padding, that of DeeperCut's weights."""
+"""The residual network is torchvision's and, with other strides and padding, that of DeeperCut's weights; at
+an output stride of 32 it is the body of MMPose's associative embedding."""
 
 from __future__ import annotations
 
@@ -13,19 +14,23 @@ from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, ResNet101_Weights, ResNet152_Weights
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from pose.backbones.batch_norm import FrozenBatchNorm2d
 from pose.backbones.pretrained import Pretrained
 from pose.backbones.resnet import (
-    FrozenBatchNorm2d,
     Resnet,
+    ResnetFeatures,
     ResnetSettings,
     Upsample,
     imagenet_url,
     pool,
+    resnet,
     resnet_tensors,
 )
 from pose.errors import UserError
 from pose.tools.published import deepercut
+from tests.golden import golden, multiply_adds
 from tests.literal.reference import deepercut_network as literal
+from tests.literal.reference.ae_layers import DeconvLayers
 
 CHANNELS = {"heatmap": 3, "locref": 6, "pairwise": 12}
 PREDICTIONS = dict(zip(CHANNELS, literal.PREDICTIONS))
@@ -162,6 +167,95 @@ def test_strides_and_padding_of_the_two_styles_differ() -> None:
         net.load_state_dict(state)
         made.append(net(image)[-1]["heatmap"])
     assert all(not torch.allclose(one, other) for one, other in [made[:2], made[1:], made[::2]])
+
+
+# ---------------------------------------------------------------------------------------- output stride of 32
+
+
+def features(**more: Any) -> ResnetFeatures:
+    torch.manual_seed(0)
+    cfg = ResnetSettings(**{"output_stride": 32, "blocks": (1, 2, 2, 2), "width": 4, **more})
+    net = resnet(cfg)
+    assert isinstance(net, ResnetFeatures)
+    return net
+
+
+@pytest.mark.parametrize(
+    "depth",
+    [50, pytest.param(101, marks=pytest.mark.slow), pytest.param(152, marks=pytest.mark.slow)],
+)
+def test_it_gives_what_the_published_network_gives(real_data: Path, depth: int) -> None:
+    published = golden(real_data, f"mmpose_resnet{depth}_ae")
+    net = features(depth=depth, blocks=None, width=64, batch_norm="train").eval()
+    layers = DeconvLayers(2048).eval()
+    net.load_state_dict(published.weights("backbone."))
+    layers.load_state_dict(published.weights("keypoint_head."))
+    for case in published.cases:
+        with torch.no_grad():
+            made = net(case.image)
+            case.check([layers(made[-1])])
+        for number, feature in enumerate(made, 1):
+            case.check_taps(f"backbone.layer{number}", [feature])
+
+
+def test_features_are_those_of_torchvision() -> None:
+    torch.manual_seed(0)
+    theirs = ResNet(Bottleneck, [1, 2, 2, 3], width_per_group=64).eval()
+    with_statistics(theirs)
+    net = features(blocks=(1, 2, 2, 3), width=64)
+    net.load_state_dict(resnet_tensors(theirs.state_dict(), net))
+    x = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+        for feature, block in zip(net(x), (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)):
+            expected = block(expected)
+            assert torch.equal(feature, expected) and feature.std() > 0
+    assert feature.shape == (1, 2048, 2, 3)
+
+
+def test_the_published_bodies_have_their_number_of_weights() -> None:
+    """Parameters, and multiply-adds of 512 x 512: the whole networks' less those after the body."""
+    whole = {50: 29_012_000_768, 101: 48_406_462_464, 152: 67_800_924_160}
+    parameters = {50: 23_508_032, 101: literal.TRUNK_101, 152: 58_143_808}
+    deconv = 16 * 256 * (2048 * 16**2 + 256 * 32**2 + 256 * 64**2) + 34 * 256 * 128**2
+    with torch.device("meta"):
+        for depth in whole:
+            net = features(depth=depth, blocks=None, width=64)
+            assert sum(p.numel() for p in net.parameters()) == parameters[depth]
+            assert sum(multiply_adds(net, 512, 512).values()) == whole[depth] - deconv
+    assert net.feature_channels == (256, 512, 1024, 2048)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"padding": "same"}, {"stride_style": "msra"}, {"intermediate": False}], ids=lambda one: [*one][0]
+)
+def test_settings_of_the_part_detector_are_refused(bad: dict[str, Any]) -> None:
+    (key,) = bad
+    with pytest.raises(ValueError, match=f"{key} is a setting of output_stride 16; leave it out"):
+        ResnetSettings(output_stride=32, **bad)
+    ResnetSettings(output_stride=32, padding="torch", stride_style="torchvision", intermediate=True)
+
+
+@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
+def test_features_take_the_same_files(tmp_path: Path, batch_norm: str) -> None:
+    tensors = with_statistics(small().trunk)
+    file = tmp_path / "resnet.pth"
+    rest = {"keypoint_head.final_layer.weight": torch.ones(3)}
+    torch.save({"state_dict": {**{f"backbone.{n}": v for n, v in tensors.items()}, **rest}}, file)
+    net = features(pretrained=str(file), batch_norm=batch_norm)
+    assert isinstance(net, Pretrained) and net.pretrained_layers() == [net]
+    assert str(file) in net.load_pretrained()
+    loaded = {n: v for n, v in net.state_dict().items() if "num_batches" not in n}
+    assert loaded and all(torch.equal(value, tensors[name]) for name, value in loaded.items())
+
+
+def test_the_factory_chooses_by_the_output_stride() -> None:
+    cfg = ResnetSettings(blocks=(1, 1, 1, 1), width=2)
+    assert type(resnet(cfg, CHANNELS)) is Resnet
+    assert type(resnet(cfg.model_copy(update={"output_stride": 32}), CHANNELS)) is ResnetFeatures
+
+
+# ------------------------------------------------------------------------------------ files of the weights
 
 
 SHAPES: dict[str, Any] = {
