@@ -23,9 +23,10 @@ from pose.predictor import Predictor
 from pose.sessions import load_model
 from pose.tools import export
 from tests.dot_people import SKELETON, dots
-from tests.small_networks import SMALL
+from tests.small_networks import networks
 
 HEADS = ("tags", "paf", "pairwise")
+NETWORKS = networks()
 CPU = torch.device("cpu")
 TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
@@ -35,10 +36,12 @@ def make_run(
 ) -> Experiment:
     """A run with random weights whose maps are neither flat nor huge."""
     skeleton = {"keypoints": list(SKELETON.keypoints), "limbs": [list(limb) for limb in SKELETON.limbs]}
+    parts = NETWORKS[backbone]
     config = {
         "input": {"size": [64, 64], "normalization": "bgr_256"},
         "data": {"root": ".", "skeleton": skeleton},
-        "backbone": {"name": backbone, **SMALL[backbone], **network},
+        **parts,
+        "backbone": {**parts["backbone"], **network},
         "head": {"name": head},
         "test": {"flip": True},
     }
@@ -96,7 +99,7 @@ def assert_same_people(one: PoseModel, other: PoseModel, config: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("backbone", sorted(SMALL))
+@pytest.mark.parametrize("backbone", NETWORKS)
 def test_fields_and_people_are_those_of_pytorch(at_work: Path, backbone: str, head: str) -> None:
     kinds = ["onnx", "torchscript"] if importlib.util.find_spec("onnxruntime") else ["torchscript"]
     run = make_run(at_work, backbone, head)
