@@ -81,8 +81,8 @@ class ExportedModel(PoseModel):
     def forward(self, images: Tensor) -> list[Fields]:
         return [self.backbone(images)]
 
-    def read(self, images: Tensor, precision: str = "fp32") -> Fields:
-        return self.backbone(images)
+    def read_levels(self, images: Tensor, precision: str = "fp32", *, apart: bool = False) -> list[Fields]:
+        return [self.backbone(images)]
 
 
 def load_exported(

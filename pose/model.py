@@ -11,7 +11,7 @@ from pose.backbones.base import FeatureBackbone
 from pose.data.augment import color_jitter
 from pose.errors import UserError
 from pose.geometry import round_up
-from pose.heads.base import Head
+from pose.heads.base import Head, last_of_each_size
 from pose.necks.base import Neck
 from pose.necks.none import NoNeckSettings
 from pose.predictors.base import Predictor
@@ -79,9 +79,16 @@ class PoseModel(nn.Module):
     def read(self, images: Tensor, precision: str = "fp32") -> Fields:
         """(B, 3, H, W) uint8 RGB -> the fields that are fused and decoded, float32 and in physical units.
         precision: the network's, see `autocast`."""
+        return self.read_levels(images, precision)[0]
+
+    def read_levels(self, images: Tensor, precision: str = "fp32", *, apart: bool = False) -> list[Fields]:
+        """As `read`, in a list; apart: of each resolution of the network by itself, coarse to fine, with the
+        fields that it has."""
         with autocast(images.device, precision):
             stages = self(images)
-        return self.head.readout(stages)
+        if not apart:
+            return [self.head.readout(stages)]
+        return self.head.readout_each(last_of_each_size(stages))
 
     @property
     def device(self) -> torch.device:

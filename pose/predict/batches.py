@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pose.errors import UserError
 from pose.model import PoseModel, resolve_precision
-from pose.predict.canvas import Prepared, map_back, prepare, whole_pixels
+from pose.predict.canvas import Prepared, fused_on, map_back, prepare, whole_pixels
 from pose.predict.fuse import resample, unflip
 from pose.predict.settings import Mode, TestSettings
 from pose.structures import Fields, People
@@ -101,8 +101,8 @@ class BatchPredictor:
 
     @torch.inference_mode()
     def fields(self, canvases: Sequence[Sequence[Tensor]]) -> tuple[Fields, int]:
-        """Fused fields of a batch (outer: pictures, inner: scales) on the grid of the first scale, and its
-        stride.
+        """Fused fields of a batch (outer: pictures, inner: scales) on the grid of the first scale, or of that
+        to which maps are projected, and its stride.
 
         Fields with `fuse="mean"` are (B, C, h, w), with `fuse="stack"` (B, T, C, h, w)."""
         specs = self.model.head.fields
@@ -110,21 +110,24 @@ class BatchPredictor:
         stacks: dict[str, list[Tensor]] = {name: [] for name in specs}
         grid: tuple[int, int] | None = None
         stride = 1
+        canvas = canvases[0][fused_on(self.scales, self.settings)]
+        if self.settings.project:
+            grid = (canvas.shape[-2], canvas.shape[-1])
         kept = torch.ones(1, device=self.device)  # (B, 1, 1, 1) 0: the stacked passes were outliers
         nearest = min(abs(scale - 1) for scale in self.scales)
         for s, scale in enumerate(self.scales):
             images = torch.stack([one[s] for one in canvases]).to(self.device, non_blocking=True)
-            # pixels of the first canvas, which the people are read in, per pixel of this one
-            unit = math.sqrt(canvases[0][0][0].numel() / images[0, 0].numel())
+            # pixels of the canvas which the people are read in, per pixel of this one
+            unit = math.sqrt(canvas[0].numel() / images[0, 0].numel())
             passes = self._passes(images, unit)
-            first = next(iter(passes.values()))[0]
+            first = next(iter(passes.values()))[0][-1]
             if grid is None:
                 stride = self.settings.grid_stride or images.shape[-2] // first.shape[-2]
                 grid = (images.shape[-2] // stride, images.shape[-1] // stride)
             weight = self._inlier(passes)
             stacked = abs(scale - 1) < self.settings.stack_within or abs(scale - 1) == nearest
             for name, spec in specs.items():
-                maps = [resample(one, grid, self.settings.interpolation) for one in passes[name]]
+                maps = [self._mean(levels, grid) for levels in passes[name]]
                 if spec.fuse == "stack":
                     stacks[name] += maps if stacked else []
                 else:
@@ -137,27 +140,35 @@ class BatchPredictor:
         fused |= {name: torch.stack(maps, 1) for name, maps in stacks.items() if maps}
         return fused, stride
 
-    def _passes(self, images: Tensor, unit: float) -> dict[str, list[Tensor]]:
-        """Every field of every pass at one scale, the mirrored pass brought back, lengths times `unit`."""
+    def _mean(self, levels: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+        """The levels of a field, each brought to the grid."""
+        maps = [resample(one, grid, self.settings.interpolation) for one in levels]
+        return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
+
+    def _passes(self, images: Tensor, unit: float) -> dict[str, list[list[Tensor]]]:
+        """Every field of every pass at one scale, by its levels (one, unless `level_mean` is "grid"), the
+        mirrored pass brought back, lengths times `unit`."""
         specs = self.model.head.fields
         batch = len(images)
         stacked = torch.cat([images, images.flip(-1)]) if self.settings.flip else images
-        fields = self.model.read(stacked, self.precision)
-        passes = {}
+        levels = self.model.read_levels(stacked, self.precision, apart=self.settings.level_mean == "grid")
+        passes: dict[str, list[list[Tensor]]] = {}
         for name, spec in specs.items():
-            maps = fields[name] * unit if spec.in_pixels else fields[name]
-            passes[name] = [maps[:batch]]
+            found = [
+                level[name] * unit if spec.in_pixels else level[name] for level in levels if name in level
+            ]
+            passes[name] = [[maps[:batch] for maps in found]]
             if self.settings.flip:
-                passes[name].append(unflip(maps[batch:], spec))
+                passes[name].append([unflip(maps[batch:], spec) for maps in found])
         return passes
 
-    def _inlier(self, passes: dict[str, list[Tensor]]) -> Tensor:
+    def _inlier(self, passes: dict[str, list[list[Tensor]]]) -> Tensor:
         """(B, 1, 1, 1) 1, or 0 for pictures whose summed heat is beyond `outlier_heat`."""
-        some = next(iter(passes.values()))
+        some = next(iter(passes.values()))[0][0]
         if self.settings.outlier_heat is None or "heatmap" not in passes:
-            return torch.ones(len(some[0]), 1, 1, 1, device=some[0].device)
-        heat = torch.stack(passes["heatmap"]).sum(0).amax((1, 2, 3), keepdim=True)
-        return (heat <= self.settings.outlier_heat).float()
+            return torch.ones(len(some), 1, 1, 1, device=some.device)
+        finest = torch.stack([levels[-1] for levels in passes["heatmap"]])
+        return (finest.sum(0).amax((1, 2, 3), keepdim=True) <= self.settings.outlier_heat).float()
 
     @torch.inference_mode()
     def decode(self, fields: Fields, stride: int, batch: Sequence[Prepared]) -> list[tuple[int, People]]:
@@ -175,7 +186,7 @@ class BatchPredictor:
         return results
 
     def _back(self, people: People, item: Prepared, stride: int, grid: tuple[int, int]) -> People:
-        """People in pixels of the first canvas -> in pixels of the picture."""
+        """People in pixels of the canvas that they were found on -> in pixels of the picture."""
         if self.settings.rounding == "ae_aic":
             return whole_pixels(people, stride, grid, item.size, self.model.input.pixel_center)
         return map_back(people, item.matrix)

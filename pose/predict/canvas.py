@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from pose import geometry
+from pose.predict.published_canvas import PUBLISHED, canvas_matrix, canvas_sizes, way_back
 from pose.predict.settings import TestSettings
 from pose.structures import InputSettings, People
 
@@ -26,7 +27,7 @@ class Prepared(NamedTuple):
 
     position: int  # in the caller's list
     canvases: list[Tensor]  # (3, H, W) uint8 RGB, one per scale
-    matrix: np.ndarray  # (2, 3) picture -> the first canvas
+    matrix: np.ndarray  # (2, 3) picture -> the canvas in whose pixels people are found, see `fused_on`
     size: tuple[int, int]  # of the picture
 
 
@@ -49,6 +50,10 @@ def lay_out(
     The canvas of scale s is the canvas of scale 1, stretched: whole maps correspond, whatever the
     rounding.  A very long picture is shrunk below its `short_side`, or its canvas would fill the memory."""
     height, width = settings.input_size or input.size
+    if settings.resize in PUBLISHED:
+        sizes = canvas_sizes(size, scales, min(height, width), multiple, settings.resize)
+        smallest = min(sizes)
+        return Geometry(sizes, [canvas_matrix(size, one, smallest, settings.resize) for one in sizes])
     center = input.pixel_center
     if settings.resize in ("letterbox", "squash"):
         base = (geometry.round_up(height, multiple), geometry.round_up(width, multiple))
@@ -100,7 +105,23 @@ def prepare(
             for size, matrix in zip(*laid_out, strict=True)
         ]
     canvases = [torch.from_numpy(canvas).permute(2, 0, 1) for canvas in drawn]
-    return Prepared(index, canvases, laid_out.matrices[0], own_size)
+    place = fused_on(scales, settings)
+    matrix = laid_out.matrices[place]
+    if settings.resize in PUBLISHED:
+        of_scale_1 = laid_out.sizes[nearest_to_1(scales)]
+        matrix = way_back(own_size, laid_out.sizes[place], of_scale_1, settings.resize)
+    return Prepared(index, canvases, matrix, own_size)
+
+
+def nearest_to_1(scales: Sequence[float]) -> int:
+    """Index of that scale."""
+    return int(np.abs(np.array(scales) - 1).argmin())
+
+
+def fused_on(scales: Sequence[float], settings: TestSettings) -> int:
+    """Index of the scale on whose canvas the maps of all are fused: the first, or 1 where they are projected
+    to it."""
+    return nearest_to_1(scales) if settings.project else 0
 
 
 def _within_limits(image: np.ndarray, pixel_center: float) -> tuple[np.ndarray, np.ndarray]:

@@ -32,11 +32,14 @@ class TestSettings(PresetSettings):
     AI Challenger."""
     input_size: tuple[int, int] | None = None
     """Height and width of the canvas at scale 1; null = the training input size."""
-    resize: Literal["letterbox", "short_side", "long_side", "squash", "original"] = "letterbox"
+    resize: Literal[
+        "letterbox", "short_side", "long_side", "squash", "original", "higherhrnet", "mmpose", "mmpose_udp"
+    ] = "letterbox"
     """letterbox: the picture inside a canvas of `input_size`.  short_side, long_side: that side is brought
     to the smaller / larger number of `input_size`, the canvas keeps the picture's aspect.  squash: the
     picture is stretched to `input_size`, whatever its aspect.  original: the picture as it is, shrunk only
-    where it has more pixels than `input_size`."""
+    where it has more pixels than `input_size`.  higherhrnet, mmpose, mmpose_udp: as in those systems, for
+    their weights (the shorter side is brought to `input_size`, in steps of 64 at the smallest scale)."""
     antialias: bool = False
     """Pixels are averaged where the picture is shrunk, as Pillow's BILINEAR does; only with squash."""
     flip: bool = True
@@ -50,6 +53,12 @@ class TestSettings(PresetSettings):
     null = as the network gives them, 1 = full resolution (slow: 8 x 8 times the cells of stride 8)."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """How maps are brought to that grid."""
+    project: bool = False
+    """Maps are fused, and people found, at every pixel of the canvas of scale 1, which must be among the
+    scales (PROJECT2IMAGE of HigherHRNet); not with grid_stride."""
+    level_mean: Literal["finest", "grid"] = "finest"
+    """Where a field exists at several strides: averaged on the network's finest grid and then brought to that
+    on which passes are fused, or each brought there first (MMPose).  An exported network has the first."""
     stack_within: float = Field(0.5, gt=0)
     """Stacked fields (tags) come from scales that differ from 1 by less than this."""
     outlier_heat: float | None = None
@@ -82,6 +91,15 @@ class TestSettings(PresetSettings):
         if value != "auto" and value not in METRICS.names():
             raise ValueError(METRICS.unknown(value, ["auto", *METRICS.names()]))
         return value
+
+    @model_validator(mode="after")
+    def _projected(self) -> TestSettings:
+        if self.project and self.grid_stride is not None:
+            raise ValueError("project has a grid of its own; leave grid_stride out, or set project: false")
+        for key in ("single", "multi"):
+            if self.project and 1.0 not in getattr(self, key):
+                raise ValueError(f"project fuses on the canvas of scale 1, which is not among {key}; add it")
+        return self
 
     @model_validator(mode="after")
     def _only_squashed(self) -> TestSettings:
