@@ -24,6 +24,7 @@ from pose import checkpoint
 from pose.backbones.pretrained import Pretrained
 from pose.engine.distributed import Processes, processes, wrap
 from pose.engine.freeze import FrozenStart, check_frozen_start
+from pose.engine.optim import layer_rates
 from pose.engine.settings import TrainSettings
 from pose.engine.signals import Interrupted
 from pose.engine.trainer import Trainer, seed_everything
@@ -78,6 +79,7 @@ def find_run(options: argparse.Namespace) -> Experiment:
     with torch.device("meta"):  # a config that makes no model is found before the data are read
         model = config.build_model()
     check_shapes(config, model.size_multiple)
+    layer_rates(model.backbone, config.train)
     return Experiment.plan(options.experiment, config)
 
 

@@ -12,7 +12,9 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from pose.backbones.base import FeatureBackbone
 from pose.config import Settings
+from pose.errors import UserError
 from pose.metrics.base import Scores
 
 
@@ -24,6 +26,11 @@ class OptimSettings(Settings):
     """Learning rate after warm-up, for the whole batch size."""
     weight_decay: float = Field(0.0, ge=0)
     """Of weights; biases and normalisation layers are not decayed."""
+    backbone_lr: float = Field(1.0, gt=0)
+    """Factor on the learning rate of the whole backbone, such as 0.1 where it is pretrained."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """The learning rate of each group of the backbone's layers is this times that of the group after it, and
+    that of the last group this times the rate of neck and predictor; for backbones that give features."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Of sgd."""
     nesterov: bool = False
@@ -90,12 +97,43 @@ class OptimSettings(Settings):
         return self
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], cfg: OptimSettings) -> torch.optim.Optimizer:
-    """The fused form where the device has it: one kernel, and a skipped step costs no wait for the device."""
+def layer_rates(backbone: nn.Module, cfg: OptimSettings) -> dict[nn.Parameter, float]:
+    """Factors on the learning rate of the backbone's parameters by `backbone_lr` and `layer_decay`.  Raises
+    `UserError` for a decay over a backbone that has no groups of layers."""
+    if cfg.backbone_lr == cfg.layer_decay == 1:
+        return {}
+    rates = dict.fromkeys(backbone.parameters(), cfg.backbone_lr)
+    if cfg.layer_decay < 1:
+        if not isinstance(backbone, FeatureBackbone):
+            raise UserError(
+                f"train.layer_decay={cfg.layer_decay:g}: this backbone does not say which layers come after "
+                "which; set train.backbone_lr instead, or use a backbone of features"
+            )
+        groups = backbone.layer_groups()
+        for above, group in zip(range(len(groups), 0, -1), groups, strict=True):
+            for layer in group:
+                rates |= dict.fromkeys(layer.parameters(), cfg.backbone_lr * cfg.layer_decay**above)
+    return rates
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter],
+    cfg: OptimSettings,
+    rates: Mapping[nn.Parameter, float] | None = None,
+) -> torch.optim.Optimizer:
+    """The fused form where the device has it: one kernel, and a skipped step costs no wait for the device.
+
+    rates: factors on the learning rate, 1 where there is none."""
     chosen = [p for p in parameters if p.requires_grad]
+    factor = {p: (rates or {}).get(p, 1.0) for p in chosen}
     groups = [
-        {"params": [p for p in chosen if p.ndim > 1], "weight_decay": cfg.weight_decay},
-        {"params": [p for p in chosen if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for p in chosen if (p.ndim > 1) == decayed and factor[p] == one],
+            "weight_decay": cfg.weight_decay if decayed else 0.0,
+            "lr": cfg.lr * one,
+        }
+        for one in sorted({*factor.values()}, reverse=True)
+        for decayed in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
     fused = all(p.device.type in ("cuda", "cpu") for p in chosen)

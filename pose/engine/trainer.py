@@ -31,6 +31,7 @@ from pose.engine.optim import (
     build_scheduler,
     continue_at,
     keep_settings,
+    layer_rates,
     set_rates,
 )
 from pose.engine.settings import TrainSettings
@@ -151,7 +152,8 @@ class Trainer:
 
     def _fresh_optimizer(self) -> None:
         """Of all weights that move, with the schedule at its beginning."""
-        self.optimizer = build_optimizer(self.model.parameters(), self.settings)
+        rates = layer_rates(self.model.backbone, self.settings)
+        self.optimizer = build_optimizer(self.model.parameters(), self.settings, rates)
         self.scheduler = build_scheduler(
             self.optimizer, self.settings, self.total_steps, self.steps_per_epoch, self.plateau
         )

@@ -3,6 +3,8 @@
     python -m pose.tools.convert pose-ae FILE -e NAME     pose-ae-train's checkpoint (princeton-vl)
     python -m pose.tools.convert rtpose FILE -e NAME      part affinity fields: CMU's, or trained by rtpose
     python -m pose.tools.convert ae-aic FILE -e NAME      JakeRenn's entry to AI Challenger
+    python -m pose.tools.convert higherhrnet FILE -e NAME HigherHRNet's own checkpoints
+    python -m pose.tools.convert mmpose FILE -e NAME      associative embedding of MMPose 0.x and 1.x
     python -m pose.tools.convert deepercut FILE -e NAME --statistics pairwise_stats.mat --models DIR
                                                           pose-tensorflow's checkpoint (needs TensorFlow)
 
@@ -27,13 +29,15 @@ from pose.experiment import Experiment, ExperimentConfig, already_exists, load_c
 from pose.model import PoseModel
 from pose.options import add_settings, user_path
 from pose.sessions import head_buffers
-from pose.tools.published import ae_aic, deepercut, pose_ae, rtpose
+from pose.tools.published import ae_aic, deepercut, mmpose, pose_ae, rtpose
 from pose.tools.published.plan import Source
 
 SOURCES = {
     "pose-ae": pose_ae.SOURCE,
     "rtpose": rtpose.SOURCE,
     "ae-aic": ae_aic.SOURCE,
+    "higherhrnet": mmpose.HIGHERHRNET,
+    "mmpose": mmpose.MMPOSE,
     "deepercut": deepercut.SOURCE,
 }
 

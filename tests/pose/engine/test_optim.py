@@ -18,10 +18,13 @@ from pose.engine.optim import (
     build_scheduler,
     continue_at,
     keep_settings,
+    layer_rates,
     rate,
     set_rates,
 )
+from pose.errors import UserError
 from pose.model import resolve_precision
+from tests.small_networks import feature_network, small_network
 from tests.training_fixtures import scores
 
 
@@ -278,3 +281,41 @@ def test_moving_average_is_the_recursion_for_weights_and_statistics() -> None:
 def test_precision_on_a_cpu() -> None:
     assert resolve_precision("auto", torch.device("cpu")) == "fp32"
     assert resolve_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+@pytest.mark.parametrize(("decay", "backbone_lr"), [(0.7, 1.0), (1.0, 0.1), (0.7, 0.1)])
+def test_learning_rates_fall_with_the_distance_from_the_head(decay: float, backbone_lr: float) -> None:
+    """Four groups of the backbone and the head, 0.7: .2401 .343 .49 .7 1."""
+    backbone = feature_network("hrnet", {})
+    cfg = OptimSettings(lr=1e-3, layer_decay=decay, backbone_lr=backbone_lr, weight_decay=0.1)
+    head = nn.Conv2d(8, 3, 1)
+    rates = layer_rates(backbone, cfg)
+    optimizer = build_optimizer([*backbone.parameters(), *head.parameters()], cfg, rates)
+    rate_of = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(rate_of) == len([*backbone.parameters(), *head.parameters()])
+    assert {rate_of[p] for p in head.parameters()} == {1e-3}
+    expected = [1e-3 * backbone_lr * factor for factor in (decay**4, decay**3, decay**2, decay)]
+    for group, lr in zip(backbone.layer_groups(), expected, strict=True):
+        found = {rate_of[p] for layer in group for p in layer.parameters()}
+        assert len(found) == 1 and found.pop() == pytest.approx(lr)
+    decayed = {p for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {p for p in rate_of if p.ndim > 1}
+    scheduler = build_scheduler(optimizer, OptimSettings(lr=1e-3, warmup_steps=2), 10, 10)
+    assert rate_of[head.weight] == pytest.approx(2 * optimizer.param_groups[0]["lr"])
+    assert len(scheduler.get_last_lr()) == len(optimizer.param_groups)
+
+
+def test_no_factors_make_the_groups_that_there_always_were() -> None:
+    backbone = feature_network("hrnet", {})
+    assert layer_rates(backbone, OptimSettings()) == {}
+    groups = build_optimizer(backbone.parameters(), OptimSettings()).param_groups
+    assert [len(group["params"]) for group in groups] == [
+        sum(p.ndim > 1 for p in backbone.parameters()), sum(p.ndim <= 1 for p in backbone.parameters())
+    ]  # fmt: skip
+
+
+def test_a_decay_over_a_network_without_an_order_is_refused() -> None:
+    hourglass = small_network("hourglass")
+    assert {*layer_rates(hourglass, OptimSettings(backbone_lr=0.1)).values()} == {0.1}
+    with pytest.raises(UserError, match=r"train.backbone_lr instead"):
+        layer_rates(hourglass, OptimSettings(layer_decay=0.9))

@@ -1,0 +1,186 @@
+"""Associative embedding of HigherHRNet-Human-Pose-Estimation and of MMPose 0.x and 1.x: HRNet, HigherHRNet,
+ResNet, MobileNetV2 and hourglass (Cheng et al.: HigherHRNet, CVPR 2020; MMPose's model zoo)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pose.errors import UserError
+from pose.tools.published.plan import Plan, Source, torch_weights
+
+# HigherHRNet's configurations at 640 pixels put `1.` before every name
+WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)*(?:1\.)?(?:module\.)*")
+IGNORED = ("data_preprocessor.",)
+PARTS: Sequence[tuple[str, str]] = (  # below keypoint_head
+    (r"^final_layers\.(\d+)\.", r"predictor.final.\1."),
+    (r"^deconv_layers\.(\d+)\.0\.([01])\.", r"predictor.up.\1.\2."),
+    (r"^deconv_layers\.(\d+)\.(\d+)\.0\.", r"predictor.up.\1.<\2>."),
+    (r"^deconv_layers\.(\d+)\.(?=[a-z])", r"neck.layers.\1."),
+    (r"^final_layer\.", "predictor.layers.0."),
+)
+HOURGLASS: Sequence[tuple[str, str]] = (
+    (r"^hourglass_modules\.(\d+)\.0\.", r"stacks.\1.hourglass."),
+    (r"^hourglass_modules\.(\d+)\.1\.", r"stacks.\1.features.0."),
+    (r"^hourglass_modules\.(\d+)\.2\.", r"stacks.\1.features.1."),
+    (r"^out_convs\.(\d+)\.conv\.", r"stacks.\1.prediction."),
+    (r"^remap_feature_convs\.(\d+)\.", r"stacks.\1.merge_features."),
+    (r"^remap_out_convs\.(\d+)\.", r"stacks.\1.merge_prediction."),
+    (r"\.conv\.", ".0."),
+    (r"\.bn\.", ".1."),
+)
+# data set -> keypoints and the config that names its files and skeleton
+DATA = {
+    "coco": (17, "coco"), "aic": (14, "aic"), "crowdpose": (14, "crowdpose"),
+    "mhp": (16, "mhp"), "wholebody": (133, "wholebody"),
+}  # fmt: skip
+
+
+def published_name(name: str) -> str:
+    """Without wrappers, and under MMPose 0.x's parts `backbone` and `keypoint_head`."""
+    name = WRAPPED.sub("", name)
+    name = re.sub(r"^head\.", "keypoint_head.", name)
+    if name.startswith(("backbone.", "keypoint_head.")) or name.startswith(IGNORED):
+        return name
+    part = "keypoint_head" if name.startswith(("final_layers.", "deconv_layers.")) else "backbone"
+    return f"{part}.{name}"
+
+
+def our_name(name: str, *, hourglass: bool, higher: bool) -> str:
+    """`keypoint_head.deconv_layers.0.1.0.conv1.weight` -> `predictor.up.0.3.conv1.weight`."""
+    part, _, rest = published_name(name).partition(".")
+    if part == "backbone":
+        for pattern, replacement in HOURGLASS if hourglass else ():
+            rest = re.sub(pattern, replacement, rest)
+        return f"backbone.{rest}"
+    if part != "keypoint_head":
+        return name
+    if not higher:  # a plain head may have its one layer in a list
+        rest = re.sub(r"^final_layers\.0\.", "final_layer.", rest)
+    for pattern, replacement in PARTS:
+        if re.match(pattern, rest):
+            rest = re.sub(pattern, replacement, rest)
+            break
+    # of the further layers, the blocks come after convolution, normalization and activation
+    return re.sub(r"<(\d+)>", lambda match: str(int(match[1]) + 2), rest)
+
+
+def network(weights: Mapping[str, Tensor]) -> tuple[list[str], int, Callable[[str], str]]:
+    """Settings of the network, its number of keypoints, and how its tensors are called here.
+
+    weights: under MMPose 0.x's names."""
+
+    def shape(name: str) -> Sequence[int]:
+        return tuple(weights[name].shape)
+
+    hourglass = "backbone.out_convs.0.conv.weight" in weights
+    higher = "keypoint_head.final_layers.1.weight" in weights
+    if hourglass:
+        stacks = sum(bool(re.match(r"backbone\.out_convs\.\d+\.conv\.weight", name)) for name in weights)
+        outputs = shape("backbone.out_convs.0.conv.weight")[0]
+        settings = ["backbone={name: hourglass, batch_norm: throughout, stacks: %d}" % stacks]  # noqa: UP031
+    elif "backbone.stage4.0.branches.0.0.conv1.weight" in weights:
+        width = shape("backbone.stage4.0.branches.0.0.conv1.weight")[0]
+        rows = 4 if any(name.startswith("backbone.stage4.2.fuse_layers.1.") for name in weights) else 1
+        settings = [f"backbone={{name: hrnet, width: {width}, rows: {rows}}}"]
+        if rows == 4:
+            raise UserError(
+                "the checkpoint's HRNet gives all four resolutions: it is DEKR's or CID's, whose heads are "
+                "not built yet"
+            )
+    elif "backbone.layer4.0.conv1.weight" in weights:
+        units = [
+            1 + max(int(m[1]) for n in weights if (m := re.match(rf"backbone\.layer{b}\.(\d+)\.", n)))
+            for b in (1, 2, 3, 4)
+        ]
+        depth = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}.get(tuple(units))  # type: ignore[call-overload]
+        if depth is None or "backbone.layer1.0.conv3.weight" not in weights:
+            raise UserError(f"the checkpoint's ResNet has blocks of {units} units, none of 50, 101, 152 layers")
+        settings = [f"backbone={{name: resnet, depth: {depth}, output_stride: 32, batch_norm: train}}"]
+    elif "backbone.layer1.0.conv.0.conv.weight" in weights or "backbone.conv2.conv.weight" in weights:
+        settings = ["backbone={name: mobilenet_v2}"]
+    else:
+        some = ", ".join(list(weights)[:2])
+        raise UserError(
+            "the checkpoint is none of MMPose's or HigherHRNet's associative embedding: it has no HRNet, "
+            f"ResNet, MobileNetV2 or hourglass, but {some}"
+        )
+    if not hourglass:
+        last = "final_layers.0" if "keypoint_head.final_layers.0.weight" in weights else "final_layer"
+        if f"keypoint_head.{last}.weight" not in weights:
+            raise UserError(f"the checkpoint has no keypoint_head.{last}: it is cut off, or of another method")
+        outputs = shape(f"keypoint_head.{last}.weight")[0]
+        if higher:
+            settings.append("predictor={name: higher_resolution}")
+            settings.append("head.tag_strides=[4]")
+        elif "keypoint_head.deconv_layers.0.weight" in weights:
+            settings.append("neck={name: deconv}")
+    return settings, outputs // 2, lambda name: our_name(name, hourglass=hourglass, higher=higher)
+
+
+def data_set(keypoints: int, data: str | None) -> str:
+    """The folder of configs of the data set that the network was trained on.  Raises `UserError`."""
+    fitting = [name for name, (count, _) in DATA.items() if count == keypoints]
+    if data is not None and data not in fitting:
+        raise UserError(
+            f"--data {data} has {DATA[data][0]} keypoints, and the checkpoint has {keypoints}"
+            + (f"; give --data {' or '.join(fitting)}" if fitting else "")
+        )
+    if data is None and len(fitting) != 1:
+        said = f"give --data {' or '.join(fitting)}" if fitting else "no data set here has so many"
+        raise UserError(f"the checkpoint has {keypoints} keypoints; {said}")
+    return DATA[data or fitting[0]][1]
+
+
+def plan_with(
+    system: str,
+) -> Callable[..., Plan]:
+    """The plan of a published system: `higherhrnet` or `mmpose`."""
+
+    def plan(
+        weights: Mapping[str, Tensor],
+        data: str | None = None,
+        udp: bool = False,
+        size: int | None = None,
+    ) -> Plan:
+        """The network is read off the names and shapes of its tensors.
+
+        data: the data set, where the number of keypoints does not tell; udp: trained with unbiased data
+        processing; size: side of the training input in pixels (default 512)."""
+        known = {published_name(name): tensor for name, tensor in weights.items()}
+        settings, keypoints, rename = network(known)
+        config = f"published/{system}{'_udp' if udp else ''}_{data_set(keypoints, data)}.yaml"
+        if size is not None:
+            settings.append(f"input.size=[{size}, {size}]")
+        return Plan(config, settings, rename, told=f"{keypoints} keypoints")
+
+    return plan
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The weights without what belongs to no layer.  Raises `UserError`."""
+    weights = torch_weights(path)
+    kept = {name: value for name, value in weights.items() if not published_name(name).startswith(IGNORED)}
+    return {name: value.float() if value.is_floating_point() else value for name, value in kept.items()}
+
+
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "data": {"choices": tuple(DATA), "help": "data set, where the number of keypoints does not tell"},
+    "size": {"type": int, "metavar": "N", "help": "side of the training input in pixels (default 512)"},
+}
+HIGHERHRNET = Source(
+    "HigherHRNet, HRNet/HigherHRNet-Human-Pose-Estimation", plan_with("higherhrnet"), read, options=OPTIONS
+)
+MMPOSE = Source(
+    "associative embedding of MMPose 0.x and 1.x",
+    plan_with("mmpose"),
+    read,
+    options={
+        **OPTIONS,
+        "udp": {"action": "store_true", "help": "trained with unbiased data processing (file name: _udp)"},
+    },
+)
