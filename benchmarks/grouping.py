@@ -1,4 +1,5 @@
-"""Time from maps to people on one core: the literal restatement of pose-ae-train against `TagGroups`.
+"""Time from maps to people on one core: the literal restatements of pose-ae-train and of HigherHRNet against
+`TagGroups`.
 
 python -m benchmarks.grouping [--smallest]
 """
@@ -15,6 +16,7 @@ from benchmarks.timing import Row, median_ms, one_thread, print_rows
 from pose.config import read_yaml
 from pose.decoders.tag_groups import TagGroups, TagGroupsSettings
 from pose.skeleton import from_dict
+from tests.literal.reference import higherhrnet_group
 from tests.literal.reference.pose_ae_testing import group_and_refine
 
 SKELETON = Path(__file__).parents[1] / "configs" / "_skeletons" / "coco17.yaml"
@@ -42,19 +44,36 @@ def scene(
 def row(people: int, noise: float, literal_runs: int, runs: int) -> Row:
     decoder = TagGroups(TagGroupsSettings(), from_dict(read_yaml(SKELETON)), pixel_center=0.0)
     heat, tags = scene(people, noise=noise)
-    maps = torch.from_numpy(heat)[None], torch.from_numpy(tags.transpose(0, 3, 1, 2).copy())[None]
     slow = median_ms(partial(group_and_refine, heat, tags), literal_runs)
-    fast = median_ms(partial(decoder, *maps, 4), runs)
+    fast = median_ms(partial(decoder, *batch(heat, tags), 4), runs)
     return Row(f"group + refine, {people} people, noise {noise}, 128 x 128", slow, fast)
+
+
+def higherhrnet_row(people: int, size: int, literal_runs: int, runs: int) -> Row:
+    """HigherHRNet's rules, with its solver, so that both find the same people."""
+    settings = TagGroupsSettings(preset="higherhrnet")
+    decoder = TagGroups(settings, from_dict(read_yaml(SKELETON)), pixel_center=0.0)
+    heat, tags = scene(people, size=size, noise=0.02)
+    slow = median_ms(partial(higherhrnet_group.group, heat, tags), literal_runs)
+    fast = median_ms(partial(decoder, *batch(heat, tags), 2), runs)
+    return Row(f"HigherHRNet's grouping, {people} people, {size} x {size}", slow, fast)
+
+
+def batch(heat: np.ndarray, tags: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """The maps of one picture as the decoder takes them."""
+    return torch.from_numpy(heat)[None], torch.from_numpy(tags.transpose(0, 3, 1, 2).copy())[None]
 
 
 def rows(smallest: bool = False) -> list[Row]:
     """Per image, medians on one thread."""
     with one_thread():
         if smallest:
-            return [row(2, 0.02, literal_runs=1, runs=1)]
+            return [row(2, 0.02, literal_runs=1, runs=1), higherhrnet_row(2, 64, literal_runs=1, runs=1)]
         cases = ((10, 0.02), (10, 0.03), (10, 0.05), (30, 0.02), (30, 0.05))
-        return [row(*case, literal_runs=7, runs=31) for case in cases]
+        published = ((10, 128), (30, 128), (10, 256), (30, 256))
+        return [row(*case, literal_runs=7, runs=31) for case in cases] + [
+            higherhrnet_row(*case, literal_runs=5, runs=31) for case in published
+        ]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Subpixel = Literal["none", "quarter", "dark"]
+Subpixel = Literal["none", "quarter", "dark", "udp"]
 # Not below any cell of a square, of equal ones only the first, not below 4 neighbours, or above all 4.
 Window = Literal["square", "first", "cross", "strict"]
 PATCH = 5  # cells across an enlarged patch
@@ -21,6 +21,9 @@ BEYOND = PATCH // 2  # of them on each side of the peak
 # how far the values of such a patch, computed by a matrix product, may be off, per unit of heat
 PRODUCT_ERROR = 4e-6
 LOG_FLOOR = 1e-10  # the heat below which the logarithm of a map is cut off
+UDP_RANGE = (0.001, 50.0)  # of the heat whose logarithm UDP's step takes
+LARGEST = 1e30  # where infinite heat would not do
+UDP_DAMPING = float(np.finfo(np.float32).eps)  # added to the diagonal of its Hessian
 
 
 class Peaks(NamedTuple):
@@ -178,14 +181,19 @@ def gaussian_blur(heat: Tensor, size: int) -> Tensor:
     return rows.reshape(heat.shape)
 
 
-def subpixel_offset(heat: Tensor, channel: Tensor, index: Tensor, method: Subpixel) -> Tensor:
+def subpixel_offset(
+    heat: Tensor, channel: Tensor, index: Tensor, method: Subpixel, last_row: int | None = None
+) -> Tensor:
     """Where the top lies relative to the centre of its cell: (..., 2) float32, x first, in cells.
 
     heat (B, K, h, w); channel (...) int64 b * K + k; index (...) int64 cells.  "quarter": 0.25 towards the
     larger neighbour per axis, the smaller coordinate where they are equal; outside the map the border cell is
     repeated (Newell et al., "Associative Embedding", 2017, as released in pose-ae-train).  "dark": one Newton
     step on the logarithm of the heat (Zhang et al., "Distribution-Aware Coordinate Representation", 2020), at
-    most one cell per axis; where the 3 x 3 cells lie partly outside or have no maximum, "quarter".
+    most one cell per axis; where the 3 x 3 cells lie partly outside or have no maximum, "quarter".  "udp":
+    such a step as MMPose 0.x takes it for UDP, at any cell and of any length, see `_udp`.
+
+    `last_row`: the neighbour below that "quarter" compares with lies in this row if it would lie below it.
     """
     if method == "none":
         return torch.zeros(*index.shape, 2, device=heat.device)
@@ -195,7 +203,11 @@ def subpixel_offset(heat: Tensor, channel: Tensor, index: Tensor, method: Subpix
     rows = (y[..., None] + step).clamp(0, height - 1)
     columns = (x[..., None] + step).clamp(0, width - 1)
     first = channel * (height * width)
+    if method == "udp":
+        return _udp(heat, first, rows, columns)
     if method == "quarter":
+        if last_row is not None:
+            rows[..., 2].clamp_(max=last_row)
         across = torch.take(heat, (first + y * width)[..., None] + columns)
         down = torch.take(heat, (first + x)[..., None] + rows * width)
         return _quarter(across, down)
@@ -223,6 +235,45 @@ def _newton(window: Tensor) -> tuple[Tensor, Tensor]:
     curved = (xx < 0) & (determinant > 0)
     step = torch.stack((xy * gy - yy * gx, xy * gx - xx * gy), -1) / determinant.where(curved, 1)[..., None]
     return step.clamp(-1, 1).float(), curved
+
+
+def _udp(heat: Tensor, first: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The Newton step of UDP (Huang et al., "The Devil is in the Details", CVPR 2020, as released in MMPose
+    0.x) on the logarithm of the smoothed heat, with a mixed derivative of 7 cells.
+
+    heat (B, K, h, w); first (...) where each map starts; rows, columns (..., 3) of the 3 x 3 cells, within
+    the map -> (..., 2) float32.  The maps are smoothed by 1/4, 1/2, 1/4 along both axes, reflected at the
+    border without repeating it; beyond the border the smoothed cells are repeated."""
+    height, width = heat.shape[-2:]
+    around = torch.arange(-1, 2, device=heat.device)
+    near_rows = _reflect(rows[..., None] + around, height)[..., :, :, None, None]
+    near_columns = _reflect(columns[..., None] + around, width)[..., None, None, :, :]
+    cells = torch.take(heat, first[..., None, None, None, None] + near_rows * width + near_columns)
+    cells = cells.clamp(-LARGEST, LARGEST)  # infinity minus infinity would be no number
+    # In float32 and in this order: where the Hessian is nearly singular, rounding decides how far it goes.
+    smooth = (cells[..., 0] + cells[..., 2]) * 0.25 + cells[..., 1] * 0.5  # (..., 3, 3, 3): along the rows
+    smooth = (smooth[..., 0, :] + smooth[..., 2, :]) * 0.25 + smooth[..., 1, :] * 0.5
+    f = _log(smooth.clamp(*UDP_RANGE))
+    middle, left, right, above, below = f[..., 1, 1], f[..., 1, 0], f[..., 1, 2], f[..., 0, 1], f[..., 2, 1]
+    mixed = f[..., 2, 2] - right - below + middle + middle - left - above + f[..., 0, 0]
+    gx, gy = ((right - left) / 2).double(), ((below - above) / 2).double()
+    xx = (right - 2 * middle + left).double() + UDP_DAMPING
+    yy = (below - 2 * middle + above).double() + UDP_DAMPING
+    xy = (mixed / 2).double()
+    determinant = xx * yy - xy * xy
+    solvable = determinant != 0
+    step = torch.stack((xy * gy - yy * gx, xy * gx - xx * gy), -1)
+    return (step / determinant.where(solvable, torch.inf)[..., None]).float()
+
+
+def _log(x: Tensor) -> Tensor:
+    """On a CPU NumPy's, as in the original: it is the last bit that differs."""
+    return torch.from_numpy(np.log(x.numpy())) if x.device.type == "cpu" else x.log()
+
+
+def _reflect(index: Tensor, length: int) -> Tensor:
+    """Places one outside -> the last but one; in a map of one cell that cell."""
+    return (length - 1 - (length - 1 - index.abs()).abs()).clamp(0, length - 1)
 
 
 # ---- the highest point of an enlarged patch ----

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from pose import geometry
 from pose.config import Settings
+from pose.decoders.keypoint_order import order_index
 from pose.decoders.peaks import clean
-from pose.errors import UserError
-from pose.registry import DECODERS, nearest
+from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People
 
@@ -58,7 +58,7 @@ class SeedTags:
     ) -> None:
         self.settings = settings
         self.pixel_center = pixel_center
-        self.order = _order(settings.order, skeleton)
+        self.order = order_index(settings.order, skeleton)
 
     @torch.no_grad()
     def __call__(self, heatmap: Tensor, tag: Tensor, stride: int) -> list[People]:
@@ -128,18 +128,6 @@ def _highest(kind: np.ndarray, heat: np.ndarray, index: np.ndarray, limit: int) 
     best_first = index[np.lexsort((-heat[index], kind[index]))]
     kinds = kind[best_first]
     return np.sort(best_first[np.arange(len(kinds)) - np.searchsorted(kinds, kinds) < limit])
-
-
-def _order(names: tuple[str, ...], skeleton: Skeleton) -> tuple[int, ...]:
-    """`names`, each of the skeleton's once, as indices."""
-    if not names:
-        return skeleton.grouping_index
-    known = skeleton.keypoints
-    unknown = [f"no keypoint {name!r}{nearest(name, known)}" for name in names if name not in known]
-    if unknown or sorted(names) != sorted(known):
-        what = "; ".join(unknown) or "every keypoint must be named once"
-        raise UserError(f"head.decoder.order: {what} (skeleton {skeleton.name!r}: {', '.join(known)})")
-    return tuple(known.index(name) for name in names)
 
 
 # ---- suppression ----

@@ -22,7 +22,7 @@ class SinglePersonSettings(Settings):
     name: Literal["single_person"] = "single_person"
     subpixel: Subpixel = "quarter"
     """Position within the cell where the head does not refine it: its centre, a quarter towards the larger
-    neighbour, or DARK's Newton step."""
+    neighbour, or a Newton step, DARK's or that of MMPose's UDP."""
 
 
 @DECODERS.register("single_person", SinglePersonSettings)

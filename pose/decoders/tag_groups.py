@@ -1,25 +1,29 @@
 """Peaks -> people by their tags: the decoder of associative embedding.
 
 Newell, Huang and Deng, "Associative Embedding: End-to-End Learning for Joint Detection and Grouping" (2017),
-as released in pose-ae-train.  The maps stay on their device: one small table of peaks comes to the host,
-where people are grouped, and one table of the keypoints still missing goes back and returns filled.
+as released in pose-ae-train; the rules of HigherHRNet (Cheng et al., "HigherHRNet: Scale-Aware
+Representation Learning for Bottom-Up Human Pose Estimation", CVPR 2020) and of MMPose 0.x are presets.  The
+maps stay on their device: one small table of peaks comes to the host, where people are grouped, and one table
+of the keypoints still missing goes back and returns filled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from munkres import Munkres
+import torch.nn.functional as F
 from pydantic import Field, field_validator
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pose import geometry
-from pose.config import Settings
-from pose.decoders.peaks import Subpixel, clean, find_peaks, gaussian_blur, subpixel_offset
+from pose.config import PresetSettings
+from pose.decoders import munkres
+from pose.decoders.keypoint_order import order_index
+from pose.decoders.peaks import Peaks, Subpixel, clean, find_peaks, gaussian_blur, subpixel_offset
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -32,29 +36,66 @@ SAMPLE_STEP = 61  # every so many cells the heat is read to tell which level suc
 ROUNDS_TO_ZERO = np.nextafter(0.25, 1)  # the greatest float64 whose square root rounds to 0
 
 
-class TagGroupsSettings(Settings):
+HIGHERHRNET: Mapping[str, Any] = {
+    "detection_threshold": 0.1, "tag_threshold": 1.0, "distance": "l2", "max_people": 30, "overflow": "first",
+    "merge_equal_starts": True, "max_peaks": 30, "nms_size": 5, "subpixel": "quarter", "matcher": "munkres",
+    "refine": True, "clip": None,
+}  # fmt: skip
+
+
+class TagGroupsSettings(PresetSettings):
     """How peaks are found, grouped and completed; the defaults are those of pose-ae-train."""
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {},
+        "higherhrnet": HIGHERHRNET,
+        "mmpose": {**HIGHERHRNET, "overflow": "all"},
+    }
+
     name: Literal["tag_groups"] = "tag_groups"
+    preset: Literal["default", "higherhrnet", "mmpose"] = "default"
+    """Values for the keys that are not given: ours, HigherHRNet's or those of MMPose 0.x.  HigherHRNet's
+    option IGNORE_TOO_MUCH is `overflow: skip`, MMPose's ignore_too_much `overflow: cut` and its use_udp
+    `subpixel: udp`.  Both go through COCO's keypoints in the order of the skeleton; of other sets see
+    `order`."""
     detection_threshold: float = Field(0.1, ge=0)
     """A peak counts if its heat is above this."""
     tag_threshold: float = Field(1.0, gt=0)
-    """A peak joins a person if its tag is nearer than this to the person's mean tag (root mean square over
-    the tag's dimensions)."""
+    """A peak joins a person if its tag is nearer than this to the person's mean tag."""
+    distance: Literal["rms", "l2"] = "rms"
+    """Between tags: the root mean square of the differences over the tag's dimensions, or the root of their
+    sum."""
     max_people: int = Field(30, gt=0)
-    """Once an image has so many people, the kinds of keypoints not looked at yet are not grouped."""
+    """Once an image has so many people, `overflow` decides."""
+    overflow: Literal["skip", "first", "all", "cut"] = "skip"
+    """skip: the kinds of keypoints not looked at yet are not grouped.  first: their peaks join the first
+    max_people at most, all: any person, and others still start people.  cut: as first, but only the first
+    max_people are people in the end."""
+    merge_equal_starts: bool = False
+    """A peak that would start a person, with exactly the same first component of its tag as the peak that
+    started another one, is that other person's instead: it takes the place of his keypoint of its kind, and
+    his mean tag starts anew from it."""
     max_peaks: int = Field(30, gt=0)
     """Peaks per kind of keypoint and image, the highest ones."""
     nms_size: int = Field(3, gt=0)
     """A peak is the highest in a window of so many cells squared (odd)."""
     subpixel: Subpixel = "quarter"
-    """Position within the cell: its centre, a quarter towards the larger neighbour, or DARK's Newton step."""
+    """Position within the cell: its centre, a quarter towards the larger neighbour, DARK's Newton step, or
+    that of MMPose's UDP, which may leave the cell; a keypoint that `refine` fills then moves a quarter."""
     dark_blur: int = Field(0, ge=0)
     """Size in cells (odd) of the Gaussian that smooths the map before DARK's step; 0: none."""
     matcher: Literal["scipy", "munkres"] = "scipy"
-    """Solver of the assignment; munkres is slow and breaks ties between equal costs as pose-ae-train does."""
-    refine: bool = True
-    """Look for each person's missing keypoints where the heat is high and the tag fits."""
+    """Solver of the assignment; munkres breaks ties between equal costs as the package munkres 1.1.4 does,
+    and with it the published systems."""
+    refine: bool | Literal["as_released"] = True
+    """Look for each person's missing keypoints where the heat is high and the tag fits.  as_released: with
+    the slip of pose-ae-train, which takes the number of keypoints K for the height of the map: from row K - 1
+    on the quarter step of a keypoint filled in compares the cell above with row K - 1, not with the cell
+    below."""
+    order: tuple[str, ...] = ()
+    """Names of all keypoints in the order in which they are grouped; empty = the skeleton's grouping_order.
+    Where there are not 17 keypoints, MMPose takes them in their own order, and HigherHRNet by numbers in the
+    order of COCO's: 1 to 7, 12, 13, 8 to 11, 14."""
     clip: float | None = Field(1.0, gt=0)
     """Heat is cut at this before anything else."""
     min_score: float = Field(0.0, ge=0)
@@ -75,12 +116,15 @@ class Candidates(NamedTuple):
     cells: np.ndarray  # (K, M, 2) float64, x and y, sub-pixel
     tags: np.ndarray  # (K, M, D) float64
     counts: list[int]  # K
+    placed_tags: np.ndarray  # (K, M, D) float64, in the cells to which the sub-pixel step led
 
 
 class Groups(NamedTuple):
-    """The people of one image in the making; a missing keypoint has heat 0."""
+    """The people of one image, highest score first; a missing keypoint has heat 0."""
 
-    cells: np.ndarray  # (N, K, 2) float64, x and y, sub-pixel
+    # x and y in cells, whole numbers at the centres of cells; 0 for a missing keypoint, with `subpixel: udp`
+    # where its step leads from cell 0
+    cells: np.ndarray  # (N, K, 2) float64
     heat: np.ndarray  # (N, K) float64
     scores: np.ndarray  # (N,) float32, mean heat over all keypoints
     mean_tags: np.ndarray  # (N, D) float64
@@ -97,16 +141,25 @@ class TagGroups:
         self, settings: TagGroupsSettings, skeleton: Skeleton, pixel_center: float = geometry.PIXEL_CENTER
     ) -> None:
         self.settings = settings
-        self.order = skeleton.grouping_index
+        self.order = order_index(settings.order, skeleton)
         self.pixel_center = pixel_center
 
     @torch.no_grad()
     def __call__(self, heatmap: Tensor, tag: Tensor, stride: int) -> list[People]:
         """heatmap (B, K, h, w); tag (B, K, D, h, w), D = tag dimension x passes; stride in input pixels per
         cell -> the people of every image, highest score first, keypoints in input pixels."""
+        return [self._people(group, stride) for group in self.groups(heatmap, tag)]
+
+    @torch.no_grad()
+    def groups(self, heatmap: Tensor, tag: Tensor) -> list[Groups]:
+        """heatmap (B, K, h, w); tag (B, K, D, h, w) -> the people of every image in cells of the map."""
         _check(heatmap, tag, len(self.order))
         if not heatmap.numel():
-            return [People.none(len(self.order)) for _ in heatmap]
+            kinds = len(self.order)
+            none = Groups(
+                np.zeros((0, kinds, 2)), np.zeros((0, kinds)), np.zeros(0, np.float32), np.zeros((0, 1))
+            )
+            return [none for _ in heatmap]
         heat = clean(heatmap, self.settings.clip)
         sharp = heat
         if self.settings.subpixel == "dark" and self.settings.dark_blur:
@@ -114,25 +167,33 @@ class TagGroups:
         groups = [self._group(candidates) for candidates in self._candidates(heat, sharp, tag)]
         if self.settings.refine:
             self._fill(groups, heat, sharp, tag)
-        return [self._people(group, stride) for group in groups]
+        return groups
 
     def _candidates(self, heat: Tensor, sharp: Tensor, tag: Tensor) -> Iterator[Candidates]:
         peaks = find_peaks(
             heat, self.settings.max_peaks, self.settings.nms_size, self.settings.detection_threshold
         )
+        udp = self.settings.subpixel == "udp"
+        if udp:  # one place more, in cell 0, for the keypoints that a person lacks
+            peaks = Peaks(F.pad(peaks.heat, (0, 1)), F.pad(peaks.cell, (0, 1)))
         images, kinds, _ = peaks.cell.shape
         channel = torch.arange(images * kinds, device=heat.device).view(images, kinds, 1)
-        at = peaks.cell[:, :, None].expand(-1, -1, tag.shape[2], -1)
-        tags = tag.flatten(3).gather(3, at).transpose(2, 3)
         cells = _positions(sharp, channel, peaks.cell, self.settings.subpixel)
-        # the one copy to the host
-        table = torch.cat((peaks.heat.double()[..., None], cells, tags.double()), 3).cpu().numpy()
-        valid = (table[..., 0] > 0) & np.isfinite(table).all(3)
+        columns = [peaks.heat.double()[..., None], cells, _tags_at(tag, peaks.cell)]
+        if udp:
+            columns.append(_tags_at(tag, _nearest_cell(cells, heat.shape[2], heat.shape[3])))
+        table = torch.cat(columns, 3).cpu().numpy()  # the one copy to the host
+        dims = tag.shape[2]
+        valid = (table[..., 0] > 0) & np.isfinite(table[..., : 3 + dims]).all(3)
         for rows, keep in zip(table, valid, strict=True):
             if (keep[:, 1:] > keep[:, :-1]).any():  # a peak that is left out leaves no gap
                 first = np.argsort(~keep, axis=1, kind="stable")
                 rows = np.take_along_axis(rows, first[..., None], 1)
-            yield Candidates(rows[..., 0], rows[..., 1:3], rows[..., 3:], keep.sum(1).tolist())
+            tags = placed = rows[..., 3 : 3 + dims]
+            if udp:
+                placed = rows[..., 3 + dims :]
+                placed = np.where(np.isfinite(placed).all(2, keepdims=True), placed, tags)
+            yield Candidates(rows[..., 0], rows[..., 1:3], tags, keep.sum(1).tolist(), placed)
 
     def _group(self, candidates: Candidates) -> Groups:
         chosen = group_by_tag(candidates, self.order, self.settings)
@@ -142,8 +203,10 @@ class TagGroups:
         order = np.argsort(-scores, kind="stable")
         order = order[scores[order] >= self.settings.min_score]
         chosen, found, heat = chosen[order], found[order], heat[order]
-        cells = np.where(found[..., None], candidates.cells[kinds, chosen], 0)
-        tags = np.where(found[..., None], candidates.tags[kinds, chosen], 0)
+        cells = candidates.cells[kinds, chosen]  # -1, for none, is the last place
+        if self.settings.subpixel != "udp":
+            cells = np.where(found[..., None], cells, 0)
+        tags = np.where(found[..., None], candidates.placed_tags[kinds, chosen], 0)
         return Groups(cells, heat, scores[order], tags.sum(axis=1) / found.sum(axis=1)[:, None])
 
     def _fill(self, groups: list[Groups], heat: Tensor, sharp: Tensor, tag: Tensor) -> None:
@@ -156,12 +219,14 @@ class TagGroups:
         kind = np.concatenate([kinds for _, kinds in missing])
         mean = np.concatenate([g.mean_tags[person] for g, (person, _) in zip(groups, missing, strict=True)])
         channel = image * heat.shape[1] + kind
-        table = best_cells(heat, sharp, tag, channel, mean, self.settings.subpixel)
+        method = "quarter" if self.settings.subpixel == "udp" else self.settings.subpixel
+        last_row = heat.shape[1] - 1 if self.settings.refine == "as_released" else None
+        table = best_cells(heat, sharp, tag, channel, mean, method, last_row)
         ends = np.cumsum([len(person) for person, _ in missing])[:-1]
         for group, where, rows in zip(groups, missing, np.split(table, ends), strict=True):
-            rows[~(rows[:, 2] > 0)] = 0
-            group.cells[where] = rows[:, :2]
-            group.heat[where] = rows[:, 2]
+            taken = rows[:, 2] > 0
+            person, kinds = where[0][taken], where[1][taken]
+            group.cells[person, kinds], group.heat[person, kinds] = rows[taken, :2], rows[taken, 2]
 
     def _people(self, group: Groups, stride: int) -> People:
         keypoints = np.zeros((*group.heat.shape, 3), np.float32)
@@ -180,11 +245,25 @@ def _check(heatmap: Tensor, tag: Tensor, kinds: int) -> None:
         )
 
 
-def _positions(sharp: Tensor, channel: Tensor, index: Tensor, method: Subpixel) -> Tensor:
+def _positions(
+    sharp: Tensor, channel: Tensor, index: Tensor, method: Subpixel, last_row: int | None = None
+) -> Tensor:
     """Cells (...) -> x and y in cells with the sub-pixel part, (..., 2) float64."""
     width = sharp.shape[-1]
     cells = torch.stack((index % width, index.div(width, rounding_mode="floor")), -1)
-    return cells.double() + subpixel_offset(sharp, channel, index, method)
+    return cells.double() + subpixel_offset(sharp, channel, index, method, last_row)
+
+
+def _tags_at(tag: Tensor, index: Tensor) -> Tensor:
+    """tag (B, K, D, h, w), cells (B, K, M) -> (B, K, M, D) float64."""
+    at = index[:, :, None].expand(-1, -1, tag.shape[2], -1)
+    return tag.flatten(3).gather(3, at).transpose(2, 3).double()
+
+
+def _nearest_cell(cells: Tensor, height: int, width: int) -> Tensor:
+    """x and y in cells (..., 2), cut off to whole numbers and to the map -> cells (...) int64."""
+    x, y = cells.trunc().unbind(-1)
+    return y.clamp(0, height - 1).long() * width + x.clamp(0, width - 1).long()
 
 
 # ---- grouping ----
@@ -194,29 +273,52 @@ def group_by_tag(candidates: Candidates, order: tuple[int, ...], settings: TagGr
     """-> (N, K) int64: which candidate of each kind belongs to each person, -1 for none; people in the order
     in which they were started."""
     kinds, most, dims = candidates.tags.shape
-    capacity = settings.max_people + most  # the kind that reaches the limit may go beyond it
+    skip = settings.overflow == "skip"
+    # the kind that reaches the limit may go beyond it
+    capacity = settings.max_people + most if skip else sum(candidates.counts)
     chosen = np.full((capacity, kinds), -1)
     total = np.zeros((capacity, dims))  # of the tags so far
     number = np.zeros(capacity)  # of keypoints so far
+    starts: dict[float, int] = {}  # person by the first component of the first tag
     people = 0
     for kind in order:
-        if people >= settings.max_people:
+        if skip and people >= settings.max_people:
             break
         count = candidates.counts[kind]
         if not count:
             continue
         tags = candidates.tags[kind, :count]
         person = np.full(count, -1)
-        if people:
-            mean = total[:people] / number[:people, None]
+        known = people if settings.overflow == "all" else min(people, settings.max_people)
+        if known:
+            mean = total[:known] / number[:known, None]
             person = _match(tags, candidates.heat[kind, :count], mean, settings)
+        if settings.merge_equal_starts:
+            people = _merge(tags, person, starts, total, number)
+            chosen[person, kind] = np.arange(count)  # of several the last one
+            continue
         new = np.flatnonzero(person < 0)
         person[new] = np.arange(people, people + len(new))
         people += len(new)
         chosen[person, kind] = np.arange(count)
         total[person] += tags
         number[person] += 1
-    return chosen[:people]
+    return chosen[: min(people, settings.max_people) if settings.overflow == "cut" else people]
+
+
+def _merge(
+    tags: np.ndarray, person: np.ndarray, starts: dict[float, int], total: np.ndarray, number: np.ndarray
+) -> int:
+    """Candidates of one kind, tags (M, D) and `person` (M,), one by one -> the number of people.  Those
+    without a person start one, or start the one anew who has the same first component; all arguments but
+    `tags` are brought up to date."""
+    for i, (tag, owner) in enumerate(zip(tags, person.tolist(), strict=True)):
+        if owner < 0:
+            owner = person[i] = starts.setdefault(float(tag[0]), len(starts))
+            total[owner], number[owner] = 0, 0
+        total[owner] += tag
+        number[owner] += 1
+    return len(starts)
 
 
 def _match(tags: np.ndarray, heat: np.ndarray, mean: np.ndarray, settings: TagGroupsSettings) -> np.ndarray:
@@ -225,7 +327,8 @@ def _match(tags: np.ndarray, heat: np.ndarray, mean: np.ndarray, settings: TagGr
 
     The tag decides in whole steps, among equal ones the heat: the cost is round(distance) * 100 - heat.
     """
-    distance = np.sqrt(_squared_distance(mean.T[:, None], tags.T[:, :, None]) / tags.shape[1])
+    distance = _squared_distance(mean.T[:, None], tags.T[:, :, None])
+    distance = np.sqrt(distance / tags.shape[1] if settings.distance == "rms" else distance)
     cost = np.rint(distance) * 100 - heat[:, None]
     rows, columns = _munkres(cost) if settings.matcher == "munkres" else linear_sum_assignment(cost)
     near = distance[rows, columns] < settings.tag_threshold
@@ -238,9 +341,9 @@ def _munkres(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = cost.shape
     if rows > columns:
         cost = np.pad(cost, ((0, 0), (0, rows - columns)), constant_values=NO_PERSON)
-    pairs = np.array(Munkres().compute(cost.tolist()))
-    pairs = pairs[pairs[:, 1] < columns]
-    return pairs[:, 0], pairs[:, 1]
+    column = munkres.assign(cost)
+    row = np.flatnonzero(column < columns)
+    return row, column[row]
 
 
 def _squared_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -258,13 +361,20 @@ def _squared_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def best_cells(
-    heat: Tensor, sharp: Tensor, tag: Tensor, channel: np.ndarray, mean: np.ndarray, method: Subpixel
+    heat: Tensor,
+    sharp: Tensor,
+    tag: Tensor,
+    channel: np.ndarray,
+    mean: np.ndarray,
+    method: Subpixel,
+    last_row: int | None = None,
 ) -> np.ndarray:
     """The cell of each map `channel` (R,) = b * K + k where heat - round(Euclidean distance of the tag to
     `mean` (R, D)) is highest, the first one in row-major order: (R, 3) float64, x, y with the sub-pixel part
     in cells, and the heat there.
 
-    heat, sharp (B, K, h, w), `sharp` for the sub-pixel part; tag (B, K, D, h, w).
+    heat, sharp (B, K, h, w), `sharp` for the sub-pixel part; tag (B, K, D, h, w); last_row see
+    `subpixel_offset`.
     """
     if heat.device.type == "cpu":
         rows = torch.from_numpy(channel)
@@ -275,7 +385,7 @@ def best_cells(
         rows = packed[:, 0].long()
         index = search_all(heat, tag, rows, packed[:, 1:])
     value = torch.take(heat, rows * heat[0, 0].numel() + index).double()
-    return torch.cat((_positions(sharp, rows, index, method), value[:, None]), 1).cpu().numpy()
+    return torch.cat((_positions(sharp, rows, index, method, last_row), value[:, None]), 1).cpu().numpy()
 
 
 def search_all(heat: Tensor, tag: Tensor, channel: Tensor, mean: Tensor) -> Tensor:

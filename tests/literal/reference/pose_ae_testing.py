@@ -15,7 +15,8 @@ Where the description leaves room:
   starts a new person.  (The description speaks of extra *rows*; with people as rows that is the same.)  With
   more people than candidates nothing is added; an assignment of a wide matrix leaves people over, who go
   without this keypoint.
-- the assignment often has ties: the value of a candidate is the same for every person and distances are
+- "munkres" is the solver of the package munkres from 1.0.11 to 1.1.4; other versions choose otherwise among
+  equal costs.  There are many: the value of a candidate is the same for every person and distances are
   rounded, so that exchanging two candidates can cost nothing.  "munkres" and "scipy" may then give different,
   equally cheap people; compare such results by cost or AP.
 - a keypoint kind is skipped *as a whole* once 30 people exist (>= 30, looked at before the kind is started):
@@ -34,10 +35,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
-import munkres
 import numpy as np
 import torch
 
+from tests.literal.reference import munkres_1_1
 from tests.literal.reference.pose_ae_training import (
     COCO_FLIP_INDEX,
     get_transform,
@@ -136,7 +137,7 @@ def assign(cost: np.ndarray, matcher: str = "munkres") -> list[tuple[int, int]]:
     if rows > columns:
         cost = np.concatenate([cost, np.full((rows, rows - columns), 1e10)], axis=1)
     if matcher == "munkres":
-        return [(int(i), int(j)) for i, j in munkres.Munkres().compute(cost.tolist())]
+        return munkres_1_1.compute(cost.tolist())
     if matcher == "scipy":
         from scipy.optimize import linear_sum_assignment
 
@@ -194,20 +195,24 @@ def _match(
 # ---- sub-pixel position and missing keypoints ----
 
 
-def adjust(heatmap: np.ndarray, x: int, y: int) -> tuple[float, float]:
+def adjust(heatmap: np.ndarray, x: int, y: int, rows: int | None = None) -> tuple[float, float]:
     """Cell (x, y) of heatmap (h, w) -> position in cells, a quarter towards the larger neighbour, plus a
-    half."""
+    half.  The neighbour below lies in the last of `rows` rows at most (None: of the map)."""
     height, width = heatmap.shape
     right, left = heatmap[y, min(x + 1, width - 1)], heatmap[y, max(x - 1, 0)]
-    below, above = heatmap[min(y + 1, height - 1), x], heatmap[max(y - 1, 0), x]
+    last = (height if rows is None else min(rows, height)) - 1
+    below, above = heatmap[min(y + 1, last), x], heatmap[max(y - 1, 0), x]
     return x + (0.25 if right > left else -0.25) + 0.5, y + (0.25 if below > above else -0.25) + 0.5
 
 
-def refine(person: Person, det: np.ndarray, tag: np.ndarray) -> np.ndarray:
+def refine(person: Person, det: np.ndarray, tag: np.ndarray, as_released: bool = False) -> np.ndarray:
     """det (K, h, w), tag (K, h, w, T) -> keypoints (K, 3): x, y in cells (sub-pixel) and heat.  Each
     keypoint that grouping missed is looked for where heat - round(Euclidean tag distance) is highest and
     taken if its heat is above 0; else its row stays 0.  As in the original, the search is made for every
-    keypoint, and only what was missing is kept."""
+    keypoint, and only what was missing is kept.
+
+    `as_released`: the quarter step takes the first size of `det`, K, for the height of the map, as the
+    released code does."""
     keypoints = found_keypoints(person, det)
     own_tags = []
     for k in np.flatnonzero(person.found).tolist():
@@ -219,7 +224,8 @@ def refine(person: Person, det: np.ndarray, tag: np.ndarray) -> np.ndarray:
         merit = det[k] - np.round(distance)
         y, x = divmod(int(merit.argmax()), det.shape[2])
         if not person.found[k] and det[k, y, x] > 0:
-            keypoints[k] = (*adjust(det[k], x, y), det[k, y, x])
+            rows = det.shape[0] if as_released else None
+            keypoints[k] = (*adjust(det[k], x, y, rows), det[k, y, x])
     return keypoints
 
 
@@ -233,12 +239,17 @@ def found_keypoints(person: Person, det: np.ndarray) -> np.ndarray:
 
 
 def group_and_refine(
-    det: np.ndarray, tag: np.ndarray, order: Sequence[int] = COCO_ORDER, **settings: Any
+    det: np.ndarray,
+    tag: np.ndarray,
+    order: Sequence[int] = COCO_ORDER,
+    *,
+    as_released: bool = False,
+    **settings: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """`parse`, `adjust` and `refine` of one image: det (K, h, w), tag (K, h, w, T) -> keypoints (N, K, 3) in
-    cells and scores (N,).  `settings` go to `parse`."""
+    cells and scores (N,).  `as_released` goes to `refine`, `settings` go to `parse`."""
     people = parse(det, tag, order, **settings)
-    keypoints = [refine(person, det, tag) for person in people]
+    keypoints = [refine(person, det, tag, as_released) for person in people]
     shape = (len(people), det.shape[0], 3)
     return np.array(keypoints).reshape(shape), np.array([person.score for person in people])
 
@@ -302,7 +313,7 @@ def multiperson(
 ) -> list[dict[str, Any]]:
     """image (H, W, 3) uint8 RGB; forward: (r, r, 3) float32 in [0, 1] -> heatmaps, tags (K, r / 4, r / 4) of
     the last stack; mode "single" or "multi" -> a dict per person with `keypoints` (K, 3) x, y in image
-    pixels and score (all 0 where missing) and `score`.  `settings` go to `parse`."""
+    pixels and score (all 0 where missing) and `score`.  `settings` go to `group_and_refine`."""
     maps = fused_maps(image, forward, SCALES[mode], flip_index)
     if maps is None:
         return []

@@ -1,4 +1,5 @@
-"""Peaks by their 4 neighbours, and the highest point of an enlarged patch, against NumPy and OpenCV."""
+"""Peaks by their 4 neighbours, the highest point of an enlarged patch and UDP's step, against NumPy and
+OpenCV."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import torch
 
 from pose.decoders import peaks
 from pose.decoders.peaks import Window
+from tests.literal.reference.higherhrnet_group import udp_step
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +159,52 @@ def test_no_peaks_have_no_patches() -> None:
     none = torch.zeros(0, dtype=torch.long)
     offset, value = peaks.patch_top(torch.zeros(1, 1, 4, 4), none, none, 8)
     assert offset.shape == (0, 2) and value.shape == (0,)
+
+
+# ---- UDP's step ----
+
+
+def every_cell(heat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Channels (B * K, 1) and cells (B * K, h * w)."""
+    channels, cells = heat.shape[0] * heat.shape[1], heat[0, 0].numel()
+    return torch.arange(channels)[:, None].expand(-1, cells), torch.arange(cells).expand(channels, -1)
+
+
+def test_udps_step_equals_the_literal_one_at_every_cell() -> None:
+    """Also at the border, and in maps of one row or column."""
+    compared = 0
+    for seed in range(30):
+        heat = maps(seed)
+        step = peaks.subpixel_offset(heat, *every_cell(heat), method="udp").view(*heat.shape, 2).numpy()
+        for b, k, y, x in np.ndindex(*heat.shape):
+            want = udp_step(heat[b, k].numpy(), x, y)
+            np.testing.assert_allclose(step[b, k, y, x], want, rtol=1e-4, atol=1e-5)
+            compared += 1
+    assert compared > 3000
+
+
+def test_udps_step_finds_the_top_of_a_gaussian() -> None:
+    rows, columns = np.arange(32)[:, None], np.arange(40)
+    heat = np.exp(-((columns - 20.3) ** 2 + (rows - 15.8) ** 2) / 8).astype(np.float32)[None, None]
+    at = torch.zeros(1, dtype=torch.long), torch.tensor([16 * 40 + 20])
+    step = peaks.subpixel_offset(torch.from_numpy(heat), *at, method="udp")
+    torch.testing.assert_close(step, torch.tensor([[0.3, -0.2]]), rtol=0, atol=2e-4)
+
+
+def test_udps_step_is_none_where_the_map_is_flat() -> None:
+    heat = torch.full((1, 1, 5, 6), 0.25)
+    assert not peaks.subpixel_offset(heat, *every_cell(heat), method="udp").any()
+
+
+def test_the_row_below_may_be_bounded() -> None:
+    heat = maps(1)
+    height, width = heat.shape[2:]
+    assert height > 4
+    plain, bounded = (
+        peaks.subpixel_offset(heat, *every_cell(heat), method="quarter", last_row=last).view(*heat.shape, 2)
+        for last in (None, 2)
+    )
+    assert torch.equal(plain[..., 0], bounded[..., 0]) and torch.equal(plain[:, :, :2], bounded[:, :, :2])
+    above = torch.cat((heat[:, :, :1], heat[:, :, :-1]), 2)
+    want = torch.where(heat[:, :, 2:3] > above, 0.25, -0.25)[:, :, 2:]
+    assert torch.equal(bounded[:, :, 2:, :, 1], want) and not torch.equal(plain[..., 1], bounded[..., 1])

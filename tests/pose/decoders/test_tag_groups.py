@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from pydantic import ValidationError
 
 from pose.decoders import peaks, tag_groups
-from pose.decoders.tag_groups import TagGroups, TagGroupsSettings
+from pose.decoders.tag_groups import HIGHERHRNET, TagGroups, TagGroupsSettings
+from pose.errors import UserError
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -73,7 +75,7 @@ def scenes() -> Iterator[tuple[int, Maps]]:
         yield number, (heat.astype(np.float32), tag.astype(np.float32))
 
 
-def expected(maps: Maps, **settings: object) -> People:
+def expected(maps: Maps, **settings: Any) -> People:
     heat, tag = np.minimum(maps[0], 1), maps[1]
     keypoints, scores = literal.group_and_refine(heat, tag, SKELETON.grouping_index, **settings)
     scores = scores.astype(np.float32)
@@ -127,7 +129,7 @@ def test_limits_are_those_of_the_literal_version() -> None:
         assert_equal(found, expected(maps, max_per_keypoint=4))
 
 
-@pytest.mark.parametrize("subpixel", ["none", "quarter", "dark"])
+@pytest.mark.parametrize("subpixel", ["none", "quarter", "dark", "udp"])
 def test_a_batch_is_its_images(subpixel: str) -> None:
     maps = [drawn(np.random.default_rng(i), i, (24, 31), 2) for i in range(8)]
     decode = decoder(subpixel=subpixel)
@@ -145,6 +147,49 @@ def test_without_refinement_only_grouped_keypoints_are_there() -> None:
     refined = decoder(matcher="munkres")(*tensors([maps]), stride=1)[0]
     np.testing.assert_array_equal(refined.scores, found.scores)
     assert (refined.keypoints[..., 2] > 0).sum() > (found.keypoints[..., 2] > 0).sum()
+
+
+def test_the_slip_of_the_released_code_moves_filled_keypoints_below_row_k() -> None:
+    """The seven keypoints are taken for the height of the map."""
+    moved, filled = 0, 0
+    for number in range(30):
+        maps = drawn(np.random.default_rng(number), 5, (30, 22), 1 + number % 2)
+        plain = decoder(matcher="munkres")(*tensors([maps]), stride=1)[0]
+        found = decoder(matcher="munkres", refine="as_released")(*tensors([maps]), stride=1)[0]
+        assert_equal(found, expected(maps, as_released=True))
+        grouped = decoder(matcher="munkres", refine=False)(*tensors([maps]), stride=1)[0]
+        new = (grouped.keypoints[..., 2] == 0) & (found.keypoints[..., 2] > 0)
+        differs = (found.keypoints != plain.keypoints).any(2)
+        assert not (differs & ~new).any() and (plain.keypoints[differs][:, 1] > K - 1).all()
+        np.testing.assert_array_equal(found.keypoints[..., [0, 2]], plain.keypoints[..., [0, 2]])
+        moved, filled = moved + differs.sum(), filled + new.sum()
+    assert filled > 300 and moved > filled / 5
+
+
+def test_the_order_is_that_of_the_settings_or_of_the_skeleton() -> None:
+    assert decoder().order == SKELETON.grouping_index
+    heat, tag = np.zeros((K, 9, 9), np.float32), np.zeros((K, 9, 9, 1), np.float32)
+    heat[0, 2, 2], heat[1, 6, 6], heat[1, 2, 2], heat[3, 2, 2] = 0.9, 0.8, 0.7, 0.6
+    tag[1, 6, 6] = 9
+    names = ("head", "tail", "hip", "left_hand", "right_hand", "left_foot", "right_foot")
+    first = decoder(max_people=1, refine=False)(*tensors([(heat, tag)]), stride=1)[0]
+    assert (first.keypoints[..., 2] > 0).sum() == 1 and first.keypoints[0, 3, 2] > 0  # hip, then none
+    other = decoder(max_people=1, refine=False, order=names)(*tensors([(heat, tag)]), stride=1)[0]
+    assert (other.keypoints[..., 2] > 0).sum() == 1 and other.keypoints[0, 0, 2] > 0
+    with pytest.raises(UserError, match="every keypoint must be named once"):
+        decoder(order=names[1:])
+
+
+def test_presets_are_the_rules_of_published_systems() -> None:
+    ours, higherhrnet, mmpose = (
+        TagGroupsSettings(preset=preset)  # type: ignore[arg-type]
+        for preset in ("default", "higherhrnet", "mmpose")
+    )
+    assert ours == TagGroupsSettings() and ours.distance == "rms" and ours.overflow == "skip"
+    assert (higherhrnet.distance, higherhrnet.nms_size, higherhrnet.clip) == ("l2", 5, None)
+    assert (higherhrnet.overflow, mmpose.overflow) == ("first", "all")
+    assert mmpose == TagGroupsSettings(preset="mmpose", **{**HIGHERHRNET, "overflow": "all"})
+    assert TagGroupsSettings(preset="mmpose", subpixel="udp").subpixel == "udp"
 
 
 def search_cases() -> Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]]:
@@ -277,7 +322,7 @@ def test_values_that_are_not_finite_never_come_out() -> None:
             for value in (np.nan, np.inf, -np.inf):
                 heat[rng.random(heat.shape) < 0.05] = value
                 tag[rng.random(tag.shape) < 0.05] = value
-            for subpixel in ("none", "quarter", "dark"):
+            for subpixel in ("none", "quarter", "dark", "udp"):
                 decode = decoder(clip=clip, subpixel=subpixel, dark_blur=3)
                 found = decode(*tensors([(heat, tag)]), stride=4)[0]
                 assert np.isfinite(found.keypoints).all() and np.isfinite(found.scores).all()
@@ -299,8 +344,8 @@ def test_people_are_sorted_and_the_weak_are_dropped() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_finds_the_same_people() -> None:
     heat, tag = tensors([drawn(np.random.default_rng(i), 2 * i, (40, 40), 2) for i in range(8)])
-    for subpixel in ("none", "quarter"):
-        decode = decoder(subpixel=subpixel)
+    for settings in ({"subpixel": "none"}, {}, {"refine": "as_released"}, {"preset": "higherhrnet"}):
+        decode = decoder(**settings)
         for here, there in zip(decode(heat, tag, 4), decode(heat.cuda(), tag.cuda(), 4), strict=True):
             assert_equal(there, here)
 

@@ -86,7 +86,8 @@ def test_keypoints_of_pose_ae_train(published, tmp_path: Path, monkeypatch, mode
         np.testing.assert_allclose(tags, maps[1], atol=1e-4 * float(np.abs(maps[1]).max()))
 
         to_image = pose_ae_testing.invert_transform(maps[2])
-        keypoints, scores = pose_ae_testing.group_and_refine(heat, tags, pose_ae_testing.COCO_ORDER)
+        order = pose_ae_testing.COCO_ORDER
+        keypoints, scores = pose_ae_testing.group_and_refine(heat, tags, order, as_released=True)
         keypoints[..., :2] = pose_ae_testing.transform_points(keypoints[..., :2] * 4, to_image)
         people = predictor.decode(fields, stride, [prepared])[0][1]
         assert len(people) == len(keypoints) > 10
@@ -96,7 +97,7 @@ def test_keypoints_of_pose_ae_train(published, tmp_path: Path, monkeypatch, mode
             np.testing.assert_allclose(ours[there, :2], theirs[there, :2], atol=1e-2)
 
         ours = predictor(image).keypoints
-        for person in pose_ae_testing.multiperson(image, forward, mode):
+        for person in pose_ae_testing.multiperson(image, forward, mode, as_released=True):
             theirs = np.asarray(person["keypoints"])
             there = theirs[:, 2] > 0
             near = (np.abs(ours[:, there, :2] - theirs[there, :2]).max(-1) < 0.5) & (ours[:, there, 2] > 0)
