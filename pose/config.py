@@ -528,7 +528,12 @@ def to_plain(settings: Settings) -> dict[str, Any]:
 
 def to_yaml(settings: Settings) -> str:
     """The resolved config; `load` reads it back to equal settings."""
-    return yaml.dump(to_plain(settings), Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+    return plain_to_yaml(to_plain(settings))
+
+
+def plain_to_yaml(plain: Mapping[str, Any]) -> str:
+    """Plain data as YAML, which `parse_yaml` reads back to the same."""
+    return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
 
 
 def describe(settings: Settings, indent: str = "") -> str:

@@ -104,7 +104,7 @@ def find_config(name: str | Path) -> Path:
         if candidate.is_file():
             return candidate
     known = [str(Path("configs") / p.relative_to(folder)) for p in sorted(folder.rglob("*.yaml"))]
-    known = [file for file in known if "/_" not in file]
+    known = [file for file in known if "/_" not in file and Path(file).parts[1] != "zoo"]
     hint = nearest(str(name), known)
     more = f" and {len(known) - 12} more" if len(known) > 12 else ""
     raise UserError(f"no config file {name}{hint} (there are {', '.join(known[:12])}{more})")

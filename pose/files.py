@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import logging
 import os
 import stat
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
 
 from pose.errors import UserError
+
+logger = logging.getLogger("pose")
 
 
 def is_regular(path: Path | str) -> bool:
@@ -33,6 +40,49 @@ def read_text(path: Path | str, encoding: str = "utf-8") -> str:
     """The text of a file that ends.  Raises `OSError`, `UnicodeDecodeError`."""
     check_ends(path)
     return Path(path).read_text(encoding=encoding)
+
+
+@contextlib.contextmanager
+def locked(path: Path, waiting: str = "") -> Iterator[bool]:
+    """Holds the lock of the file `path`, which is made where it is missing and stays; while another process
+    or thread holds it, this one waits and logs the sentence `waiting`.
+
+    Gives False where the system has no locks, as some network drives.  A process that ends, however it ends,
+    holds no lock any more.  Raises `OSError` where the file cannot be made."""
+    with open(path, "ab") as file:
+        try:
+            if not _lock(file, wait=False):
+                if waiting:
+                    logger.info("%s", waiting)
+                _lock(file, wait=True)
+            held = True
+        except OSError:
+            held = False
+        yield held  # closing the file gives the lock back
+
+
+def _lock(file: IO[bytes], *, wait: bool) -> bool:
+    """Whether this process has the lock now.  Raises `OSError` where the system has no locks."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        while True:
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                return True
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EDEADLK):
+                    raise
+                if not wait:
+                    return False
+                time.sleep(0.2)
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:

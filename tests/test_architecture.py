@@ -23,7 +23,7 @@ CONFIGS = ROOT / "configs"
 # A module imports only lower floors and its own folder.  The keys are the files and folders of pose/.
 FLOORS = {
     0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files", "images", "layers"]
-    + ["workers"],
+    + ["workers", "download", "pickles", "foreign"],
     1: ["config", "structures"],
     # folders of one floor never import each other
     2: ["annotations", "synthetic", "backbones", "necks", "predictors", "targets", "losses"]
@@ -32,7 +32,7 @@ FLOORS = {
     4: ["model"],
     5: ["predict", "metrics"],
     6: ["engine", "media", "report", "doctor"],
-    7: ["experiment", "sessions", "exported", "predictor", "run_folders", "options", "tested"],
+    7: ["experiment", "sessions", "exported", "predictor", "run_folders", "options", "tested", "zoo"],
     8: ["web"],
     9: ["train", "test", "demo", "tools"],
 }
@@ -298,7 +298,7 @@ def relative(path: Path) -> str:
 
 
 YAMLS = sorted(CONFIGS.rglob("*.yaml"))
-EXPERIMENTS = [p for p in YAMLS if not any(part.startswith("_") for part in p.relative_to(CONFIGS).parts)]
+EXPERIMENTS = [p for p in YAMLS if not p.relative_to(CONFIGS).parts[0].startswith(("_", "zoo"))]
 SKELETONS = sorted((CONFIGS / "_skeletons").glob("*.yaml"))
 
 

@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 from pose.annotations.issues import Told
 from pose.annotations.json_file import read_bytes
 from pose.annotations.training import ARRAYS, Parsed, Reading, parse_file
+from pose.files import locked
 
 FORMAT = 7  # raise it whenever the same JSON would give other arrays or findings
 ABANDONED = 24 * 3600.0  # seconds after which another process's unfinished cache is rubbish
@@ -46,7 +47,8 @@ def through_cache(path: Path, how: Reading) -> tuple[Parsed, Path | None]:
     for root in roots:
         folder = root / f"{path.stem}-{key}"
         try:
-            with _locked(root):
+            root.mkdir(parents=True, exist_ok=True)
+            with locked(root / ".lock"):  # one process parses, the others wait; without locks all parse
                 found = open_folder(folder, how.images)  # made by another process while this one waited
                 if found is not None:
                     return found, folder
@@ -115,21 +117,6 @@ def _write_index(root: Path, name: str, entry: list[Any]) -> None:
     temporary = root / f".sources.{os.getpid()}.{secrets.token_hex(4)}"
     temporary.write_text(json.dumps({**_read_index(root), name: entry}))
     os.replace(temporary, root / "sources.json")
-
-
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One process parses, the others wait; where the system has no locks, all parse and the first to finish
-    wins."""
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / ".lock", "a") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except (ImportError, OSError):
-            pass
-        yield
 
 
 def _store(folder: Path, parsed: Parsed, digest: str, images: Path | None) -> None:

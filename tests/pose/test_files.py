@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +15,9 @@ import pytest
 from PIL import Image
 
 from pose.errors import UserError
-from pose.files import encode_picture, write_bytes, write_picture, write_text
+from pose.files import encode_picture, locked, write_bytes, write_picture, write_text
 from tests.image_files import decode_rgb, read_rgb
+from tests.training_fixtures import environment
 
 
 def test_folders_are_made_and_an_older_file_is_replaced(tmp_path: Path) -> None:
@@ -160,3 +165,70 @@ def test_a_grey_picture_is_grey_or_refused(shape: tuple[int, ...]) -> None:
 def test_the_longest_side_of_a_jpeg_is_written() -> None:
     wide = np.zeros((1, 65500, 3), np.uint8)
     assert decode_rgb(encode_picture(wide, "jpg")).shape == wide.shape
+
+
+# ---- locks
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pose.files import locked
+with locked(Path(sys.argv[1])) as held:
+    print(held, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
+def test_a_lock_is_waited_for_and_ends_with_its_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pose")
+    words = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
+    other = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
+    assert other.stdout is not None and other.stdout.readline() == "True\n"
+    entered: list[bool] = []
+
+    def enter() -> None:
+        with locked(tmp_path / "lock", "waiting for the other one") as held:
+            entered.append(held)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while "waiting for the other one" not in caplog.text:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert entered == []
+    other.kill()  # as kill -9 does
+    other.communicate(timeout=60)
+    thread.join(timeout=60)
+    assert entered == [True]
+
+
+def test_a_lock_holds_against_threads_and_is_given_back(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def enter() -> None:
+        nonlocal inside, most
+        with locked(tmp_path / "lock"):
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.01)
+            inside -= 1
+
+    threads = [threading.Thread(target=enter) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert (inside, most) == (0, 1)
+
+
+def test_a_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> bool:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("pose.files._lock", refuse)
+    with locked(tmp_path / "lock") as held:
+        assert held is False

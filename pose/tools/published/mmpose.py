@@ -99,7 +99,9 @@ def network(weights: Mapping[str, Tensor]) -> tuple[list[str], int, Callable[[st
         ]
         depth = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}.get(tuple(units))  # type: ignore[call-overload]
         if depth is None or "backbone.layer1.0.conv3.weight" not in weights:
-            raise UserError(f"the checkpoint's ResNet has blocks of {units} units, none of 50, 101, 152 layers")
+            raise UserError(
+                f"the checkpoint's ResNet has blocks of {units} units, none of 50, 101, 152 layers"
+            )
         settings = [f"backbone={{name: resnet, depth: {depth}, output_stride: 32, batch_norm: train}}"]
     elif "backbone.layer1.0.conv.0.conv.weight" in weights or "backbone.conv2.conv.weight" in weights:
         settings = ["backbone={name: mobilenet_v2}"]
@@ -112,7 +114,9 @@ def network(weights: Mapping[str, Tensor]) -> tuple[list[str], int, Callable[[st
     if not hourglass:
         last = "final_layers.0" if "keypoint_head.final_layers.0.weight" in weights else "final_layer"
         if f"keypoint_head.{last}.weight" not in weights:
-            raise UserError(f"the checkpoint has no keypoint_head.{last}: it is cut off, or of another method")
+            raise UserError(
+                f"the checkpoint has no keypoint_head.{last}: it is cut off, or of another method"
+            )
         outputs = shape(f"keypoint_head.{last}.weight")[0]
         if higher:
             settings.append("predictor={name: higher_resolution}")
