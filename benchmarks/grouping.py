@@ -42,7 +42,7 @@ def scene(
 
 
 def row(people: int, noise: float, literal_runs: int, runs: int) -> Row:
-    decoder = TagGroups(TagGroupsSettings(), from_dict(read_yaml(SKELETON)), pixel_center=0.0)
+    decoder = TagGroups(TagGroupsSettings(), from_dict(read_yaml(SKELETON)), layout=0.0)
     heat, tags = scene(people, noise=noise)
     slow = median_ms(partial(group_and_refine, heat, tags), literal_runs)
     fast = median_ms(partial(decoder, *batch(heat, tags), 4), runs)
@@ -52,7 +52,7 @@ def row(people: int, noise: float, literal_runs: int, runs: int) -> Row:
 def higherhrnet_row(people: int, size: int, literal_runs: int, runs: int) -> Row:
     """HigherHRNet's rules, with its solver, so that both find the same people."""
     settings = TagGroupsSettings(preset="higherhrnet")
-    decoder = TagGroups(settings, from_dict(read_yaml(SKELETON)), pixel_center=0.0)
+    decoder = TagGroups(settings, from_dict(read_yaml(SKELETON)), layout=0.0)
     heat, tags = scene(people, size=size, noise=0.02)
     slow = median_ms(partial(higherhrnet_group.group, heat, tags), literal_runs)
     fast = median_ms(partial(decoder, *batch(heat, tags), 2), runs)

@@ -247,7 +247,7 @@ def _config(notes: Notes, file: Path, settings: Sequence[str]) -> ExperimentConf
 
 
 def _head(config: ExperimentConfig, notes: Notes, file: Path) -> Head:
-    head: Head = HEADS.build(config.head, config.skeleton, config.input.pixel_center)
+    head: Head = HEADS.build(config.head, config.skeleton, config.input.layout)
     head.use_constants(notes.statistics, file)
     return head
 
@@ -288,7 +288,7 @@ def _has_weights(experiment: Experiment, notes: Notes) -> bool:
 def _is_of(weights: Mapping[str, Tensor], experiment: Experiment, notes: Notes) -> bool:
     """Whether a file with these notes was exported from these weights."""
     config = experiment.config
-    head: Head = HEADS.build(config.head, config.skeleton, config.input.pixel_center)
+    head: Head = HEADS.build(config.head, config.skeleton, config.input.layout)
     own = {name[5:]: value for name, value in weights.items() if name.startswith("head.")}
     head.load_state_dict(own, strict=False)
     beside = head.restore(experiment.folder)  # as it is: what older versions took into the fingerprint

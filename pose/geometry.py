@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -26,14 +27,74 @@ LARGEST_SOURCE = 32000  # pixels; OpenCV 4 warps no image of 32767 and more
 Array = TypeVar("Array", bound=Any)  # np.ndarray or torch.Tensor: the arithmetic is the same
 
 
-def to_grid(points: Array, stride: int, pixel_center: float = PIXEL_CENTER) -> Array:
-    """Pixels -> continuous cell coordinates (cell centres are integers)."""
-    return (points + pixel_center) / stride - 0.5
+@dataclass(frozen=True)
+class Layout:
+    """Where the cells of a network's maps lie in its input: the origin of cell 0, the pitch from cell to
+    cell, and how far a mirrored image is moved before it goes through the network.
+
+    cells "centers": origin stride / 2 - pixel_center, pitch stride; "first_pixel": origin 0, pitch stride
+    (DEKR, OpenPifPaf); "corners": origin 0, and the last cell at the last pixel, so that the pitch is
+    (S - 1) / (G - 1) for G cells over S pixels (Huang et al.: Unbiased Data Processing, 2020).
+    mirror_shift: pixels to the right, none or stride - 1 (DEKR)."""
+
+    pixel_center: float = PIXEL_CENTER
+    cells: Literal["centers", "first_pixel", "corners"] = "centers"
+    mirror_shift: Literal["none", "stride"] = "none"
+
+    def shift(self, stride: int) -> int:
+        """Pixels by which the mirrored image is moved to the right."""
+        return stride - 1 if self.mirror_shift == "stride" else 0
+
+    def pitch(self, stride: int, cells: int) -> float:
+        """Pixels between the centres of neighbouring cells, of which there are so many along the axis."""
+        return (cells * stride - 1) / max(cells - 1, 1) if self.cells == "corners" else float(stride)
 
 
-def to_pixels(cells: Array, stride: int, pixel_center: float = PIXEL_CENTER) -> Array:
+LayoutLike: TypeAlias = Layout | float  # a number: the pixel_center of "centers"
+
+
+def as_layout(layout: LayoutLike) -> Layout:
+    return layout if isinstance(layout, Layout) else Layout(layout)
+
+
+def to_grid(
+    points: Array, stride: int, layout: LayoutLike = PIXEL_CENTER, size: tuple[int, int] | None = None
+) -> Array:
+    """Pixels -> continuous cell coordinates (cell centres are integers); size (h, w) of the grid, which the
+    layout "corners" needs."""
+    layout = as_layout(layout)
+    if layout.cells == "centers":
+        return (points + layout.pixel_center) / stride - 0.5
+    return _divided(points, layout, stride, size, inverse=False)
+
+
+def to_pixels(
+    cells: Array, stride: int, layout: LayoutLike = PIXEL_CENTER, size: tuple[int, int] | None = None
+) -> Array:
     """Continuous cell coordinates -> pixels; the inverse of `to_grid`."""
-    return (cells + 0.5) * stride - pixel_center
+    layout = as_layout(layout)
+    if layout.cells == "centers":
+        return (cells + 0.5) * stride - layout.pixel_center
+    return _divided(cells, layout, stride, size, inverse=True)
+
+
+def _divided(
+    points: Array, layout: Layout, stride: int, size: tuple[int, int] | None, *, inverse: bool
+) -> Array:
+    """points over the pitch of each axis, or times it."""
+    if size is None:
+        raise ValueError(f"the layout {layout.cells!r} needs the size of the grid")
+    across, down = (layout.pitch(stride, cells) for cells in (size[1], size[0]))
+    if inverse:
+        across, down = 1 / across, 1 / down
+    stack = np.stack if isinstance(points, np.ndarray) else _torch_stack
+    return stack((points[..., 0] / across, points[..., 1] / down), -1)  # type: ignore[return-value, operator]
+
+
+def _torch_stack(parts: Sequence[Any], axis: int) -> Any:
+    import torch
+
+    return torch.stack(tuple(parts), axis)
 
 
 def mirror_x(x: Array, width: int, pixel_center: float = PIXEL_CENTER) -> Array:

@@ -110,7 +110,7 @@ def build_model(
     predictor: Any = None,
 ) -> PoseModel:
     """The model of a config's sections.  Raises `UserError` for parts that do not go together."""
-    head_module: Head = HEADS.build(head, skeleton, input.pixel_center)
+    head_module: Head = HEADS.build(head, skeleton, input.layout)
     network = BACKBONES.build(backbone, head_module.channels)
     neck, predictor = neck or NoNeckSettings(), predictor or ConvSettings()
     if isinstance(network, FeatureBackbone):

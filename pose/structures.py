@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from pose.config import Settings
+from pose.geometry import Layout
 
 # What the network takes: (R, G, B / 255 - mean) / std, then in channel_order
 NORMALIZATIONS: Mapping[str, Mapping[str, Any]] = {
@@ -50,6 +51,12 @@ class InputSettings(Settings):
     pixel_center: float = 0.5
     """Where a pixel's centre lies relative to its integer coordinate: 0.5, or 0 for pose-ae-train's
     weights."""
+    cells: Literal["centers", "first_pixel", "corners"] = "centers"
+    """Where the cells of the network's maps lie: each over the middle of its stride x stride pixels; or, for
+    weights trained so, with cell 0 at pixel 0 (DEKR, OpenPifPaf), or from the first pixel to the last
+    (UDP)."""
+    mirror_shift: Literal["none", "stride"] = "none"
+    """stride: a mirrored image is moved by stride - 1 pixels, for weights trained so (DEKR)."""
     pad_value: tuple[Byte, Byte, Byte] = (0, 0, 0)
     """R, G, B (0 to 255) around the picture where it does not fill the input, in training and testing."""
 
@@ -66,6 +73,11 @@ class InputSettings(Settings):
                     f"leave {key} out or set normalization: custom"
                 )
         return self
+
+    @property
+    def layout(self) -> Layout:
+        """Of the network's cells."""
+        return Layout(self.pixel_center, self.cells, self.mirror_shift)
 
     @field_validator("size", "std")
     @classmethod

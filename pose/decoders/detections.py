@@ -90,7 +90,7 @@ def find_detections(
     pairwise: Tensor,
     stride: int,
     settings: DetectionSettings,
-    pixel_center: float = geometry.PIXEL_CENTER,
+    layout: geometry.LayoutLike = geometry.PIXEL_CENTER,
 ) -> list[Detections]:
     """heatmap (B, K, h, w) probabilities; locref (B, 2 K, h, w), from the centre of a cell to the keypoint;
     pairwise (B, 2 K (K - 1), h, w), for every keypoint from there to each other one, in order; both x first
@@ -103,7 +103,8 @@ def find_detections(
     maps, cells, probability = chosen_cells(heatmap, settings)
     values = _offsets(locref, pairwise, maps, cells, kinds)
     y, x = np.divmod(cells, width)
-    center = geometry.to_pixels(np.stack((x, y), 1).astype(np.float64), stride, pixel_center)
+    place, size = np.stack((x, y), 1).astype(np.float64), (heatmap.shape[2], width)
+    center = geometry.to_pixels(place, stride, layout, size)
     kind = maps % kinds
     offset = np.zeros((len(maps), kinds, 2))
     offset[np.arange(kinds) != kind[:, None]] = values[:, 2:].reshape(-1, 2)

@@ -54,12 +54,12 @@ class GreedyPairs:
         self,
         settings: GreedyPairsSettings,
         skeleton: Skeleton,
-        pixel_center: float = geometry.PIXEL_CENTER,
+        layout: geometry.LayoutLike = geometry.PIXEL_CENTER,
         statistics: PairwiseStatistics | None = None,
     ) -> None:
         self.settings = settings
         self.skeleton = skeleton
-        self.pixel_center = pixel_center
+        self.layout = layout
         self.lengths = pair_lengths(skeleton, statistics, settings)
         self.rank = np.argsort(skeleton.grouping_index)
 
@@ -67,7 +67,7 @@ class GreedyPairs:
     def __call__(self, heatmap: Tensor, locref: Tensor, pairwise: Tensor, stride: int) -> list[People]:
         """The arguments of `Multicut`."""
         check_shapes(heatmap, locref, pairwise, len(self.skeleton))
-        found = find_detections(heatmap, locref, pairwise, stride, self.settings, self.pixel_center)
+        found = find_detections(heatmap, locref, pairwise, stride, self.settings, self.layout)
         return [self._people(detections) for detections in found]
 
     def _people(self, detections: Detections) -> People:

@@ -74,12 +74,12 @@ class Multicut:
         self,
         settings: MulticutSettings,
         skeleton: Skeleton,
-        pixel_center: float = geometry.PIXEL_CENTER,
+        layout: geometry.LayoutLike = geometry.PIXEL_CENTER,
         statistics: PairwiseStatistics | None = None,
     ) -> None:
         self.settings = settings
         self.skeleton = skeleton
-        self.pixel_center = pixel_center
+        self.layout = layout
         self.lengths = pair_lengths(skeleton, statistics, settings)
         models = {} if statistics is None else statistics.models
         self.modelled = np.array([pair in models for pair in skeleton.pair_index], bool)
@@ -95,7 +95,7 @@ class Multicut:
         input pixels; stride in input pixels per cell -> the people of every image, highest score first,
         keypoints in input pixels."""
         check_shapes(heatmap, locref, pairwise, len(self.skeleton))
-        found = find_detections(heatmap, locref, pairwise, stride, self.settings, self.pixel_center)
+        found = find_detections(heatmap, locref, pairwise, stride, self.settings, self.layout)
         return [self.people(detections, self.cluster(detections)) for detections in found]
 
     def cluster(self, detections: Detections) -> np.ndarray:

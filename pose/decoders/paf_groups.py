@@ -32,6 +32,7 @@ from pose.decoders.limb_assembly import (
 )
 from pose.decoders.peaks import Window, find_peaks, list_peaks, patch_top, subpixel_offset
 from pose.errors import UserError
+from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -140,7 +141,7 @@ class PafGroups:
     needs = ("heatmap", "paf")
 
     def __init__(
-        self, settings: PafGroupsSettings, skeleton: Skeleton, pixel_center: float = geometry.PIXEL_CENTER
+        self, settings: PafGroupsSettings, skeleton: Skeleton, layout: LayoutLike = PIXEL_CENTER
     ) -> None:
         if not skeleton.limbs:
             raise UserError(
@@ -149,7 +150,7 @@ class PafGroups:
             )
         self.settings = settings
         self.skeleton = skeleton
-        self.pixel_center = pixel_center
+        self.layout = layout
         self.limbs = np.array(skeleton.limb_index).T  # (2, L)
         order = skeleton.limb_order_index
         self.rank = np.argsort(order)  # of each limb in the order in which people are put together
@@ -168,9 +169,9 @@ class PafGroups:
             return [People.none(len(self.skeleton)) for _ in heatmap]
         heat = torch.nan_to_num(heatmap.float(), nan=0.0, posinf=0.0, neginf=0.0)
         heat = heat.clamp_(-LARGEST, LARGEST).contiguous()
-        on_cpu = heat.device.type == "cpu"
+        on_cpu, size = heat.device.type == "cpu", (heat.shape[2], heat.shape[3])
         found = self._on_host(heat, paf, stride) if on_cpu else self._on_device(heat, paf, stride)
-        return [self._people(joints, candidates, stride) for joints, candidates in found]
+        return [self._people(joints, candidates, stride, size) for joints, candidates in found]
 
     def _check(self, heatmap: Tensor, paf: Tensor) -> None:
         kinds, limbs = len(self.skeleton), len(self.skeleton.limbs)
@@ -283,7 +284,9 @@ class PafGroups:
 
     # ---- people ----
 
-    def _people(self, joints: Joints, candidates: Candidates, stride: int) -> People:
+    def _people(
+        self, joints: Joints, candidates: Candidates, stride: int, size: tuple[int, int] | None = None
+    ) -> People:
         rows = [row for row in self._rows(joints, candidates, stride) if self._stays(row)]
         if not rows:
             return People.none(len(self.skeleton))
@@ -293,7 +296,7 @@ class PafGroups:
         found = peaks >= 0
         keypoints = np.zeros((*peaks.shape, 3), np.float32)
         cells = joints.position[peaks[found]].astype(np.float64)
-        keypoints[found, :2] = geometry.to_pixels(cells, stride, self.pixel_center)
+        keypoints[found, :2] = geometry.to_pixels(cells, stride, self.layout, size)
         keypoints[found, 2] = joints.heat[peaks[found]].clip(0, 1)
         return People(keypoints, scores[order])
 

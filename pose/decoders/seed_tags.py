@@ -19,6 +19,7 @@ from pose import geometry
 from pose.config import Settings
 from pose.decoders.keypoint_order import order_index
 from pose.decoders.peaks import clean
+from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -54,10 +55,10 @@ class SeedTags:
     needs = ("heatmap", "tag")
 
     def __init__(
-        self, settings: SeedTagsSettings, skeleton: Skeleton, pixel_center: float = geometry.PIXEL_CENTER
+        self, settings: SeedTagsSettings, skeleton: Skeleton, layout: LayoutLike = PIXEL_CENTER
     ) -> None:
         self.settings = settings
-        self.pixel_center = pixel_center
+        self.layout = layout
         self.order = order_index(settings.order, skeleton)
 
     @torch.no_grad()
@@ -115,7 +116,7 @@ class SeedTags:
         scores = own.mean(axis=1).astype(np.float32)
         keypoints = np.zeros((*chosen.shape, 3), np.float32)
         cells = np.stack([x[place], y[place]], 1)
-        keypoints[found, :2] = geometry.to_pixels(cells, stride, self.pixel_center)
+        keypoints[found, :2] = geometry.to_pixels(cells, stride, self.layout, shape)
         keypoints[..., 2] = own.clip(0, 1)
         best_first = np.argsort(-scores, kind="stable")
         return People(keypoints[best_first], scores[best_first])

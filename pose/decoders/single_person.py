@@ -36,11 +36,11 @@ class SinglePerson:
         self,
         settings: SinglePersonSettings,
         skeleton: Skeleton,
-        pixel_center: float = geometry.PIXEL_CENTER,
+        layout: geometry.LayoutLike = geometry.PIXEL_CENTER,
     ) -> None:
         self.settings = settings
         self.num_keypoints = len(skeleton)
-        self.pixel_center = pixel_center
+        self.layout = layout
 
     @torch.no_grad()
     def __call__(
@@ -69,12 +69,12 @@ class SinglePerson:
         if locref is None:
             channel = torch.arange(images * kinds, device=heat.device).view(images, kinds)
             place = place + subpixel_offset(heat, channel, cell, self.settings.subpixel)
-            place = geometry.to_pixels(place, stride, self.pixel_center)
+            place = geometry.to_pixels(place, stride, self.layout, (height, width))
         else:
             fields = locref.float().reshape(images, kinds, 2, height * width)
             offset = fields.gather(3, cell[..., None, None].expand(-1, -1, 2, 1))[..., 0]
             offset = torch.nan_to_num(offset, nan=0.0, posinf=0.0, neginf=0.0)
-            place = geometry.to_pixels(place, stride, self.pixel_center) + offset
+            place = geometry.to_pixels(place, stride, self.layout, (height, width)) + offset
         return torch.cat((place, value.double()), 2)
 
 

@@ -24,6 +24,7 @@ from pose.config import PresetSettings
 from pose.decoders import munkres
 from pose.decoders.keypoint_order import order_index
 from pose.decoders.peaks import Peaks, Subpixel, clean, find_peaks, gaussian_blur, subpixel_offset
+from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -138,17 +139,18 @@ class TagGroups:
     needs = ("heatmap", "tag")
 
     def __init__(
-        self, settings: TagGroupsSettings, skeleton: Skeleton, pixel_center: float = geometry.PIXEL_CENTER
+        self, settings: TagGroupsSettings, skeleton: Skeleton, layout: LayoutLike = PIXEL_CENTER
     ) -> None:
         self.settings = settings
         self.order = order_index(settings.order, skeleton)
-        self.pixel_center = pixel_center
+        self.layout = layout
 
     @torch.no_grad()
     def __call__(self, heatmap: Tensor, tag: Tensor, stride: int) -> list[People]:
         """heatmap (B, K, h, w); tag (B, K, D, h, w), D = tag dimension x passes; stride in input pixels per
         cell -> the people of every image, highest score first, keypoints in input pixels."""
-        return [self._people(group, stride) for group in self.groups(heatmap, tag)]
+        size = (heatmap.shape[2], heatmap.shape[3])
+        return [self._people(group, stride, size) for group in self.groups(heatmap, tag)]
 
     @torch.no_grad()
     def groups(self, heatmap: Tensor, tag: Tensor) -> list[Groups]:
@@ -228,10 +230,10 @@ class TagGroups:
             person, kinds = where[0][taken], where[1][taken]
             group.cells[person, kinds], group.heat[person, kinds] = rows[taken, :2], rows[taken, 2]
 
-    def _people(self, group: Groups, stride: int) -> People:
+    def _people(self, group: Groups, stride: int, size: tuple[int, int]) -> People:
         keypoints = np.zeros((*group.heat.shape, 3), np.float32)
         found = group.heat > 0
-        keypoints[found, :2] = geometry.to_pixels(group.cells[found], stride, self.pixel_center)
+        keypoints[found, :2] = geometry.to_pixels(group.cells[found], stride, self.layout, size)
         keypoints[..., 2] = group.heat.clip(0, 1)
         return People(keypoints, group.scores)
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pose.errors import UserError
+from pose.geometry import LayoutLike, as_layout
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import Batch, Fields, FieldSpec, People
@@ -25,6 +26,9 @@ class Head(nn.Module, ABC):
 
     fields: dict[str, FieldSpec]
     """What the network must produce, in channel order."""
+
+    layout: LayoutLike
+    """Where the network's cells lie."""
 
     def layers(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module | None:
         """The layers between features (B, channels[i], H / strides[i], W / strides[i]), fine to coarse, and
@@ -66,7 +70,7 @@ class Head(nn.Module, ABC):
         size = next(iter(levels[-1].values())).shape[-2:]
         combined = {}
         for name in self.fields:
-            maps = [to_size(level[name].float(), size) for level in levels if name in level]
+            maps = [to_size(level[name].float(), size, self.layout) for level in levels if name in level]
             combined[name] = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
         return combined
 
@@ -126,15 +130,18 @@ def last_of_each_size(stages: Sequence[Fields]) -> list[Fields]:
     return [levels[rows] for rows in sorted(levels)]
 
 
-def to_size(maps: Tensor, size: torch.Size) -> Tensor:
+def to_size(maps: Tensor, size: torch.Size, layout: LayoutLike) -> Tensor:
     """(B, C, h, w) -> (B, C, *size), bilinear."""
-    return maps if maps.shape[-2:] == size else F.interpolate(maps, size, mode="bilinear")
+    if maps.shape[-2:] == size:
+        return maps
+    corners = as_layout(layout).cells == "corners"
+    return F.interpolate(maps, size, mode="bilinear", align_corners=corners)
 
 
 def build_decoder(
     settings: Any,
     skeleton: Skeleton,
-    pixel_center: float,
+    layout: LayoutLike,
     head: str,
     fields: Sequence[str],
     **more: Any,
@@ -149,4 +156,4 @@ def build_decoder(
         )
     takes = inspect.signature(DECODERS[settings.name].component).parameters
     taken = {name: value for name, value in more.items() if name in takes}
-    return DECODERS.build(settings, skeleton, pixel_center, **taken)
+    return DECODERS.build(settings, skeleton, layout, **taken)

@@ -14,6 +14,7 @@ from torch import Tensor
 from pose.config import PresetSettings, component_settings
 from pose.decoders.paf_groups import PafGroupsSettings
 from pose.errors import UserError
+from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.heads.base import Head, build_decoder
 from pose.losses import OverStages, Reduction, masked_mse, over_stages
 from pose.registry import DECODERS, HEADS
@@ -102,7 +103,7 @@ class PafHead(Head):
     limb_start: Tensor
     limb_end: Tensor
 
-    def __init__(self, cfg: PafSettings, skeleton: Skeleton, pixel_center: float = 0.5) -> None:
+    def __init__(self, cfg: PafSettings, skeleton: Skeleton, layout: LayoutLike = PIXEL_CENTER) -> None:
         super().__init__()
         if not skeleton.limbs:
             raise UserError(
@@ -112,7 +113,7 @@ class PafHead(Head):
             )
         self.cfg = cfg
         self.skeleton = skeleton
-        self.pixel_center = pixel_center
+        self.layout = layout
         starts, ends = torch.tensor(skeleton.limb_index).unbind(1)
         self.register_buffer("limb_start", starts, persistent=False)
         self.register_buffer("limb_end", ends, persistent=False)
@@ -122,11 +123,11 @@ class PafHead(Head):
             "paf": paf_spec(skeleton),
             "heatmap": FieldSpec(num_keypoints + extra, heat_perm, (1.0,) * (num_keypoints + extra)),
         }
-        self.decoder = build_decoder(cfg.decoder, skeleton, pixel_center, cfg.name, [*self.fields])
+        self.decoder = build_decoder(cfg.decoder, skeleton, layout, cfg.name, [*self.fields])
 
     def targets(self, batch: Batch, stride: int) -> PafTargets:
         size = (batch.loss_mask.shape[-2] // stride, batch.loss_mask.shape[-1] // stride)
-        position, cell, valid = cells(batch.keypoints, stride, size, self.pixel_center)
+        position, cell, valid = cells(batch.keypoints, stride, size, self.layout)
         heatmap = draw_heatmaps(
             position, cell, valid, size, self.cfg.sigma, subpixel=True,
             combine=self.cfg.combine, cutoff=self.cfg.cutoff, background=self.cfg.background,

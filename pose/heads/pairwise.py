@@ -20,6 +20,7 @@ from pose.decoders import pairwise_statistics
 from pose.decoders.multicut import MulticutSettings
 from pose.decoders.pairwise_statistics import NUM_FEATURES, PairModel, PairwiseStatistics
 from pose.errors import UserError
+from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.heads.base import Head, build_decoder
 from pose.losses import OverStages, gather_cells, masked_huber, over_stages
 from pose.registry import DECODERS, HEADS
@@ -87,11 +88,11 @@ class PairwiseHead(Head):
     offset_std: Tensor  # (K, K, 2) float64, pixels
     pair_models: Tensor  # (K, K, 26) float64: low, high, weights of logistic models; 1 where there is one
 
-    def __init__(self, cfg: PairwiseSettings, skeleton: Skeleton, pixel_center: float = 0.5) -> None:
+    def __init__(self, cfg: PairwiseSettings, skeleton: Skeleton, layout: LayoutLike = PIXEL_CENTER) -> None:
         super().__init__()
         self.cfg = cfg
         self.skeleton = skeleton
-        self.pixel_center = pixel_center
+        self.layout = layout
         count = len(skeleton)
         if count < 2:
             raise UserError(f"head.name: 'pairwise' needs two keypoints, and {skeleton.name!r} has {count}")
@@ -137,7 +138,7 @@ class PairwiseHead(Head):
 
     def _make_decoder(self, statistics: PairwiseStatistics | None) -> Any:
         return build_decoder(
-            self.cfg.decoder, self.skeleton, self.pixel_center, self.cfg.name, [*self.fields],
+            self.cfg.decoder, self.skeleton, self.layout, self.cfg.name, [*self.fields],
             statistics=statistics,
         )  # fmt: skip
 
@@ -177,7 +178,7 @@ class PairwiseHead(Head):
 
     def targets(self, batch: Batch, stride: int) -> PairwiseTargets:
         size = (batch.loss_mask.shape[-2] // stride, batch.loss_mask.shape[-1] // stride)
-        found = discs(batch.keypoints, self.cfg.radius, stride, size, self.pixel_center)
+        found = discs(batch.keypoints, self.cfg.radius, stride, size, self.layout)
         return PairwiseTargets(
             draw_discs(found, size), grid_mask(batch.loss_mask, stride), batch.labelled, found,
             batch.keypoints[..., :2], batch.keypoints[..., 2] > 0,

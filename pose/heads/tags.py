@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pose.config import Settings, component_settings
 from pose.decoders.tag_groups import TagGroupsSettings
+from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.heads.base import Head, build_decoder
 from pose.losses import OverStages, masked_mse, over_stages, tag_loss
 from pose.registry import DECODERS, HEADS
@@ -73,11 +74,11 @@ def _mean(terms: Sequence[Tensor], how: OverStages) -> Tensor:
 
 @HEADS.register("tags", TagsSettings)
 class TagsHead(Head):
-    def __init__(self, cfg: TagsSettings, skeleton: Skeleton, pixel_center: float = 0.5) -> None:
+    def __init__(self, cfg: TagsSettings, skeleton: Skeleton, layout: LayoutLike = PIXEL_CENTER) -> None:
         super().__init__()
         self.cfg = cfg
         self.skeleton = skeleton
-        self.pixel_center = pixel_center
+        self.layout = layout
         num_keypoints, dim = len(skeleton), cfg.tag_dim
         tag_perm = tuple(k * dim + d for k in skeleton.flip_index for d in range(dim))
         self.fields = {
@@ -87,11 +88,11 @@ class TagsHead(Head):
                 num_keypoints * dim, tag_perm, (1.0,) * num_keypoints * dim, "stack", strides=cfg.tag_strides
             ),
         }
-        self.decoder = build_decoder(cfg.decoder, skeleton, pixel_center, cfg.name, [*self.fields])
+        self.decoder = build_decoder(cfg.decoder, skeleton, layout, cfg.name, [*self.fields])
 
     def targets(self, batch: Batch, stride: int) -> TagTargets:
         height, width = (side // stride for side in batch.loss_mask.shape[-2:])
-        position, cell, visible = cells(batch.keypoints, stride, (height, width), self.pixel_center)
+        position, cell, visible = cells(batch.keypoints, stride, (height, width), self.layout)
         heatmap = draw_heatmaps(
             position, cell, visible, (height, width), self.cfg.sigma, subpixel=self.cfg.center == "subpixel"
         )

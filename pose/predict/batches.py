@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pose.errors import UserError
@@ -142,7 +143,8 @@ class BatchPredictor:
 
     def _mean(self, levels: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """The levels of a field, each brought to the grid."""
-        maps = [resample(one, grid, self.settings.interpolation) for one in levels]
+        mode, corners = self.settings.interpolation, self.model.input.cells == "corners"
+        maps = [resample(one, grid, mode, corners=corners) for one in levels]
         return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
 
     def _passes(self, images: Tensor, unit: float) -> dict[str, list[list[Tensor]]]:
@@ -150,7 +152,7 @@ class BatchPredictor:
         mirrored pass brought back, lengths times `unit`."""
         specs = self.model.head.fields
         batch = len(images)
-        stacked = torch.cat([images, images.flip(-1)]) if self.settings.flip else images
+        stacked = torch.cat([images, self._mirrored(images)]) if self.settings.flip else images
         levels = self.model.read_levels(stacked, self.precision, apart=self.settings.level_mean == "grid")
         passes: dict[str, list[list[Tensor]]] = {}
         for name, spec in specs.items():
@@ -161,6 +163,12 @@ class BatchPredictor:
             if self.settings.flip:
                 passes[name].append([unflip(maps[batch:], spec) for maps in found])
         return passes
+
+    def _mirrored(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), moved to the right where the network's cells want it."""
+        mirrored = images.flip(-1)
+        shift = self.model.input.layout.shift(self.model.strides[-1])
+        return F.pad(mirrored[..., : mirrored.shape[-1] - shift], (shift, 0)) if shift else mirrored
 
     def _inlier(self, passes: dict[str, list[list[Tensor]]]) -> Tensor:
         """(B, 1, 1, 1) 1, or 0 for pictures whose summed heat is beyond `outlier_heat`."""

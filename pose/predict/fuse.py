@@ -25,8 +25,9 @@ def _flip_tensors(spec: FieldSpec, device: torch.device) -> tuple[Tensor, Tensor
         return perm, torch.tensor(spec.flip_sign, device=device).view(-1, 1, 1)
 
 
-def resample(maps: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
-    """Bilinear or bicubic, without antialiasing (as cv2.resize)."""
+def resample(maps: Tensor, size: tuple[int, int], mode: str = "bilinear", *, corners: bool = False) -> Tensor:
+    """Bilinear or bicubic, without antialiasing (as cv2.resize); corners: between the centres of the
+    outermost cells instead of their borders."""
     if maps.shape[-2:] == size:
         return maps
-    return F.interpolate(maps, size, mode=mode, align_corners=False)
+    return F.interpolate(maps, size, mode=mode, align_corners=corners)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pose.geometry import PIXEL_CENTER, to_grid, to_pixels
+from pose.geometry import PIXEL_CENTER, LayoutLike, to_grid, to_pixels
 
 
 class Discs(NamedTuple):
@@ -24,13 +24,13 @@ def discs(
     radius: float,
     stride: int,
     size: tuple[int, int],
-    pixel_center: float = PIXEL_CENTER,
+    layout: LayoutLike = PIXEL_CENTER,
 ) -> Discs:
     """The cells of a grid of `size` (h, w) whose centre is at most `radius` pixels from a labelled keypoint,
     of keypoints (B, P, K, 3).  A cell in the discs of several people is the nearest one's; of two as near,
     the first's."""
     height, width = size
-    position = to_grid(keypoints[..., :2], stride, pixel_center)
+    position = to_grid(keypoints[..., :2], stride, layout, size)
     labelled = keypoints[..., 2] > 0
     position = torch.where(labelled[..., None], position, 0)  # an unlabelled keypoint may hold any number
     reach = radius / stride
@@ -45,7 +45,7 @@ def discs(
     column = x[..., None, :].expand(*x.shape, x.shape[-1]).flatten(3)
     row = y[..., None].expand(*y.shape, y.shape[-1]).flatten(3)
     index = torch.where(inside, row * width + column, 0).long()
-    center = to_pixels(torch.stack((column, row), -1), stride, pixel_center)
+    center = to_pixels(torch.stack((column, row), -1), stride, layout, size)
     return Discs(index, _nearest(index, inside, away, height * width), center)
 
 

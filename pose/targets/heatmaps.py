@@ -8,19 +8,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pose.geometry import PIXEL_CENTER, to_grid
+from pose.geometry import PIXEL_CENTER, LayoutLike, to_grid
 
 Combine = Literal["max", "sum_clip"]
 
 
 def cells(
-    keypoints: Tensor, stride: int, size: tuple[int, int], pixel_center: float = PIXEL_CENTER
+    keypoints: Tensor, stride: int, size: tuple[int, int], layout: LayoutLike = PIXEL_CENTER
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Where keypoints (B, P, K, 3) lie on a grid of `size` (h, w).
 
     Returns the continuous cell coordinates (B, P, K, 2), the nearest cells (B, P, K, 2) int64 (x, y), and
     (B, P, K) bool: labelled and on the grid.  Only where the last is True do the cells mean anything."""
-    position = to_grid(keypoints[..., :2], stride, pixel_center)
+    position = to_grid(keypoints[..., :2], stride, layout, size)
     cell = (position + 0.5).floor()
     limit = _width_height(size, cell)
     valid = (keypoints[..., 2] > 0) & ((cell >= 0) & (cell < limit)).all(-1)

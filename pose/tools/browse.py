@@ -150,7 +150,7 @@ class Painter:
         self.config = config
         self.dataset = training.dataset
         self.skeleton = config.skeleton
-        self.head: Head = HEADS.build(config.head, self.skeleton, config.input.pixel_center)
+        self.head: Head = HEADS.build(config.head, self.skeleton, config.input.layout)
         with torch.device("meta"):  # only its strides are asked for
             self.strides = sorted({*config.build_model().strides})
 

@@ -94,7 +94,7 @@ def detections_of(
         except UnreadableImage:
             continue
         fields, stride = predictor.fields([prepared.canvases])
-        (found,) = find_detections(**fields, stride=stride, settings=settings, pixel_center=head.pixel_center)
+        (found,) = find_detections(**fields, stride=stride, settings=settings, layout=head.layout)
         keypoints[..., :2] = geometry.apply(prepared.matrix, keypoints[..., :2])
         yield examples(found, keypoints, config.skeleton, head.cfg.radius)
 

@@ -12,8 +12,8 @@ import torch
 import pose
 from pose import config as cfg
 from pose.errors import UserError
-from pose.experiment import STATISTICS, Experiment
-from pose.exported import config_to_keep, run_statistics
+from pose.experiment import Experiment
+from pose.exported import config_to_keep
 from pose.files import write_bytes, write_text
 from pose.model import PoseModel
 from pose.sessions import load_model
@@ -50,10 +50,6 @@ def publish(experiment: Experiment, weights: str | None, output: Path, licence: 
     kept = cfg.plain_to_yaml(json.loads(config_to_keep(experiment.config)))
     write_text(output / CONFIG, f"# The run {name}, without its training and data.\n{kept}")
     written = [output / WEIGHTS, output / CONFIG]
-    statistics = run_statistics(experiment)
-    if statistics:
-        write_text(output / STATISTICS, statistics)
-        written.append(output / STATISTICS)
     write_text(output / CARD, card(experiment, model, file.name, licence))
     return [*written, output / CARD]
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
+from pose import foreign
+from pose.backbones.resnet import UNITS
 from pose.errors import UserError
-from pose.tools.published.plan import Plan, Source, torch_weights
+from pose.tools.published.plan import Plan, Source
 
 # HigherHRNet's configurations at 640 pixels put `1.` before every name
 WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)*(?:1\.)?(?:module\.)*")
@@ -33,11 +35,8 @@ HOURGLASS: Sequence[tuple[str, str]] = (
     (r"\.conv\.", ".0."),
     (r"\.bn\.", ".1."),
 )
-# data set -> keypoints and the config that names its files and skeleton
-DATA = {
-    "coco": (17, "coco"), "aic": (14, "aic"), "crowdpose": (14, "crowdpose"),
-    "mhp": (16, "mhp"), "wholebody": (133, "wholebody"),
-}  # fmt: skip
+# data set -> keypoints; it is the end of the config's name, too
+DATA = {"coco": 17, "aic": 14, "crowdpose": 14, "mhp": 16, "wholebody": 133}
 
 
 def published_name(name: str) -> str:
@@ -93,15 +92,13 @@ def network(weights: Mapping[str, Tensor]) -> tuple[list[str], int, Callable[[st
                 "not built yet"
             )
     elif "backbone.layer4.0.conv1.weight" in weights:
-        units = [
+        units = tuple(
             1 + max(int(m[1]) for n in weights if (m := re.match(rf"backbone\.layer{b}\.(\d+)\.", n)))
             for b in (1, 2, 3, 4)
-        ]
-        depth = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}.get(tuple(units))  # type: ignore[call-overload]
+        )
+        depth = next((depth for depth, known in UNITS.items() if known == units), None)
         if depth is None or "backbone.layer1.0.conv3.weight" not in weights:
-            raise UserError(
-                f"the checkpoint's ResNet has blocks of {units} units, none of 50, 101, 152 layers"
-            )
+            raise UserError(f"the checkpoint's ResNet has {units} units, and not 50, 101 or 152 layers")
         settings = [f"backbone={{name: resnet, depth: {depth}, output_stride: 32, batch_norm: train}}"]
     elif "backbone.layer1.0.conv.0.conv.weight" in weights or "backbone.conv2.conv.weight" in weights:
         settings = ["backbone={name: mobilenet_v2}"]
@@ -127,17 +124,17 @@ def network(weights: Mapping[str, Tensor]) -> tuple[list[str], int, Callable[[st
 
 
 def data_set(keypoints: int, data: str | None) -> str:
-    """The folder of configs of the data set that the network was trained on.  Raises `UserError`."""
-    fitting = [name for name, (count, _) in DATA.items() if count == keypoints]
+    """The data set that the network was trained on.  Raises `UserError`."""
+    fitting = [name for name, count in DATA.items() if count == keypoints]
     if data is not None and data not in fitting:
         raise UserError(
-            f"--data {data} has {DATA[data][0]} keypoints, and the checkpoint has {keypoints}"
+            f"--data {data} has {DATA[data]} keypoints, and the checkpoint has {keypoints}"
             + (f"; give --data {' or '.join(fitting)}" if fitting else "")
         )
     if data is None and len(fitting) != 1:
         said = f"give --data {' or '.join(fitting)}" if fitting else "no data set here has so many"
         raise UserError(f"the checkpoint has {keypoints} keypoints; {said}")
-    return DATA[data or fitting[0]][1]
+    return data or fitting[0]
 
 
 def plan_with(
@@ -157,7 +154,9 @@ def plan_with(
         processing; size: side of the training input in pixels (default 512)."""
         known = {published_name(name): tensor for name, tensor in weights.items()}
         settings, keypoints, rename = network(known)
-        config = f"published/{system}{'_udp' if udp else ''}_{data_set(keypoints, data)}.yaml"
+        trained_on = data_set(keypoints, data)
+        parts = [system, *(["udp"] if udp else []), *([trained_on] if trained_on != "coco" else [])]
+        config = f"published/{'_'.join(parts)}.yaml"
         if size is not None:
             settings.append(f"input.size=[{size}, {size}]")
         return Plan(config, settings, rename, told=f"{keypoints} keypoints")
@@ -167,7 +166,7 @@ def plan_with(
 
 def read(path: Path) -> dict[str, Tensor]:
     """The weights without what belongs to no layer.  Raises `UserError`."""
-    weights = torch_weights(path)
+    weights = foreign.load(path)
     kept = {name: value for name, value in weights.items() if not published_name(name).startswith(IGNORED)}
     return {name: value.float() if value.is_floating_point() else value for name, value in kept.items()}
 

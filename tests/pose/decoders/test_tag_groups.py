@@ -28,7 +28,7 @@ Maps = tuple[np.ndarray, np.ndarray]  # heat (K, h, w), tag (K, h, w, D), float3
 
 
 def decoder(**settings: object) -> TagGroups:
-    return TagGroups(TagGroupsSettings(**settings), SKELETON, pixel_center=0.0)  # type: ignore[arg-type]
+    return TagGroups(TagGroupsSettings(**settings), SKELETON, layout=0.0)  # type: ignore[arg-type]
 
 
 def tensors(scenes: list[Maps]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -62,7 +62,7 @@ def written(folder: Path, one: PairwiseStatistics) -> str:
 
 def make(folder: Path, **more: Any) -> PairwiseHead:
     settings = PairwiseSettings(statistics=written(folder, statistics()), **more)
-    return PairwiseHead(settings, FIVE, pixel_center=0.0)
+    return PairwiseHead(settings, FIVE, layout=0.0)
 
 
 # ----------------------------------------------------------------------------------------------------- loss

@@ -35,7 +35,7 @@ def test_pose_ae_train(number: int) -> None:
     # a point less than a cell beyond the left or upper border is drawn in cell 0 there, and left out here
     near = ((keypoints[..., :2] < 0) & (keypoints[..., :2] > -4)).any(-1)
     keypoints[..., 2] *= ~near
-    position, cell, visible = cells(keypoints, 4, (128, 128), pixel_center=0.0)
+    position, cell, visible = cells(keypoints, 4, (128, 128), layout=0.0)
     drawn = draw_heatmaps(position, cell, visible, (128, 128), 2.0, subpixel=False)
     index = flat_index(cell, 128)
     for b in range(2):
