@@ -24,7 +24,7 @@ from pose import config as cfg
 from pose.errors import UserError
 from pose.experiment import Experiment, ExperimentConfig, model_weights
 from pose.heads.base import Head
-from pose.model import PoseModel
+from pose.model import LevelMean, PoseModel
 from pose.registry import HEADS
 from pose.skeleton import to_dict
 from pose.structures import Fields
@@ -81,7 +81,9 @@ class ExportedModel(PoseModel):
     def forward(self, images: Tensor) -> list[Fields]:
         return [self.backbone(images)]
 
-    def read_levels(self, images: Tensor, precision: str = "fp32", *, apart: bool = False) -> list[Fields]:
+    def read_levels(
+        self, images: Tensor, precision: str = "fp32", level_mean: LevelMean = "finest"
+    ) -> list[Fields]:
         return [self.backbone(images)]
 
 

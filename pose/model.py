@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from pose.predictors.conv import ConvSettings
 from pose.registry import BACKBONES, HEADS, NECKS, PREDICTORS
 from pose.skeleton import Skeleton
 from pose.structures import Batch, Fields, InputSettings
+
+LevelMean = Literal["finest", "grid", "several"]
 
 
 class PoseModel(nn.Module):
@@ -81,14 +83,22 @@ class PoseModel(nn.Module):
         precision: the network's, see `autocast`."""
         return self.read_levels(images, precision)[0]
 
-    def read_levels(self, images: Tensor, precision: str = "fp32", *, apart: bool = False) -> list[Fields]:
-        """As `read`, in a list; apart: of each resolution of the network by itself, coarse to fine, with the
-        fields that it has."""
+    def read_levels(
+        self, images: Tensor, precision: str = "fp32", level_mean: LevelMean = "finest"
+    ) -> list[Fields]:
+        """As `read`, but for `level_mean` "grid" of each resolution of the network by itself, coarse to fine,
+        with the fields that it has; and for "several" in a list of one, where fields that exist at one
+        resolution only still have it."""
         with autocast(images.device, precision):
             stages = self(images)
-        if not apart:
+        if level_mean == "finest":
             return [self.head.readout(stages)]
-        return self.head.readout_each(last_of_each_size(stages))
+        levels = self.head.readout_each(last_of_each_size(stages))
+        if level_mean == "grid":
+            return levels
+        at = {name: [level[name] for level in levels if name in level] for name in self.head.fields}
+        together = self.head.readout(stages)
+        return [{name: maps[0] if len(maps) == 1 else together[name] for name, maps in at.items()}]
 
     @property
     def device(self) -> torch.device:

@@ -121,7 +121,7 @@ class BatchPredictor:
             # pixels of the canvas which the people are read in, per pixel of this one
             unit = math.sqrt(canvas[0].numel() / images[0, 0].numel())
             passes = self._passes(images, unit)
-            first = next(iter(passes.values()))[0][-1]
+            first = max((one[0][-1] for one in passes.values()), key=lambda maps: maps.shape[-2])
             if grid is None:
                 stride = self.settings.grid_stride or images.shape[-2] // first.shape[-2]
                 grid = (images.shape[-2] // stride, images.shape[-1] // stride)
@@ -143,7 +143,8 @@ class BatchPredictor:
 
     def _mean(self, levels: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """The levels of a field, each brought to the grid."""
-        mode, corners = self.settings.interpolation, self.model.input.cells == "corners"
+        mode, corners = self.settings.interpolation, self.settings.align_corners
+        corners = self.model.input.cells == "corners" if corners is None else corners
         maps = [resample(one, grid, mode, corners=corners) for one in levels]
         return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
 
@@ -153,7 +154,7 @@ class BatchPredictor:
         specs = self.model.head.fields
         batch = len(images)
         stacked = torch.cat([images, self._mirrored(images)]) if self.settings.flip else images
-        levels = self.model.read_levels(stacked, self.precision, apart=self.settings.level_mean == "grid")
+        levels = self.model.read_levels(stacked, self.precision, self.settings.level_mean)
         passes: dict[str, list[list[Tensor]]] = {}
         for name, spec in specs.items():
             found = [

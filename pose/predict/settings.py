@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pose.config import PresetSettings
+from pose.model import LevelMean
 from pose.registry import METRICS
 
 Mode = Literal["single", "multi"]
@@ -53,12 +54,17 @@ class TestSettings(PresetSettings):
     null = as the network gives them, 1 = full resolution (slow: 8 x 8 times the cells of stride 8)."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """How maps are brought to that grid."""
+    align_corners: bool | None = None
+    """Whether that goes from the centre of the first cell to that of the last, as in torch's `interpolate`;
+    null = as the cells lie (input.cells: corners)."""
     project: bool = False
     """Maps are fused, and people found, at every pixel of the canvas of scale 1, which must be among the
     scales (PROJECT2IMAGE of HigherHRNet); not with grid_stride."""
-    level_mean: Literal["finest", "grid"] = "finest"
-    """Where a field exists at several strides: averaged on the network's finest grid and then brought to that
-    on which passes are fused, or each brought there first (MMPose).  An exported network has the first."""
+    level_mean: LevelMean = "finest"
+    """Where fields exist at several strides.  finest: all are brought to the network's finest grid and
+    averaged there, then to that on which passes are fused.  grid: each is brought to that grid first (MMPose,
+    project).  several: those that exist at one stride only are brought there directly (MMPose without).  An
+    exported network has the first."""
     stack_within: float = Field(0.5, gt=0)
     """Stacked fields (tags) come from scales that differ from 1 by less than this."""
     outlier_heat: float | None = None

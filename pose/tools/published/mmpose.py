@@ -82,6 +82,7 @@ def network(weights: Mapping[str, Tensor]) -> tuple[list[str], int, Callable[[st
         stacks = sum(bool(re.match(r"backbone\.out_convs\.\d+\.conv\.weight", name)) for name in weights)
         outputs = shape("backbone.out_convs.0.conv.weight")[0]
         settings = ["backbone={name: hourglass, batch_norm: throughout, stacks: %d}" % stacks]  # noqa: UP031
+        settings.append("test.align_corners=true")  # its configuration does not say, and this is the default
     elif "backbone.stage4.0.branches.0.0.conv1.weight" in weights:
         width = shape("backbone.stage4.0.branches.0.0.conv1.weight")[0]
         rows = 4 if any(name.startswith("backbone.stage4.2.fuse_layers.1.") for name in weights) else 1
