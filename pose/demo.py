@@ -41,6 +41,7 @@ from pose.media.sources import STDIN, Source, find_sources, listed_sources, stdi
 from pose.media.viewer import Viewer, Wishes
 from pose.options import add_device, add_mode, add_run, add_weights, user_path
 from pose.predictor import Predictor
+from pose.published.zoo_runs import run_of
 from pose.structures import WORTH_SEEING
 
 SETTING = re.compile(r"\w+(\.\w+)+=")  # key.sub=value; the names of files may hold a = too
@@ -95,7 +96,10 @@ def _check(options: argparse.Namespace) -> None:
     if not options.sources:
         raise UserError("nothing to look at is given: name pictures, folders, videos or camera:0")
     if options.name is None and options.onnx is None:
-        raise UserError("say which network: -c NAME for the run exp/NAME/, or --onnx FILE")
+        raise UserError(
+            "say which network: -c NAME for the run exp/NAME/, -c zoo:NAME for a published one (python -m "
+            "pose.tools.zoo list), or --onnx FILE"
+        )
     if options.onnx is not None and options.weights is not None:
         raise UserError("--onnx FILE has its weights; leave --weights out")
     if options.limit is not None and options.limit < 1:
@@ -105,6 +109,8 @@ def _check(options: argparse.Namespace) -> None:
     style_of(options)
     if options.json and not options.json.lower().endswith(".json"):
         raise UserError(f"--json {options.json}: name a file that ends in .json")
+    if options.name is not None:
+        options.name = run_of(options.name)  # fetches a network of the zoo
 
 
 def output_folder(options: argparse.Namespace) -> Path:

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 import torch
 
+from pose import zoo
 from pose.draw.people import Style, draw_people
 from pose.engine.distributed import pick_device
 from pose.errors import UserError
@@ -26,6 +27,7 @@ from pose.exported import is_onnx, load_exported
 from pose.images import as_rgb, read_image
 from pose.predict.batches import BatchPredictor
 from pose.predict.settings import Mode
+from pose.published.zoo_runs import run_of
 from pose.sessions import load_model
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -59,16 +61,34 @@ class Predictor:
         settings: Sequence[str] = (),
         runs: Path | str = RUNS,
     ) -> Predictor:
-        """The run `exp/NAME/`.
+        """The run `exp/NAME/`, or for `zoo:NAME` the published network, as the run `exp/zoo-NAME/`.
 
         mode: "single" or "multi" scales; weights: "best", "last" or a file (None: best, else last);
         device: "auto", "cpu", "cuda", "cuda:N"; settings: `test.*` and `head.decoder.*` as "key.sub=value";
         runs: the folder of the runs.  Raises `UserError` for a run that is not there or has no weights."""
-        experiment = Experiment.open(name, Path(runs), run_settings(settings))
+        experiment = Experiment.open(run_of(name, Path(runs)), Path(runs), run_settings(settings))
         weights = None if weights is None else str(weights)
         model, _ = load_model(experiment, weights, pick_device(device, 0))
         config = experiment.config
         return cls(BatchPredictor(model, config.test, known_mode(mode)), config.skeleton, experiment)
+
+    @classmethod
+    def from_zoo(
+        cls,
+        name: str,
+        *,
+        mode: Mode = "single",
+        device: str = "auto",
+        settings: Sequence[str] = (),
+        cache: Path | str | None = None,
+    ) -> Predictor:
+        """A published network by its name in the zoo, fetched and converted on first use.
+
+        name: such as "higherhrnet_w32" (`python -m pose.tools.zoo list`); cache: the folder of the downloads
+        (None: the user's); the others as for `from_run`.  Raises `UserError`."""
+        runs = (zoo.cache_folder() if cache is None else Path(cache)) / "runs"
+        own = run_of(f"{zoo.PREFIX}{name.removeprefix(zoo.PREFIX)}", runs)
+        return cls.from_run(own, mode=mode, device=device, settings=settings, runs=runs)
 
     @classmethod
     def from_exported(

@@ -47,6 +47,7 @@ from pose.options import (
 )
 from pose.predict.images import Outcome, replicas
 from pose.predict.predict_set import predict_set
+from pose.published.zoo_runs import run_of
 from pose.registry import METRICS
 from pose.sessions import draw_synthetic, load_model, test_workers, validation_set
 from pose.tested import Report
@@ -123,7 +124,7 @@ def devices(options: argparse.Namespace, group: Processes) -> list[torch.device]
 
 
 def test(options: argparse.Namespace, group: Processes) -> int:
-    experiment = Experiment.open(options.name, overrides=options.settings)
+    experiment = Experiment.open(run_of(options.name), overrides=options.settings)
     config = experiment.config
     model, weights = load_model(experiment, options.weights, group.device)
     if options.images:

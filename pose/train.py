@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pose import checkpoint
+from pose import checkpoint, zoo
 from pose.backbones.pretrained import Pretrained
 from pose.engine.distributed import Processes, processes, wrap
 from pose.engine.freeze import FrozenStart, check_frozen_start
@@ -39,6 +39,7 @@ from pose.experiment import (
 )
 from pose.model import PoseModel, TrainStep, resolve_precision
 from pose.options import add_device, add_settings
+from pose.published.zoo_runs import run_of
 from pose.sessions import TrainingData, panel_drawer, prepare_data, shown_people, validator
 
 
@@ -109,7 +110,12 @@ def first_model(config: ExperimentConfig, *, weights: bool, tell: bool) -> PoseM
 
 
 def load_weights(model: PoseModel, file: str) -> str:
-    state = checkpoint.load(Path(file))
+    """Starts from a checkpoint or, as `zoo:NAME`, a published network; a sentence about what was taken."""
+    path = Path(file)
+    if file.startswith(zoo.PREFIX):
+        runs = zoo.cache_folder() / "runs"
+        path = runs / run_of(file, runs) / "best.pt"
+    state = checkpoint.load(path)
     try:
         report = checkpoint.load_matching(model, model_weights(state))
     except UserError as error:

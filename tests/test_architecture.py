@@ -32,9 +32,11 @@ FLOORS = {
     4: ["model"],
     5: ["predict", "metrics"],
     6: ["engine", "media", "report", "doctor"],
-    7: ["experiment", "sessions", "exported", "predictor", "run_folders", "options", "tested", "zoo"],
-    8: ["web"],
-    9: ["train", "test", "demo", "tools"],
+    7: ["experiment", "sessions", "exported", "run_folders", "options", "tested", "zoo"],
+    8: ["published"],
+    9: ["predictor"],
+    10: ["web"],
+    11: ["train", "test", "demo", "tools"],
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # where the package's is another one

@@ -15,72 +15,14 @@ scales.  Weights keep the licence of their publisher.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 
-from pose import checkpoint
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment, ExperimentConfig, already_exists, load_config, run_folder
-from pose.model import PoseModel
+from pose.experiment import already_exists, run_folder
 from pose.options import add_settings, user_path
-from pose.sessions import head_buffers
-from pose.tools.published import ae_aic, deepercut, mmpose, pose_ae, rtpose
-from pose.tools.published.plan import Source
-
-SOURCES = {
-    "pose-ae": pose_ae.SOURCE,
-    "rtpose": rtpose.SOURCE,
-    "ae-aic": ae_aic.SOURCE,
-    "higherhrnet": mmpose.HIGHERHRNET,
-    "mmpose": mmpose.MMPOSE,
-    "deepercut": deepercut.SOURCE,
-}
-
-
-class Converted(NamedTuple):
-    """What becomes a run."""
-
-    config: ExperimentConfig
-    model: PoseModel
-    told: str  # what was loaded
-
-
-def convert(source: Source, path: Path, overrides: Sequence[str] = (), **options: Any) -> Converted:
-    """The config and model of a published checkpoint; `options` are the source's own.  Raises `UserError`."""
-    weights = source.read(path)
-    plan = source.plan(weights, **options)
-    config = load_config(plan.config, [*plan.settings, *overrides])
-    model = config.build_model()
-    check_outputs(plan.outputs, model.head.channels, config, path)
-    report = checkpoint.load_matching(model, weights, plan.rename)
-    # how many batches made the statistics is known to torch only, and of no use here
-    known = head_buffers(model)
-    missing = [n for n in report.missing if not n.endswith(".num_batches_tracked") and n not in known]
-    if missing or report.mismatched:
-        raise UserError(f"{path} does not fill the network: {report}")
-    if plan.prepare:
-        plan.prepare(model.head)
-    told = str(report.without(known))
-    return Converted(config, model, "; ".join(text for text in (plan.told, told) if text))
-
-
-def check_outputs(
-    outputs: Mapping[str, int], channels: Mapping[str, int], config: ExperimentConfig, path: Path
-) -> None:
-    """Raises `UserError` where the file's channels of a field are not those of the head."""
-    for name, count in outputs.items():
-        wanted = channels.get(name, 0)
-        if count != wanted:
-            raise UserError(
-                f"{path} has {count} channels of the field {name!r}, and the head {config.head.name!r} with "
-                f"the skeleton {config.skeleton.name!r} has {wanted}: it was trained for other keypoints or "
-                "limbs, or without the background (data.skeleton=FILE or head.background=false would say so)"
-            )
+from pose.published.conversion import SOURCES, convert, write_run
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -114,20 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = {option: getattr(options, option) for option in source.options}
     # what pose.train -c starts from
     settings = [f"train.weights={folder / 'published.pt'}", *options.settings]
-    config, model, report = convert(source, options.file, settings, **chosen)
-    experiment = Experiment.create(options.experiment, config)
-    parameters = sum(p.numel() for p in model.parameters())
-    state = {"format": 1, "model": model.state_dict(), "meta": {"source": options.source}}
-    try:
-        checkpoint.save(state, folder / "published.pt")
-        shutil.copyfile(folder / "published.pt", folder / "best.pt")  # which training may replace
-    except (UserError, OSError):  # a run without weights would be in the way of the next attempt
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    print(f"{options.file}: {report}; {parameters / 1e6:.2f} M parameters", file=sys.stderr)
+    converted = convert(source, options.file, settings, **chosen)
+    experiment = write_run(options.experiment, converted, options.source)
+    parameters = sum(p.numel() for p in converted.model.parameters())
+    print(f"{options.file}: {converted.told}; {parameters / 1e6:.2f} M parameters", file=sys.stderr)
     print(
         f"{experiment.folder} is ready: python -m pose.test -c {options.experiment} -m single --images DIR "
-        f"(without --images where the data lie in {config.data.root}, or with data.root=...)",
+        f"(without --images where the data lie in {experiment.config.data.root}, or with data.root=...)",
         file=sys.stderr,
     )
     return 0

@@ -46,6 +46,7 @@ from pose.exported import (
 from pose.files import write_bytes
 from pose.model import PoseModel
 from pose.options import TEST_SETTINGS, add_run, add_settings, add_weights, user_path
+from pose.published.zoo_runs import run_of
 from pose.sessions import load_model
 
 OPSET = 18  # of ONNX: 2022, the first that both of torch's exporters write
@@ -229,7 +230,7 @@ def write_checked(content: bytes, output: Path, model: PoseModel) -> Difference:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    experiment = Experiment.open(options.name, overrides=run_settings(options.settings))
+    experiment = Experiment.open(run_of(options.name), overrides=run_settings(options.settings))
     kind = {"onnx": "model.onnx", "torchscript": "model.pt"}[options.format]
     output = options.output or experiment.path(kind)
     if output.is_dir():

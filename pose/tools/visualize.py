@@ -41,6 +41,7 @@ from pose.model import PoseModel, autocast
 from pose.options import add_device, add_mode, add_run, add_weights, user_path
 from pose.predict.batches import BatchPredictor
 from pose.predict.canvas import Prepared, map_back
+from pose.published.zoo_runs import run_of
 from pose.sessions import load_model, of_first, true_people
 from pose.structures import WORTH_SEEING, Fields, People, Sample
 
@@ -262,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"--max-side {options.max_side}: a panel needs 64 pixels or more")
     if not (options.files or options.ids or options.n is not None):
         raise UserError("no picture given; name some, or take -n 4 of the validation set")
-    experiment = Experiment.open(options.name, overrides=settings)
+    experiment = Experiment.open(run_of(options.name), overrides=settings)
     config = experiment.config
     files = chosen(options, config)
     model, _ = load_model(experiment, options.weights, pick_device(options.device, 0))

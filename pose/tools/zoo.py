@@ -27,6 +27,7 @@ from pose import download, zoo
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment
 from pose.options import add_weights, user_path
+from pose.published.zoo_runs import run_of
 from pose.tools.comparison.tables import markdown
 from pose.tools.publication import NO_LICENCE, publish
 from pose.zoo import ZooEntry
@@ -163,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
     elif options.command == "get":
         print(get(options.name, options.to))
     else:
-        experiment = Experiment.open(options.run)
+        experiment = Experiment.open(run_of(options.run))
         for file in publish(experiment, options.weights, options.output, options.licence):
             print(file)
         if options.licence == NO_LICENCE:

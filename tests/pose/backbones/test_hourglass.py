@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pose.backbones.hourglass import HourglassSettings, StackedHourglass
-from pose.tools.published.pose_ae import rename_pose_ae
+from pose.published.pose_ae import rename_pose_ae
 from tests.golden import golden, multiply_adds
 from tests.literal.reference.pose_ae_network import PoseNet
 from tests.small_networks import CHANNELS, small_settings

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pose.backbones.hourglass_swish import HourglassSwish, HourglassSwishSettings
-from pose.tools.published.ae_aic import ae_aic_names
+from pose.published.ae_aic import ae_aic_names
 from tests.literal.reference.ae_aic_network import HG, PARAMETERS, published_checkpoint
 
 

@@ -27,7 +27,7 @@ from pose.backbones.resnet import (
     resnet_tensors,
 )
 from pose.errors import UserError
-from pose.tools.published import deepercut
+from pose.published import deepercut
 from tests.golden import golden, multiply_adds
 from tests.literal.reference import deepercut_network as literal
 from tests.literal.reference.ae_layers import DeconvLayers

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pose.backbones.vgg19_cpm import Vgg19Cpm, Vgg19CpmSettings
-from pose.tools.published.rtpose import rename_rtpose
+from pose.published.rtpose import rename_rtpose
 from tests.literal.reference.rtpose_network import RTPose
 from tests.small_networks import CHANNELS, small_network, small_settings
 

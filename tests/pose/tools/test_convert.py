@@ -19,12 +19,12 @@ from pose.errors import UserError
 from pose.experiment import Experiment
 from pose.predict.batches import BatchPredictor
 from pose.predict.settings import Mode
+from pose.published.ae_aic import plan_ae_aic
+from pose.published.plan import named_tensors
+from pose.published.rtpose import plan_rtpose, rename_rtpose, rtpose_order
 from pose.registry import BACKBONES
 from pose.sessions import load_model
 from pose.tools import convert
-from pose.tools.published.ae_aic import plan_ae_aic
-from pose.tools.published.plan import named_tensors
-from pose.tools.published.rtpose import plan_rtpose, rename_rtpose, rtpose_order
 from pose.train import first_model
 from tests.literal.reference import (
     ae_aic_group,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from pose.errors import UserError
-from pose.tools.published.plan import Plan, Source
+from pose.published.plan import Plan, Source
 
 AE_AIC_STEM = (0, 2, 5, 7, 10, 12)  # of conv1 to conv6
 AE_AIC_LAYERS = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from pose.errors import UserError
-from pose.tools.published.plan import Plan, Source
+from pose.published.plan import Plan, Source
 
 
 def rename_pose_ae(name: str) -> str:

@@ -18,8 +18,8 @@ from pose.decoders.pairwise_statistics import NUM_FEATURES, PairModel, PairwiseS
 from pose.errors import UserError
 from pose.heads.base import Head
 from pose.heads.pairwise import PairwiseHead
+from pose.published.plan import Plan, Source
 from pose.skeleton import Skeleton
-from pose.tools.published.plan import Plan, Source
 
 UNITS = {"50": [3, 4, 6, 3], "101": [3, 4, 23, 3], "152": [3, 8, 36, 3]}
 FIELDS = {"part_pred": "heatmap", "locref_pred": "locref", "pairwise_pred": "pairwise"}

@@ -13,7 +13,7 @@ from torch import Tensor
 from pose import foreign
 from pose.backbones.resnet import UNITS
 from pose.errors import UserError
-from pose.tools.published.plan import Plan, Source
+from pose.published.plan import Plan, Source
 
 # HigherHRNet's configurations at 640 pixels put `1.` before every name
 WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)*(?:1\.)?(?:module\.)*")

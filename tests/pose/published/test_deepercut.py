@@ -19,10 +19,10 @@ from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.errors import UserError
 from pose.experiment import Experiment, config_folder
 from pose.heads.pairwise import PairwiseHead
+from pose.published import deepercut
 from pose.sessions import load_model
 from pose.skeleton import Skeleton, from_dict
 from pose.tools import convert
-from pose.tools.published import deepercut
 from tests.literal.reference import deepercut_network as literal
 
 COUNT = 17

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from pose.errors import UserError
-from pose.tools.published.plan import Plan, Source
+from pose.published.plan import Plan, Source
 
 BRANCH = {"1": "paf", "2": "heatmap"}  # _1 or L1, _2 or L2
 TRUNK = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25)

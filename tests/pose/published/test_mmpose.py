@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pose.errors import UserError
+from pose.experiment import load_config
 from pose.images import read_image
 from pose.model import PoseModel
 from pose.predict.batches import BatchPredictor
@@ -174,7 +175,7 @@ def config_of(case: dict[str, Any]) -> Any:
     if name.startswith("hourglass"):
         settings.append("test.align_corners=true")
     system = "higherhrnet" if original else "mmpose_udp" if udp else "mmpose"
-    return convert.load_config(f"published/{system}.yaml", settings)
+    return load_config(f"published/{system}.yaml", settings)
 
 
 @pytest.mark.slow

@@ -1,0 +1,59 @@
+"""Networks of the zoo as runs: `-c zoo:NAME` wherever a run is named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pose import zoo
+from pose.errors import UserError
+from pose.experiment import RUNS, Experiment, run_folder
+from pose.published.conversion import SOURCES, convert, write_run
+
+# skeleton of an entry -> what the converters call its data set
+DATA = {
+    "coco17": "coco", "aic14": "aic", "crowdpose14": "crowdpose", "mhp16": "mhp",
+    "coco_wholebody133": "wholebody",
+}  # fmt: skip
+
+
+def run_of(name: str, runs: Path = RUNS) -> str:
+    """The name of a run; for `zoo:NAME`, of the run zoo-NAME, which is downloaded and converted on first use.
+
+    Raises `UserError` for a network that is not known, cannot be fetched or whose method is not built."""
+    if not name.startswith(zoo.PREFIX):
+        return name
+    network = zoo.entry(name)
+    run = f"zoo-{network.name}"
+    folder = run_folder(run, runs)
+    if (folder / "best.pt").is_file():
+        return run
+    file = zoo.fetch(name)
+    converted = convert(
+        SOURCES[network.converter],
+        file,
+        [f"test.{mode}={scales}" for mode, scales in _scales(network).items()],
+        data=DATA[network.skeleton],
+        size=int(network.settings["input"]["size"][0]),
+        udp=bool(network.source_settings.get("use_udp", False)),
+    )
+    try:
+        experiment = write_run(run, converted, name, runs)
+    except UserError:
+        if not (folder / "best.pt").is_file():  # else another process was faster
+            raise
+        return run
+    told = f"{network.title} of {network.source.system}, {converted.told}; licence {network.licence}"
+    print(f"{experiment.folder}: {told}", file=sys.stderr)
+    return run
+
+
+def _scales(network: zoo.ZooEntry) -> dict[str, list[float]]:
+    """Test scales as published, by mode."""
+    test = network.settings.get("test", {})
+    return {mode: [float(s) for s in test[mode]] for mode in ("single", "multi") if mode in test}
+
+
+def open_run(name: str, runs: Path = RUNS, overrides: list[str] | None = None) -> Experiment:
+    """`Experiment.open` of a run, or of a network of the zoo."""
+    return Experiment.open(run_of(name, runs), runs, overrides or [])
