@@ -109,8 +109,6 @@ def _check(options: argparse.Namespace) -> None:
     style_of(options)
     if options.json and not options.json.lower().endswith(".json"):
         raise UserError(f"--json {options.json}: name a file that ends in .json")
-    if options.name is not None:
-        options.name = run_of(options.name)  # fetches a network of the zoo
 
 
 def output_folder(options: argparse.Namespace) -> Path:
@@ -167,6 +165,8 @@ def one_thread_each() -> Iterator[None]:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    if options.name is not None:
+        options.name = run_of(options.name)  # fetches a network of the zoo
     folder = output_folder(options)
     found = find_sources(options.sources, folder)
     sources: Iterable[Source] = found

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pose import config as cfg
+from pose import zoo
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.reader import read
 from pose.data.images import Orientation, SetImage
@@ -27,12 +28,15 @@ from pose.metrics.results import records, write_results
 from pose.model import resolve_precision
 from pose.options import was_given
 from pose.predict.images import Outcome
+from pose.predict.published_canvas import PUBLISHED
 from pose.predict.settings import TestSettings
 from pose.registry import METRICS
 from pose.report.analysis import analyse_matches, file_skeleton
 from pose.report.page import picture_reader, render
 from pose.sessions import drawn
 from pose.structures import InputSettings, People
+
+VAL2017, VAL2017_IMAGES = "person_keypoints_val2017.json", 5000  # what AP is published for
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Report:
         if results not in [one.path for one in written]:
             written.append(self._results(people, results))
         scores = self._score(people, outcome) if self.metrics else []
+        if scores and (line := self.beside_published(scores[0])):
+            print(line)
         rest = [*self.metrics[1:], *self.others]
         for one in written:
             print(one.text)
@@ -201,6 +207,22 @@ class Report:
         write_json(self.experiment.path(f"metrics-{self.stem}.json"), metrics, indent=2)
         return scores
 
+    def beside_published(self, scores: Scores) -> str:
+        """For a network of the zoo, a line with its published AP, and the difference where all of COCO's
+        val2017 was tested; "" for other runs."""
+        prefix, _, name = self.experiment.folder.name.partition("-")
+        if prefix != "zoo" or name not in zoo.names():
+            return ""
+        network = zoo.entry(name)
+        published = network.score(self.options.mode)
+        if published is None:
+            return f"published: nothing for -m {self.options.mode}"
+        line = f"published ({network.source.system}, {network.data}, {self.options.mode}): AP {published:.3f}"
+        whole = self.file is not None and len(self.images) == VAL2017_IMAGES
+        if network.data == "COCO" and whole and self.annotations.name == VAL2017:
+            return f"{line}, here {scores.value:.3f}, difference {scores.value - published:+.3f}"
+        return f"{line}; to compare, test all of {VAL2017} (COCO)" if network.data == "COCO" else line
+
     def _analyse(self, people: dict[int, People], scores: Sequence[Scores]) -> None:
         metric = self._oks()
         matches = metric.matches(metric.found(people), self.ids)
@@ -229,5 +251,7 @@ def resize_rule(settings: TestSettings, input: InputSettings, multiple: int) -> 
         return f"{settings.resize} {width} x {height}"
     if settings.resize == "original":
         return f"as it is, at most {size[0] * size[1] / 1e6:.2f} megapixels, multiples of {multiple}"
+    if settings.resize in PUBLISHED:
+        return f"{settings.resize}: short side {min(size)}, multiples of 64 at the smallest scale"
     name, side = ("short side", min(size)) if settings.resize == "short_side" else ("long side", max(size))
     return f"{name} {side}, multiples of {multiple}"

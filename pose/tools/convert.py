@@ -3,7 +3,7 @@
     python -m pose.tools.convert pose-ae FILE -e NAME     pose-ae-train's checkpoint (princeton-vl)
     python -m pose.tools.convert rtpose FILE -e NAME      part affinity fields: CMU's, or trained by rtpose
     python -m pose.tools.convert ae-aic FILE -e NAME      JakeRenn's entry to AI Challenger
-    python -m pose.tools.convert higherhrnet FILE -e NAME HigherHRNet's own checkpoints
+    python -m pose.tools.convert higherhrnet FILE -e NAME   HigherHRNet's own checkpoints
     python -m pose.tools.convert mmpose FILE -e NAME      associative embedding of MMPose 0.x and 1.x
     python -m pose.tools.convert deepercut FILE -e NAME --statistics pairwise_stats.mat --models DIR
                                                           pose-tensorflow's checkpoint (needs TensorFlow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from pose import checkpoint, demo, zoo
+from pose import checkpoint, demo, tested, zoo
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
 from pose.predictor import Predictor
@@ -120,6 +121,13 @@ def test_testing_and_training_from_it(
     ]  # fmt: skip
     assert command(monkeypatch, pose_test, "-c", "zoo:small", "--limit", "2", *where) == 0
     assert list(Path("exp/zoo-small").glob("results-*.json"))
+    told = capsys.readouterr().out
+    assert "published (MMPose, COCO, single): AP 0.677; to compare, test all of" in told
+    monkeypatch.setattr(tested, "VAL2017", "person_keypoints_val.json")
+    monkeypatch.setattr(tested, "VAL2017_IMAGES", 6)
+    assert command(monkeypatch, pose_test, "-c", "zoo:small", "-m", "multi", *where) == 0
+    line = re.search(r"AP 0.706, here (\S+), difference (\S+)", capsys.readouterr().out)
+    assert line is not None and float(line[1]) - 0.706 == pytest.approx(float(line[2]), abs=2e-3)
     capsys.readouterr()
     given = [text for text in settings(root) if not text.startswith(("backbone.", "train.epochs"))]
     parts = [
