@@ -41,7 +41,7 @@ from pose.media.sources import STDIN, Source, find_sources, listed_sources, stdi
 from pose.media.viewer import Viewer, Wishes
 from pose.options import add_device, add_mode, add_run, add_weights, user_path
 from pose.predictor import Predictor
-from pose.published.zoo_runs import run_of
+from pose.published.zoo_runs import run_name, run_of
 from pose.structures import WORTH_SEEING
 
 SETTING = re.compile(r"\w+(\.\w+)+=")  # key.sub=value; the names of files may hold a = too
@@ -165,13 +165,15 @@ def one_thread_each() -> Iterator[None]:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    if options.name is not None:
-        options.name = run_of(options.name)  # fetches a network of the zoo
+    named = options.name
+    options.name = None if named is None else run_name(named)
     folder = output_folder(options)
     found = find_sources(options.sources, folder)
     sources: Iterable[Source] = found
     if STDIN in options.sources:
         sources = itertools.chain(found, listed_sources(stdin_lines(), folder, found))
+    if named is not None:
+        run_of(named)  # fetches a network of the zoo, now that there is something to look at
     predictor = build_predictor(options)
     with one_thread_each(), catch_signals() as caught:
         with ExitStack() as parts:

@@ -17,6 +17,12 @@ DATA = {
 }  # fmt: skip
 
 
+def run_name(name: str) -> str:
+    """The name of a run, for `zoo:NAME` that which `run_of` makes.  Raises `UserError` for a network that is
+    not known."""
+    return f"zoo-{zoo.entry(name).name}" if name.startswith(zoo.PREFIX) else name
+
+
 def run_of(name: str, runs: Path = RUNS) -> str:
     """The name of a run; for `zoo:NAME`, of the run zoo-NAME, which is downloaded and converted on first use.
 
@@ -24,7 +30,7 @@ def run_of(name: str, runs: Path = RUNS) -> str:
     if not name.startswith(zoo.PREFIX):
         return name
     network = zoo.entry(name)
-    run = f"zoo-{network.name}"
+    run = run_name(name)
     folder = run_folder(run, runs)
     if (folder / "best.pt").is_file():
         return run
