@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,8 +40,10 @@ from pose.experiment import (
 )
 from pose.model import PoseModel, TrainStep, resolve_precision
 from pose.options import add_device, add_settings
+from pose.published.transfer import by_keypoint_name
 from pose.published.zoo_runs import run_of
 from pose.sessions import TrainingData, panel_drawer, prepare_data, shown_people, validator
+from pose.skeleton import Skeleton
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -111,18 +114,28 @@ def first_model(config: ExperimentConfig, *, weights: bool, tell: bool) -> PoseM
 
 def load_weights(model: PoseModel, file: str) -> str:
     """Starts from a checkpoint or, as `zoo:NAME`, a published network; a sentence about what was taken."""
-    path = Path(file)
     if file.startswith(zoo.PREFIX):
-        runs = zoo.cache_folder() / "runs"
-        path = runs / run_of(file, runs) / "best.pt"
-    state = checkpoint.load(path)
+        weights = zoo_weights(model, file)
+    else:
+        weights = model_weights(checkpoint.load(Path(file)))
     try:
-        report = checkpoint.load_matching(model, model_weights(state))
+        report = checkpoint.load_matching(model, weights)
     except UserError as error:
         raise UserError(f"train.weights={file}: {error}") from None
     if 2 * len(report.loaded) < len(model.state_dict()):
         raise UserError(f"train.weights={file} does not match this network: {report}")
     return f"{file}: {report}"
+
+
+def zoo_weights(model: PoseModel, name: str) -> dict[str, Any]:
+    """Those of a published network, for the keypoints of the model."""
+    runs = zoo.cache_folder() / "runs"
+    published = Experiment.open(run_of(name, runs), runs)
+    weights = model_weights(checkpoint.load(published.weights("best")))
+    with torch.device("meta"):
+        source = published.config.build_model()
+    skeleton: Skeleton = model.head.skeleton  # type: ignore[assignment]
+    return by_keypoint_name(weights, source, model, (published.config.skeleton, skeleton))
 
 
 def load_pretrained(model: PoseModel, config: ExperimentConfig) -> str:
