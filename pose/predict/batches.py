@@ -168,8 +168,10 @@ class BatchPredictor:
     def _mirrored(self, images: Tensor) -> Tensor:
         """(B, 3, H, W), moved to the right where the network's cells want it."""
         mirrored = images.flip(-1)
+        if self.model.input.mirror_shift == "none":
+            return mirrored
         shift = self.model.input.layout.shift(self.model.strides[-1])
-        return F.pad(mirrored[..., : mirrored.shape[-1] - shift], (shift, 0)) if shift else mirrored
+        return F.pad(mirrored[..., : mirrored.shape[-1] - shift], (shift, 0))
 
     def _inlier(self, passes: dict[str, list[list[Tensor]]]) -> Tensor:
         """(B, 1, 1, 1) 1, or 0 for pictures whose summed heat is beyond `outlier_heat`."""

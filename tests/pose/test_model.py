@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -137,10 +138,15 @@ def test_pictures_reach_the_network_as_it_wants_them() -> None:
     assert "mean" not in model().state_dict()  # a setting, not a weight
 
 
-def test_a_head_has_no_weights() -> None:
+def test_a_head_has_no_weights_but_what_it_knows_of_a_data_set() -> None:
+    """Its layers, where it has some, belong to the model; its buffers are what `prepare` fills."""
     for name in HEADS.names():
         head = HEADS.build(HEADS[name].config(), SKELETON)
-        assert not list(head.parameters()) and not head.state_dict()
+        assert not list(head.parameters())
+        assert head.prepared == (not head.state_dict())
+        people = np.random.default_rng(0).uniform(0, 64, (5, len(SKELETON), 3))
+        head.prepare([people])
+        assert head.prepared and (head.constants() == "") == (not head.state_dict())
 
 
 @pytest.mark.parametrize(
