@@ -52,7 +52,7 @@ def scene(
     order, so that the numbers are the same."""
     rng = np.random.default_rng(seed)
     planes = 1 if shared_tags else joints
-    heat = np.zeros((joints, height, width))
+    heat: np.ndarray = np.zeros((joints, height, width))
     tags = 0.3 * rng.standard_normal((planes, height, width, dims))
     rows, columns = np.arange(height)[:, None], np.arange(width)
     taken: list[list[tuple[float, float]]] = [[] for _ in range(planes)]

@@ -100,7 +100,7 @@ def drawn_maps(people: Figures, seed: int, size: tuple[int, int], mirrored: bool
     place, seen, top, tags = people
     (height, width), count = size, len(seen)
     rng = np.random.default_rng(seed)
-    heat = np.zeros((17, height, width))
+    heat: np.ndarray = np.zeros((17, height, width))
     tag = 0.3 * rng.standard_normal((17, height, width))
     ys, xs = np.arange(height)[:, None], np.arange(width)[None]
     for p in range(count):
@@ -110,8 +110,8 @@ def drawn_maps(people: Figures, seed: int, size: tuple[int, int], mirrored: bool
                 continue
             heat[k] = np.maximum(heat[k], top[p, k] * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / 8))
             column, row = int(x), int(y)
-            patch = slice(max(0, row - 4), row + 5), slice(max(0, column - 4), column + 5)
-            tag[(k, *patch)] = tags[p, k, int(mirrored)]
+            near = slice(max(0, row - 4), row + 5), slice(max(0, column - 4), column + 5)
+            tag[k][near] = tags[p, k, int(mirrored)]
     heat = heat + 0.01 * rng.standard_normal(heat.shape)
     out = np.concatenate([heat, tag]) if tagged else heat
     if mirrored:
