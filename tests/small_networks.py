@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -68,6 +69,13 @@ def networks() -> dict[str, dict[str, dict[str, Any]]]:
         name: {**parts, "backbone": {**SMALL.get(parts["backbone"]["name"], {}), **parts["backbone"]}}
         for name, parts in (alone | PARTS).items()
     }
+
+
+def pairs(heads: Sequence[str]) -> list[tuple[str, str]]:
+    """Every backbone, and HigherHRNet, with every head; the other networks of several parts with one each."""
+    others = [name for name in PARTS if name != "hrnet higher_resolution"]
+    once = [(name, heads[i % len(heads)]) for i, name in enumerate(others)]
+    return [(name, head) for name in networks() if name not in others for head in heads] + once
 
 
 def small_model(parts: dict[str, dict[str, Any]], head: Any, skeleton: Skeleton, input: InputSettings) -> Any:

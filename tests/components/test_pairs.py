@@ -16,7 +16,7 @@ from pose.predict.settings import TestSettings
 from pose.registry import HEADS
 from pose.structures import Batch, InputSettings
 from tests.dot_people import SKELETON, dots
-from tests.small_networks import networks, small_model
+from tests.small_networks import networks, pairs, small_model
 
 NETWORKS = networks()
 
@@ -62,8 +62,7 @@ def lesson() -> tuple[list[np.ndarray], list[np.ndarray], Batch]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", HEADS.names())
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(("network", "head"), pairs(HEADS.names()))
 def test_every_network_learns_with_every_head(network: str, head: str) -> None:
     model = pair(network, head)
     images, truth, batch = lesson()

@@ -23,7 +23,7 @@ from pose.predictor import Predictor
 from pose.sessions import load_model
 from pose.tools import export
 from tests.dot_people import SKELETON, dots
-from tests.small_networks import networks
+from tests.small_networks import networks, pairs
 
 HEADS = ("tags", "paf", "pairwise")
 NETWORKS = networks()
@@ -98,8 +98,7 @@ def assert_same_people(one: PoseModel, other: PoseModel, config: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("backbone", NETWORKS)
+@pytest.mark.parametrize(("backbone", "head"), pairs(HEADS))
 def test_fields_and_people_are_those_of_pytorch(at_work: Path, backbone: str, head: str) -> None:
     kinds = ["onnx", "torchscript"] if importlib.util.find_spec("onnxruntime") else ["torchscript"]
     run = make_run(at_work, backbone, head)
