@@ -20,6 +20,8 @@ from tests.small_networks import networks, pairs, small_model
 
 NETWORKS = networks()
 
+torch.set_num_threads(1)  # sums depend on the number of threads
+
 SIZE = (96, 96)
 HEAD: dict[str, dict[str, Any]] = {
     "tags": {"sigma": 1.0, "center": "subpixel", "foreground_weight": 9.0},
@@ -88,4 +90,4 @@ def test_every_network_learns_with_every_head(network: str, head: str) -> None:
         for person in expected
     ]
     assert len(found) == 6  # each with the three keypoints of everybody in the picture
-    assert sum(near.sum(1).max() >= 2 for near in found) >= (4 if normalized else 5)
+    assert sum(near.sum(1).max() >= 2 for near in found) >= (5 if model.predictor is None else 4)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from pose.backbones.hourglass import HourglassSettings, StackedHourglass
+from pose.published.mmpose import our_name
 from pose.published.pose_ae import rename_pose_ae
 from tests.golden import golden, multiply_adds
 from tests.literal.reference.pose_ae_network import PoseNet
@@ -47,30 +47,17 @@ def test_the_published_hourglass_has_its_number_of_weights() -> None:
 
 
 # MMPose's names of hourglass_ae -> ours
-MMPOSE = [
-    (r"^hourglass_modules\.(\d+)\.0\.", r"stacks.\1.hourglass."),
-    (r"^hourglass_modules\.(\d+)\.1\.", r"stacks.\1.features.0."),
-    (r"^hourglass_modules\.(\d+)\.2\.", r"stacks.\1.features.1."),
-    (r"^out_convs\.(\d+)\.conv\.", r"stacks.\1.prediction."),
-    (r"^remap_feature_convs\.(\d+)\.", r"stacks.\1.merge_features."),
-    (r"^remap_out_convs\.(\d+)\.", r"stacks.\1.merge_prediction."),
-    (r"\.conv\.", ".0."),
-    (r"\.bn\.", ".1."),
-]
-
-
-def rename_mmpose(name: str) -> str:
-    for pattern, replacement in MMPOSE:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
 @pytest.mark.slow
 def test_it_gives_what_the_network_of_mmpose_gives(real_data: Path) -> None:
     """Every stack: heatmaps, then tags."""
     published = golden(real_data, "mmpose_hourglass_ae")
     net = StackedHourglass(HourglassSettings(batch_norm="throughout"), {"heatmap": 17, "tag": 17}).eval()
-    net.load_state_dict({rename_mmpose(n): v for n, v in published.weights("backbone.").items()})
+    net.load_state_dict(
+        {
+            our_name(f"backbone.{n}", hourglass=True, higher=False).removeprefix("backbone."): v
+            for n, v in published.weights("backbone.").items()
+        }
+    )
     assert sum(p.numel() for p in net.parameters()) == published.facts["parameters"]
     for case in published.cases:
         with torch.no_grad():
