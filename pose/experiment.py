@@ -203,8 +203,9 @@ class Experiment:
     config: ExperimentConfig
 
     @staticmethod
-    def create(name: str, config: ExperimentConfig, runs: Path = RUNS) -> Experiment:
-        """A new run folder with the resolved config and what the result depends on."""
+    def create(name: str, config: ExperimentConfig, runs: Path = RUNS, *, weights: str = "") -> Experiment:
+        """A new run folder with the resolved config and what the result depends on.  weights: a sentence
+        about those that training starts from."""
         experiment = Experiment.plan(name, config.of_a_run(), runs)
         config = experiment.config
         folder = experiment.folder
@@ -218,7 +219,7 @@ class Experiment:
             raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from None
         try:
             experiment.path("config.yaml").write_text(text + cfg.to_yaml(config), encoding="utf-8")
-            experiment.note_environment()
+            experiment.note_environment(**({"weights": weights} if weights else {}))
         except OSError as error:  # half a run folder would be in the way of the next attempt
             shutil.rmtree(folder, ignore_errors=True)
             raise UserError(f"cannot write to the run folder {folder}: {error.strerror}") from None
@@ -247,10 +248,10 @@ class Experiment:
     def path(self, file: str) -> Path:
         return self.folder / file
 
-    def note_environment(self) -> None:
-        """Adds this session's versions, git state and command line to `environment.jsonl`."""
+    def note_environment(self, **more: str) -> None:
+        """Adds this session's versions, git state and command line to `environment.jsonl`, and `more`."""
         with open(self.path("environment.jsonl"), "a", encoding="utf-8") as file:
-            file.write(json.dumps(environment()) + "\n")
+            file.write(json.dumps({**environment(), **more}) + "\n")
 
     def weights(self, choice: str | None = None) -> Path:
         """The file of `best`, `last` or a path; None: the best one, or the last where none was validated."""

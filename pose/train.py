@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from pose import checkpoint, zoo
+from pose.backbones.base import FeatureBackbone
 from pose.backbones.pretrained import Pretrained
 from pose.engine.distributed import Processes, processes, wrap
 from pose.engine.freeze import FrozenStart, check_frozen_start
@@ -44,6 +45,7 @@ from pose.published.transfer import by_keypoint_name
 from pose.published.zoo_runs import run_of
 from pose.sessions import TrainingData, panel_drawer, prepare_data, shown_people, validator
 from pose.skeleton import Skeleton
+from pose.structures import NORMALIZATIONS
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -84,6 +86,7 @@ def find_run(options: argparse.Namespace) -> Experiment:
         model = config.build_model()
     check_shapes(config, model.size_multiple)
     layer_rates(model.backbone, config.train)
+    check_normalization(model, config)
     return Experiment.plan(options.experiment, config)
 
 
@@ -98,18 +101,39 @@ def check_shapes(config: ExperimentConfig, multiple: int) -> None:
         )
 
 
-def first_model(config: ExperimentConfig, *, weights: bool, tell: bool) -> PoseModel:
+def check_normalization(model: PoseModel, config: ExperimentConfig) -> None:
+    """Pretrained weights see images as they were trained with them."""
+    backbone = model.backbone
+    if not isinstance(backbone, FeatureBackbone) or not backbone.normalization or config.train.weights:
+        return
+    wanted, given = backbone.normalization, config.input
+    if not getattr(config.backbone, "pretrained", None) or all(
+        getattr(given, key) == value for key, value in wanted.items()
+    ):
+        return
+    names = [f"input.normalization={name}" for name, known in NORMALIZATIONS.items() if known == wanted]
+    values = [
+        f"input.{key}={list(value) if isinstance(value, tuple) else value}" for key, value in wanted.items()
+    ]
+    raise UserError(
+        f"backbone.pretrained={config.backbone.pretrained}: these weights were trained on images with mean "
+        f"{list(wanted['mean'])} and std {list(wanted['std'])}, and input has mean {list(given.mean)} and "
+        f"std {list(given.std)}; set {' '.join(names or ['input.normalization=custom', *values])}"
+    )
+
+
+def first_model(config: ExperimentConfig, *, weights: bool, tell: bool) -> tuple[PoseModel, str]:
     """The model with its first weights: the seed's or, with `weights`, those of `train.weights` or else of
-    the backbone's `pretrained`."""
+    the backbone's `pretrained`; and a sentence about those."""
     seed_everything(config.train.seed)
     model = config.build_model()
     file = config.train.weights
     if not weights:
-        return model
+        return model, ""
     told = load_weights(model, file) if file else load_pretrained(model, config)
     if tell and told:
         print(told, file=sys.stderr)
-    return model
+    return model, told
 
 
 def load_weights(model: PoseModel, file: str) -> str:
@@ -222,12 +246,12 @@ def train(options: argparse.Namespace, group: Processes) -> int:
     data = prepare_data(config, group)
     last = experiment.path("last.pt")
     # rank 0 first: it may download pretrained weights
-    model = group.main_first(lambda: first_model(config, weights=not last.exists(), tell=group.main))
+    model, told = group.main_first(lambda: first_model(config, weights=not last.exists(), tell=group.main))
     resumed = last.exists()
     if options.resume is None:
         group.together(lambda: model.head.prepare(shown_people(data.training)))
         # only now: what fails above leaves no run folder behind
-        experiment = group.first(lambda: Experiment.create(options.experiment, config))
+        experiment = group.first(lambda: Experiment.create(options.experiment, config, weights=told))
     saved = group.together(lambda: checkpoint.load(last, group.device)) if resumed else {}
     frozen = not resumed or bool(saved.get("frozen"))
     trainer = make_trainer(experiment, model.to(group.device), data, group, gpus, frozen=frozen)

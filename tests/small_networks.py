@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "hrnet": {"width": 8, "modules": (1, 1, 1), "blocks": 1},
     "mobilenet_v2": {"width": 0.25},
     "resnet": {"blocks": (1, 1, 2, 1), "width": 8, "batch_norm": "train"},
+    "timm": {"model": "test_resnet"},
     "vgg19_cpm": {"stages": 3, "trunk_width": 4, "width": 8, "first_stage_width": 16, "kernel": 5},
 }
 
@@ -29,6 +30,9 @@ FEATURE_FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("hrnet", {"modules": (1, 2, 2), "blocks": 2, "batch_norm": "frozen"}),
     ("mobilenet_v2", {"batch_norm": "frozen"}),
     ("resnet", {"output_stride": 32}),
+    ("timm", {"model": "test_convnext"}),
+    ("timm", {"model": "test_efficientnet", "strides": (8, 16), "batch_norm": "frozen"}),
+    ("timm", {"model": "test_vit"}),
     ("resnet", {"output_stride": 32, "blocks": (2, 1, 1, 2), "batch_norm": "frozen"}),
 )
 

@@ -5,7 +5,8 @@ list[Fields]`, `strides` and `size_multiple` instead."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,19 +15,24 @@ class FeatureBackbone(nn.Module):
     """Images -> features at several resolutions.
 
     feature_channels, feature_strides: of each feature, fine to coarse; size_multiple: sides of images are
-    multiples of it; normalization: that of the weights which `pretrained` names, a key of
-    `pose.structures.NORMALIZATIONS` (None: nothing is known)."""
+    multiples of it; normalization: what the weights that `pretrained` names were trained with, as settings of
+    `input` (None: nothing is known, or several are in use)."""
 
     feature_channels: tuple[int, ...]
     feature_strides: tuple[int, ...]
     size_multiple: int
-    normalization: str | None = None
+    normalization: Mapping[str, Any] | None = None
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """x (B, 3, H, W) float -> (B, C, H / stride, W / stride) for every feature, fine to coarse."""
         raise NotImplementedError
 
-    def layer_groups(self) -> Sequence[Sequence[nn.Module]]:
-        """All layers in groups from the input to the output, for learning rates that fall with the distance
-        from the head."""
+    def layer_groups(self) -> Sequence[Sequence[nn.Parameter]]:
+        """All parameters in groups from the input to the output, for learning rates that fall with the
+        distance from the head."""
         raise NotImplementedError
+
+
+def parameters(*layers: nn.Module) -> list[nn.Parameter]:
+    """Those of all `layers`."""
+    return [parameter for layer in layers for parameter in layer.parameters()]

@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from pose.backbones.base import FeatureBackbone
+from pose.backbones.base import FeatureBackbone, parameters
 from pose.backbones.batch_norm import BatchNorm, batch_norm
 from pose.backbones.pretrained import fitting, read_weights, timm_weights, without_prefix
 from pose.backbones.resnet import EXPANSION, Bottleneck, Count
 from pose.config import FilePath, Settings
 from pose.errors import UserError
 from pose.registry import BACKBONES
+from pose.structures import NORMALIZATIONS
 
 STEM = 64  # channels of the first two convolutions, and inside the first stage's units
 
@@ -130,7 +131,7 @@ class Exchange(nn.Module):
 
 @BACKBONES.register("hrnet", HrnetSettings)
 class Hrnet(FeatureBackbone):
-    normalization = "imagenet"
+    normalization = NORMALIZATIONS["imagenet"]
 
     def __init__(self, cfg: HrnetSettings, channels: Mapping[str, int] | None = None) -> None:
         super().__init__()
@@ -179,13 +180,13 @@ class Hrnet(FeatureBackbone):
         y = self.stage3([*y, self.transition2[-1](y[-1])])
         return self.stage4([*y, self.transition3[-1](y[-1])])
 
-    def layer_groups(self) -> list[list[nn.Module]]:
+    def layer_groups(self) -> list[list[nn.Parameter]]:
         """The first stage with what is before it, and each later stage with the layers that lead to it."""
         return [
-            [self.conv1, self.bn1, self.conv2, self.bn2, self.layer1],
-            [self.transition1, self.stage2],
-            [self.transition2, self.stage3],
-            [self.transition3, self.stage4],
+            parameters(self.conv1, self.bn1, self.conv2, self.bn2, self.layer1),
+            parameters(self.transition1, self.stage2),
+            parameters(self.transition2, self.stage3),
+            parameters(self.transition3, self.stage4),
         ]
 
     def load_pretrained(self) -> str:

@@ -11,12 +11,13 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from pose.backbones.base import FeatureBackbone
+from pose.backbones.base import FeatureBackbone, parameters
 from pose.backbones.batch_norm import BatchNorm, batch_norm
 from pose.backbones.pretrained import fitting, imagenet_file, read_weights, without_prefix
 from pose.config import FilePath, Settings
 from pose.errors import UserError
 from pose.registry import BACKBONES
+from pose.structures import NORMALIZATIONS
 
 # table 2 of the paper, a layer per line: expansion, channels, units, stride of the first
 LAYERS = (
@@ -101,7 +102,7 @@ class InvertedResidual(nn.Module):
 class MobilenetV2(FeatureBackbone):
     """Features at strides 4, 8, 16 and 32, the last with 1280 channels.  Tensors have MMPose's names."""
 
-    normalization = "imagenet"
+    normalization = NORMALIZATIONS["imagenet"]
 
     def __init__(self, cfg: MobilenetV2Settings, channels: Mapping[str, int] | None = None) -> None:
         super().__init__()
@@ -141,10 +142,15 @@ class MobilenetV2(FeatureBackbone):
                 features.append(x)
         return [*features, self.conv2(x)]
 
-    def layer_groups(self) -> list[list[nn.Module]]:
+    def layer_groups(self) -> list[list[nn.Parameter]]:
         """What leads to each of the four features, that of stride 4 with the layers before it."""
         one, two, three, four, five, six, seven = self._layers()
-        return [[self.conv1, one, two], [three], [four, five], [six, seven, self.conv2]]
+        return [
+            parameters(self.conv1, one, two),
+            parameters(three),
+            parameters(four, five),
+            parameters(six, seven, self.conv2),
+        ]
 
     def load_pretrained(self) -> str:
         """Loads the weights that `pretrained` names; a sentence about them.

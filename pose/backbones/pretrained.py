@@ -93,24 +93,37 @@ def fitting(found: Mapping[str, Any], layers: nn.Module, kind: str, setting: str
     return {name: found[name] for name in wanted if name in found}
 
 
+FILE_INSTEAD = "set backbone.pretrained=FILE to a file with its weights"
+
+
+def import_timm(name: str, instead: str = FILE_INSTEAD) -> Any:
+    """PyTorch Image Models, for its model `name`; instead: advice for who does not want to install it."""
+    try:
+        import timm
+    except ImportError:
+        raise UserError(f"{name} comes from timm: pip install 'bottomup-pose[timm]', or {instead}") from None
+    return timm
+
+
+def not_loaded(name: str, error: Exception) -> UserError:
+    """What to do where timm's weights cannot be downloaded."""
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    return UserError(
+        f"timm cannot load {name} ({reason}); {FILE_INSTEAD}, or backbone.pretrained=null and "
+        "train.freeze_epochs=0 to start from random weights"
+    )
+
+
 def timm_weights(name: str) -> dict[str, Tensor]:
     """The pretrained weights of a model of timm (PyTorch Image Models), downloaded on first use.
 
     name: with or without timm's tag for the weights.  Raises `UserError` where timm is not installed, does
     not know the model, or cannot download it."""
-    advice = "set backbone.pretrained=FILE to a file with its weights"
-    try:
-        import timm
-    except ImportError:
-        raise UserError(f"{name} comes from timm: pip install 'bottomup-pose[timm]', or {advice}") from None
+    timm = import_timm(name)
     try:
         return timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # of several libraries: the network, the cache, the disk
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(
-            f"timm cannot load {name} ({reason}); {advice}, or backbone.pretrained=null and "
-            "train.freeze_epochs=0 to start from random weights"
-        ) from None
+        raise not_loaded(name, error) from None
 
 
 def load_vgg19(layers: Sequence[nn.Conv2d], source: str) -> str:

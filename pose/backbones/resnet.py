@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pose.backbones.base import FeatureBackbone
+from pose.backbones.base import FeatureBackbone, parameters
 from pose.backbones.batch_norm import BatchNorm, batch_norm
 from pose.backbones.pretrained import fitting, imagenet_file, read_weights, without_prefix
 from pose.config import FilePath, Settings
 from pose.errors import UserError
 from pose.registry import BACKBONES
-from pose.structures import Fields
+from pose.structures import NORMALIZATIONS, Fields
 
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 EXPANSION = 4
@@ -232,7 +232,7 @@ class ResnetFeatures(Layers, FeatureBackbone):
     """The ends of the four blocks, at strides 4, 8, 16 and 32: torchvision's network without its
     classifier."""
 
-    normalization = "imagenet"
+    normalization = NORMALIZATIONS["imagenet"]
 
     def __init__(self, cfg: ResnetSettings) -> None:
         super().__init__(cfg)
@@ -251,9 +251,10 @@ class ResnetFeatures(Layers, FeatureBackbone):
             features.append(x)
         return features
 
-    def layer_groups(self) -> list[list[nn.Module]]:
+    def layer_groups(self) -> list[list[nn.Parameter]]:
         """The first convolution, and each block."""
-        return [[self.conv1, self.bn1], [self.layer1], [self.layer2], [self.layer3], [self.layer4]]
+        blocks = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [parameters(self.conv1, self.bn1), *(parameters(block) for block in blocks)]
 
     def load_pretrained(self) -> str:
         """Loads the weights that `pretrained` names; a sentence about them."""

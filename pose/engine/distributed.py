@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from pose.errors import ToldElsewhere, UserError
@@ -161,11 +162,22 @@ def peer_loss(error: BaseException, rank: int) -> UserError | None:
     return UserError(f"rank {rank} stops because another process ended; the message of that one says why")
 
 
+def sync_batch_norm(module: nn.Module) -> None:
+    """torch's conversion of everything below `module`, but for parts that have one of their own."""
+    for name, child in module.named_children():
+        if hasattr(child, "sync_batch_norm"):
+            child.sync_batch_norm()  # type: ignore[operator]
+        elif isinstance(child, _BatchNorm):
+            setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+        else:
+            sync_batch_norm(child)
+
+
 def wrap(step: nn.Module, group: Processes, *, gpus: int, sync_bn: bool = False) -> nn.Module:
     """The training step as DDP under torchrun, as DataParallel over `gpus` > 1, else as it is."""
     if group.distributed:
         if sync_bn and group.device.type == "cuda":
-            step = nn.SyncBatchNorm.convert_sync_batchnorm(step)
+            sync_batch_norm(step)
         ids = [group.device.index] if group.device.type == "cuda" else None
         return DistributedDataParallel(step, device_ids=ids, gradient_as_bucket_view=True)
     if gpus > 1:

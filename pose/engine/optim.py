@@ -111,8 +111,7 @@ def layer_rates(backbone: nn.Module, cfg: OptimSettings) -> dict[nn.Parameter, f
             )
         groups = backbone.layer_groups()
         for above, group in zip(range(len(groups), 0, -1), groups, strict=True):
-            for layer in group:
-                rates |= dict.fromkeys(layer.parameters(), cfg.backbone_lr * cfg.layer_decay**above)
+            rates |= dict.fromkeys(group, cfg.backbone_lr * cfg.layer_decay**above)
     return rates
 
 

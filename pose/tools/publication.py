@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ TAKEN = (
     "gpus",
     "packages",
     "git",
+    "weights",
 )  # of the environment: the rest has paths of this machine
 
 
@@ -127,6 +129,8 @@ def environment_lines(file: Path) -> Iterator[str]:
             value = ", ".join(f"{name} {version}" for name, version in value.items())
         elif isinstance(value, list):
             value = ", ".join(map(str, value))
+        if key == "weights" and value:
+            key, value = "started from", re.sub(r"\S*/(?=\S)", "", value)  # a file's name without its folders
         if value:
             yield f"- {key}: {value}"
 

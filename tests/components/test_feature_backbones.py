@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pose.backbones.base import FeatureBackbone
 from pose.backbones.pretrained import Pretrained
 from pose.registry import BACKBONES
-from pose.structures import NORMALIZATIONS
+from pose.structures import InputSettings
 from tests.small_networks import feature_forms, feature_network
 
 FORMS = feature_forms()
@@ -40,7 +41,7 @@ def test_what_it_says_of_itself(name: str, more: dict[str, Any]) -> None:
     net = feature_network(name, more)
     assert sorted(set(net.feature_strides)) == list(net.feature_strides)  # fine to coarse
     assert all(net.size_multiple % stride == 0 for stride in net.feature_strides)
-    assert net.normalization is None or net.normalization in NORMALIZATIONS
+    InputSettings(**(net.normalization or {}))
     assert isinstance(net, Pretrained) == ("pretrained" in BACKBONES[name].config.model_fields)
 
 
@@ -66,7 +67,7 @@ def test_shapes_of_images_that_are_not_square(
 @forms
 def test_every_parameter_is_in_one_group_from_input_to_output(name: str, more: dict[str, Any]) -> None:
     net = feature_network(name, more)
-    groups = [[id(p) for layer in group for p in layer.parameters()] for group in net.layer_groups()]
+    groups = [[id(p) for p in group] for group in net.layer_groups()]
     assert len(groups) > 1 and all(groups)
     assert Counter(p for group in groups for p in group) == Counter(id(p) for p in net.parameters())
     order = {id(p): place for place, p in enumerate(net.parameters())}
@@ -103,7 +104,8 @@ def test_frozen_statistics_have_the_names_of_trained_ones(name: str, more: dict[
     frozen = feature_network(name, {**more, "batch_norm": "frozen"}).train()
     trained = feature_network(name, {**more, "batch_norm": "train"})
     counts = {entry for entry in trained.state_dict() if entry.endswith("num_batches_tracked")}
-    assert counts and set(frozen.state_dict()) == set(trained.state_dict()) - counts
+    layers = [layer for layer in trained.modules() if isinstance(layer, _BatchNorm)]
+    assert len(counts) == len(layers) and set(frozen.state_dict()) == set(trained.state_dict()) - counts
     before = {entry: value.clone() for entry, value in frozen.named_buffers()}
     frozen(torch.rand(2, 3, frozen.size_multiple, frozen.size_multiple))
     assert all(torch.equal(value, before[entry]) for entry, value in frozen.named_buffers())

@@ -296,7 +296,7 @@ def test_learning_rates_fall_with_the_distance_from_the_head(decay: float, backb
     assert {rate_of[p] for p in head.parameters()} == {1e-3}
     expected = [1e-3 * backbone_lr * factor for factor in (decay**4, decay**3, decay**2, decay)]
     for group, lr in zip(backbone.layer_groups(), expected, strict=True):
-        found = {rate_of[p] for layer in group for p in layer.parameters()}
+        found = {rate_of[p] for p in group}
         assert len(found) == 1 and found.pop() == pytest.approx(lr)
     decayed = {p for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {p for p in rate_of if p.ndim > 1}

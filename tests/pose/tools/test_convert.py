@@ -391,7 +391,7 @@ def test_training_goes_on_from_the_converted_weights(published, tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     assert convert.main(["pose-ae", str(published[0]), "-e", "on"]) == 0
     experiment = Experiment.open("on")
-    first = first_model(experiment.config, weights=True, tell=False).state_dict()
+    first = first_model(experiment.config, weights=True, tell=False)[0].state_dict()
     converted = load_model(experiment, "best", torch.device("cpu"))[0].state_dict()
     assert all(torch.equal(first[name], value) for name, value in converted.items())
     assert Path("exp/on/published.pt").read_bytes() == Path("exp/on/best.pt").read_bytes()
