@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Init = Literal["kaiming", "normal"]
 
 # kernel of a transposed convolution with stride 2 -> padding, output padding: each doubles the resolution
 PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
@@ -45,3 +49,18 @@ def kaiming(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+def small_normal(module: nn.Module) -> None:
+    """First weights of all (transposed) convolutions below `module`: N(0, 0.001^2), biases 0, as HRNet's pose
+    networks begin (Sun et al., CVPR 2019) before pretrained weights are loaded."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, std=0.001)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def first_weights(module: nn.Module, init: Init) -> None:
+    """`kaiming` or `small_normal`, by the setting `init` of a component."""
+    {"kaiming": kaiming, "normal": small_normal}[init](module)

@@ -20,6 +20,7 @@ from pose.backbones.pretrained import fitting, read_weights, timm_weights, witho
 from pose.backbones.resnet import EXPANSION, Bottleneck, Count
 from pose.config import FilePath, Settings
 from pose.errors import UserError
+from pose.layers import Init, first_weights
 from pose.registry import BACKBONES
 from pose.structures import NORMALIZATIONS
 
@@ -41,6 +42,9 @@ class HrnetSettings(Settings):
     batch_norm: BatchNorm = "train"
     """frozen: normalise by the statistics that came with the weights, in training too; scale and shift
     learn."""
+    init: Init = "kaiming"
+    """First weights of all convolutions: Kaiming's, or N(0, 0.001^2) as published; `pretrained` replaces them
+    all.  Without it normal needs batch_norm=train, or the signal vanishes."""
     pretrained: FilePath | None = None
     """Weights when a new run starts: `imagenet` (timm's of this width, fetched once), `timm:NAME`, a file
     with the network under its published names (.pth, .safetensors; a classifier or a pose head in it is
@@ -155,9 +159,7 @@ class Hrnet(FeatureBackbone):
         self.stage3 = self._stage(3)
         self.transition3 = self._new_resolution(3)
         self.stage4 = self._stage(4, cfg.rows)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        first_weights(self, cfg.init)
 
     def _stage(self, resolutions: int, rows: int | None = None) -> nn.Sequential:
         """rows: what the last exchange gives, where it is not every resolution."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pose.backbones.base import FeatureBackbone
@@ -116,20 +116,26 @@ def layer_rates(backbone: nn.Module, cfg: OptimSettings) -> dict[nn.Parameter, f
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[tuple[str, nn.Parameter]],
     cfg: OptimSettings,
     rates: Mapping[nn.Parameter, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """The fused form where the device has it: one kernel, and a skipped step costs no wait for the device.
+    """Of those named parameters that move; their names are in its state.  The fused form where the device has
+    it: one kernel, and a skipped step costs no wait for the device.
 
-    rates: factors on the learning rate, 1 where there is none."""
-    chosen = [p for p in parameters if p.requires_grad]
+    rates: factors on the learning rate, 1 where there is none.  Each group has a `name` for the log:
+    `backbone.0`, `backbone.1` and so on by rising factors, and `head` for all without a factor."""
+    named = [(name, p) for name, p in parameters if p.requires_grad]
+    chosen = [p for _, p in named]
     factor = {p: (rates or {}).get(p, 1.0) for p in chosen}
-    groups = [
+    rising = sorted({*(rates or {}).values()})
+    names = {one: f"backbone.{i}" if len(rising) > 1 else "backbone" for i, one in enumerate(rising)}
+    groups: list[dict[str, Any]] = [
         {
-            "params": [p for p in chosen if (p.ndim > 1) == decayed and factor[p] == one],
+            "params": [(n, p) for n, p in named if (p.ndim > 1) == decayed and factor[p] == one],
             "weight_decay": cfg.weight_decay if decayed else 0.0,
             "lr": cfg.lr * one,
+            "name": "head" if one == 1 else names[one],
         }
         for one in sorted({*factor.values()}, reverse=True)
         for decayed in (True, False)
@@ -204,13 +210,56 @@ def rate(step: int, cfg: OptimSettings, total_steps: int, steps_per_epoch: int) 
     return 1.0
 
 
-def keep_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load `state` (moments), but keep the optimiser's own settings: a rate that was edited in the config
-    counts when a run is continued."""
-    own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, settings in zip(optimizer.param_groups, own, strict=True):
-        group.update(settings)
+def keep_settings(
+    optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, joined: bool = False
+) -> None:
+    """Load the moments of `state`, each to the parameter of its name, but keep the optimiser's own groups and
+    their settings: a rate that was edited in the config counts when a run is continued.
+
+    joined: parameters that `state` does not know have stood still until now, and begin anew.  Raises
+    `ValueError` where it lacks any other one, or is of another optimiser or other shapes."""
+    own = optimizer.state_dict()
+    saved = moments_by_name(state, own)
+    named = [one for group in optimizer.param_groups for one in zip(group["param_names"], group["params"])]
+    unknown = [name for name, _ in named if name not in saved]
+    if unknown and not joined:
+        more = f" and {len(unknown) - 1} more" if unknown[1:] else ""
+        raise ValueError(f"its optimiser knows nothing of {unknown[0]}{more}")
+    moments = {}
+    for place, (name, parameter) in enumerate(named):
+        one = saved.get(name) or own["state"].get(place)  # of sgd there are zeros from the start
+        for what, value in (one or {}).items():
+            if what != "step" and isinstance(value, Tensor) and value.shape != parameter.shape:
+                raise ValueError(
+                    f"{what} of {name} is {tuple(value.shape)}, the parameter {tuple(parameter.shape)}"
+                )
+        if one:
+            moments[place] = one
+    optimizer.load_state_dict({"state": moments, "param_groups": own["param_groups"]})
+
+
+def moments_by_name(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The state of each parameter in an optimiser's `state`, empty before its first step.
+
+    States from before there were names in them are of the same groups as `own`, the new optimiser's."""
+    groups, new = state["param_groups"], own["param_groups"]
+    if any(("betas" in group) != ("betas" in new[0]) for group in groups):
+        raise ValueError("its moments are of another train.optimizer")
+    if not all("param_names" in group for group in groups):
+        sizes, expected = ([len(group["params"]) for group in each] for each in (groups, new))
+        if sizes != expected:
+            raise ValueError(
+                f"its moments have no names and are of {sizes} parameters, here there are {expected}: older "
+                "checkpoints need the train.backbone_lr and train.layer_decay that they were saved with"
+            )
+        groups = [
+            {**group, "param_names": other["param_names"]} for group, other in zip(groups, new, strict=True)
+        ]
+    return {
+        name: state["state"].get(place, {})
+        for group in groups
+        for name, place in zip(group["param_names"], group["params"], strict=True)
+    }
 
 
 def continue_at(scheduler: torch.optim.lr_scheduler.LambdaLR, state: Mapping[str, Any]) -> None:
@@ -225,6 +274,15 @@ def set_rates(scheduler: torch.optim.lr_scheduler.LambdaLR) -> None:
     for group, lr in zip(scheduler.optimizer.param_groups, rates, strict=True):
         group["lr"] = lr
     scheduler._last_lr = rates
+
+
+def rates_to_log(scheduler: torch.optim.lr_scheduler.LambdaLR, cfg: OptimSettings) -> dict[str, float]:
+    """`lr`, the rate of layers without a factor, and where some have one `lr/NAME` of every group."""
+    rates = {"lr": cfg.lr * scheduler.lr_lambdas[0](scheduler.last_epoch)}
+    if any(base != cfg.lr for base in scheduler.base_lrs):
+        groups = scheduler.optimizer.param_groups
+        rates |= {f"lr/{group['name']}": float(group["lr"]) for group in reversed(groups)}
+    return rates
 
 
 def build_scheduler(

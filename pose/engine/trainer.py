@@ -32,6 +32,7 @@ from pose.engine.optim import (
     continue_at,
     keep_settings,
     layer_rates,
+    rates_to_log,
     set_rates,
 )
 from pose.engine.settings import TrainSettings
@@ -153,7 +154,8 @@ class Trainer:
     def _fresh_optimizer(self) -> None:
         """Of all weights that move, with the schedule at its beginning."""
         rates = layer_rates(self.model.backbone, self.settings)
-        self.optimizer = build_optimizer(self.model.parameters(), self.settings, rates)
+        named = ((checkpoint.strip_wrappers(name), p) for name, p in self.model.named_parameters())
+        self.optimizer = build_optimizer(named, self.settings, rates)
         self.scheduler = build_scheduler(
             self.optimizer, self.settings, self.total_steps, self.steps_per_epoch, self.plateau
         )
@@ -181,7 +183,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             if self.average:
                 self.average.module.load_state_dict(state["ema"])
-            keep_settings(self.optimizer, state["optimizer"])
+            keep_settings(self.optimizer, state["optimizer"], joined=bool(state.get("frozen")))
             if self.plateau and state.get("plateau"):
                 self.plateau.load_state_dict(state["plateau"])
             continue_at(self.scheduler, state["scheduler"])
@@ -423,8 +425,8 @@ class Trainer:
         rate = meter.images / seconds
         values: dict[str, float] = {"loss": means.pop("loss")}
         values |= {name if "/" in name else f"loss/{name}": value for name, value in means.items()}
+        values |= rates_to_log(self.scheduler, self.settings)
         values |= {
-            "lr": float(self.scheduler.get_last_lr()[0]),
             "images_per_second": rate,
             "data_wait": meter.wait / seconds,
             "memory_gib": memory_gib(self.group.device),

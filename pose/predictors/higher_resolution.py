@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pose.config import Settings
 from pose.errors import UserError
-from pose.layers import BasicBlock, kaiming, upsampling
+from pose.layers import BasicBlock, Init, first_weights, upsampling
 from pose.predictors.base import Predictor, fields_at, projection, split
 from pose.registry import PREDICTORS
 from pose.structures import Fields, FieldSpec
@@ -32,7 +32,7 @@ class HigherResolutionSettings(Settings):
     """Residual blocks after each transposed convolution."""
     cat_output: bool = True
     """Each transposed convolution also sees the fields predicted at the level before."""
-    init: Literal["kaiming", "normal"] = "kaiming"
+    init: Init = "kaiming"
     """First weights of the transposed convolutions and blocks: Kaiming's, or N(0, 0.001^2) as published."""
 
 
@@ -78,12 +78,7 @@ class HigherResolution(Predictor):
                     )
                 )
         self.final, self.up = nn.ModuleList(final), nn.ModuleList(up)
-        if cfg.init == "kaiming":
-            kaiming(self.up)
-        else:
-            for layer in self.up.modules():
-                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                    nn.init.normal_(layer.weight, std=0.001)
+        first_weights(self.up, cfg.init)
 
     def forward(self, features: Sequence[Tensor]) -> list[Fields]:
         (x,) = features

@@ -282,6 +282,28 @@ def test_more_epochs_in_the_config_go_on_from_the_end(
 
 
 @pytest.mark.slow
+def test_rates_by_layer_may_be_edited(data: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between stop and continuation."""
+    plain = [one for one in settings(data) if not one.startswith("backbone.")]
+    net = ("name=hrnet", "width=4", "modules=[1, 1, 1]", "blocks=1")
+    more = [*plain, *(f"backbone.{one}" for one in net), "train.schedule=constant", "train.validate_every=0"]
+    with at(Trainer, "_train_step", send(signal.SIGINT, 4)):
+        assert command(monkeypatch, "-e", "run", *more) == 130
+    file = here / "config.yaml"
+    text = file.read_text()
+    assert "layer_decay: 1.0" in text
+    file.write_text(text.replace("layer_decay: 1.0", "layer_decay: 0.5"))
+    assert command(monkeypatch, "-c", "run") == 0
+    first, *_, last = lines(here, "train")
+    assert not any(key.startswith("lr/") for key in first)
+    found = {key: value for key, value in last.items() if key.startswith("lr/")}
+    assert found == pytest.approx(
+        {f"lr/backbone.{i}": 0.004 * 0.5 ** (4 - i) for i in range(4)} | {"lr/head": 0.004}
+    )
+    assert last["step"] == 15 and last["lr"] == 0.004
+
+
+@pytest.mark.slow
 def test_weights_start_a_run_and_not_its_continuation(
     reference: Path,
     data: Path,

@@ -209,6 +209,41 @@ def test_first_weights_keep_the_signal() -> None:
     assert all((p == float(name.endswith("weight"))).all() for name, p in weights.items())
 
 
+def test_published_first_weights() -> None:
+    """N(0, 0.001^2) everywhere; normalisations are the identity."""
+    net = tiny(width=8, rows=4, init="normal")
+    for name, value in net.named_parameters():
+        if value.ndim == 1:
+            assert (value == float(name.endswith("weight"))).all(), name
+        else:
+            assert abs(value.std() / 0.001 - 1) < 5 / value.numel() ** 0.5, name
+            assert abs(value.mean()) < 5 * 0.001 / value.numel() ** 0.5, name
+
+
+def test_published_first_weights_go_with_trained_normalisations() -> None:
+    """They keep the signal up; the statistics of no weights, which are the identity, let it vanish."""
+    x = torch.randn(2, 3, 128, 128)
+    with torch.no_grad():
+        trained, frozen = (
+            tiny(width=8, init="normal", batch_norm=kind).train()(x)[0] for kind in ("train", "frozen")
+        )
+    assert 0.3 < trained.std() < 10 and frozen.std() < 1e-6
+
+
+def test_pretrained_weights_replace_all_first_weights(tmp_path: Path) -> None:
+    """A recipe with them trains alike from either: what is drawn after the backbone is the same too."""
+    file = save(imagenet_file(), tmp_path / "hrnet.pth")
+    nets, drawn = [], []
+    for init in ("kaiming", "normal"):
+        net = tiny(pretrained=str(file), init=init)
+        drawn.append(torch.rand(5))
+        assert init == "kaiming" or net.stage4[0].branches[0][0].conv1.weight.abs().max() < 0.01  # type: ignore[index, union-attr]
+        net.load_pretrained()
+        nets.append(net.state_dict())
+    assert torch.equal(*drawn)
+    assert all(torch.equal(value, nets[1][name]) for name, value in nets[0].items())
+
+
 # ----------------------------------------------------------------------------------------------- weight files
 
 

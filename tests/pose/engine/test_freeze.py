@@ -126,6 +126,30 @@ def test_after_the_release_the_optimiser_is_fresh_and_the_schedule_goes_on(tmp_p
     assert len(set(rates)) > 3
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_held_layers_that_an_edit_sets_free_begin_anew(tmp_path: Path, optimizer: str) -> None:
+    """freeze_epochs=0 in the config of a stopped run: the others keep their moments."""
+    one = held_trainer(tmp_path, 2, 3, optimizer=optimizer)
+    one.run()
+    state = checkpoint.load(tmp_path / "last.pt")
+    other = held_trainer(tmp_path, 4, 0, optimizer=optimizer)
+    other.load_state(state, tmp_path / "last.pt")
+    parameters = dict(one.model.named_parameters())
+    for name, value in other.model.named_parameters():
+        moments = {k: v for k, v in other.optimizer.state[value].items() if k != "step"}
+        if name in HELD:
+            assert all((moment == 0).all() for moment in moments.values())
+        else:
+            assert moments
+            kept = one.optimizer.state[parameters[name]]
+            assert all(torch.equal(moment, kept[what]) for what, moment in moments.items())
+    seen = watched(other)
+    assert moved(seen[0], seen[1]) == set(seen[0])
+    del state["frozen"]  # where nothing was held nothing may be missing
+    with pytest.raises(UserError, match=r"knows nothing of backbone\.trunk\.0\.weight and 17 more"):
+        held_trainer(tmp_path, 4, 0, optimizer=optimizer).load_state(state, tmp_path / "last.pt")
+
+
 def test_the_wrapper_is_made_anew_when_the_old_one_is_gone(tmp_path: Path) -> None:
     """DDP looks at `requires_grad` only when it is made, and two of them would both wait for gradients."""
     import weakref

@@ -49,7 +49,7 @@ def stepped(module: nn.Module, optimizer: torch.optim.Optimizer, seed: int = 0) 
 def rates(total: int = 100, epoch: int = 10, **settings: Any) -> list[float]:
     """The rates that an optimiser really has, step by step."""
     cfg = OptimSettings(lr=2.0, **settings)
-    optimizer = build_optimizer(net().parameters(), cfg)
+    optimizer = build_optimizer(net().named_parameters(), cfg)
     scheduler = build_scheduler(optimizer, cfg, total, epoch)
     result = []
     for _ in range(total):
@@ -116,12 +116,12 @@ SHORT = {"plateau_patience": 2, "plateau_cooldown": 1}
 def test_plateau_is_torchs_own_on_the_optimiser(metric: Any, more: dict[str, Any]) -> None:
     """Validation by validation, with two steps between; stopped and continued after each."""
     cfg = OptimSettings(lr=2.0, schedule="plateau", plateau_metric=metric, **more)
-    expected_on = build_optimizer(net().parameters(), cfg)
+    expected_on = build_optimizer(net().named_parameters(), cfg)
     expected = torch.optim.lr_scheduler.ReduceLROnPlateau(
         expected_on, "min" if metric == "loss" else "max", factor=0.8, threshold=1e-4,
         patience=more.get("plateau_patience", 5), cooldown=more.get("plateau_cooldown", 3),
     )  # fmt: skip
-    optimizer = build_optimizer(net().parameters(), cfg)
+    optimizer = build_optimizer(net().named_parameters(), cfg)
     plateau = Plateau(cfg)
     scheduler = build_scheduler(optimizer, cfg, 100, 2, plateau)
     found = []
@@ -137,7 +137,7 @@ def test_plateau_is_torchs_own_on_the_optimiser(metric: Any, more: dict[str, Any
         assert {group["lr"] for group in optimizer.param_groups} == {found[-1]} == {*scheduler.get_last_lr()}
 
         saved = copy.deepcopy((plateau.state_dict(), scheduler.state_dict()))
-        optimizer = build_optimizer(net().parameters(), cfg)
+        optimizer = build_optimizer(net().named_parameters(), cfg)
         plateau = Plateau(cfg)
         scheduler = build_scheduler(optimizer, cfg, 100, 2, plateau)
         plateau.load_state_dict(saved[0])
@@ -159,7 +159,7 @@ def test_plateau_with_its_published_settings_bears_five_validations() -> None:
 def test_plateau_lowers_the_warm_up_as_well() -> None:
     cfg = OptimSettings(lr=2.0, schedule="plateau", warmup_steps=4, plateau_patience=0)
     plateau = Plateau(cfg)
-    optimizer = build_optimizer(net().parameters(), cfg)
+    optimizer = build_optimizer(net().named_parameters(), cfg)
     scheduler = build_scheduler(optimizer, cfg, 100, 10, plateau)
     for _ in range(2):
         plateau.step(scores(AP=0.5))
@@ -200,7 +200,7 @@ def test_runs_from_before_there_were_other_metrics_go_on() -> None:
 def test_the_optimiser_is_torchs_own_and_only_weights_decay(name: Any) -> None:
     cfg = OptimSettings(optimizer=name, lr=0.01, weight_decay=0.1, nesterov=name == "sgd")
     module, twin = without_norm(), without_norm()
-    optimizer = build_optimizer(module.parameters(), cfg)
+    optimizer = build_optimizer(module.named_parameters(), cfg)
     assert all(group["fused"] for group in optimizer.param_groups)
     weights = [p for p in twin.parameters() if p.ndim > 1]
     others = [p for p in twin.parameters() if p.ndim <= 1]
@@ -221,7 +221,7 @@ def test_the_optimiser_is_torchs_own_and_only_weights_decay(name: Any) -> None:
 def test_frozen_parameters_are_left_out() -> None:
     module = net()
     module[0].requires_grad_(False)
-    groups = build_optimizer(module.parameters(), OptimSettings()).param_groups
+    groups = build_optimizer(module.named_parameters(), OptimSettings()).param_groups
     assert sum(len(group["params"]) for group in groups) == 4
 
 
@@ -230,7 +230,7 @@ def test_an_edited_rate_counts_when_a_run_continues(name: Any) -> None:
     """The moments come from the checkpoint, rate, decay and momentum from the config."""
     old = OptimSettings(optimizer=name, lr=0.1, schedule="step", milestones=(1,), gamma=0.5)
     module = net()
-    optimizer = build_optimizer(module.parameters(), old)
+    optimizer = build_optimizer(module.named_parameters(), old)
     scheduler = build_scheduler(optimizer, old, 100, 3)
     for seed in range(4):
         stepped(module, optimizer, seed)
@@ -240,7 +240,7 @@ def test_an_edited_rate_counts_when_a_run_continues(name: Any) -> None:
     new = OptimSettings(
         optimizer=name, lr=0.01, weight_decay=0.2, momentum=0.5, betas=(0.8, 0.9), milestones=(1,), gamma=0.5
     )
-    fresh = build_optimizer(module.parameters(), new)
+    fresh = build_optimizer(module.named_parameters(), new)
     after = build_scheduler(fresh, new, 100, 3)
     keep_settings(fresh, moments)
     continue_at(after, schedule)
@@ -261,7 +261,7 @@ def test_an_edited_rate_counts_when_a_run_continues(name: Any) -> None:
 def test_moving_average_is_the_recursion_for_weights_and_statistics() -> None:
     module = net()
     average = MovingAverage(module, 0.95)
-    optimizer = build_optimizer(module.parameters(), OptimSettings(optimizer="sgd", lr=0.05))
+    optimizer = build_optimizer(module.named_parameters(), OptimSettings(optimizer="sgd", lr=0.05))
     expected = {name: value.clone().double() for name, value in module.state_dict().items()}
     for step in range(1, 31):
         stepped(module, optimizer, step)
@@ -290,7 +290,7 @@ def test_learning_rates_fall_with_the_distance_from_the_head(decay: float, backb
     cfg = OptimSettings(lr=1e-3, layer_decay=decay, backbone_lr=backbone_lr, weight_decay=0.1)
     head = nn.Conv2d(8, 3, 1)
     rates = layer_rates(backbone, cfg)
-    optimizer = build_optimizer([*backbone.parameters(), *head.parameters()], cfg, rates)
+    optimizer = build_optimizer([*backbone.named_parameters(), *head.named_parameters("head")], cfg, rates)
     rate_of = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert len(rate_of) == len([*backbone.parameters(), *head.parameters()])
     assert {rate_of[p] for p in head.parameters()} == {1e-3}
@@ -308,7 +308,7 @@ def test_learning_rates_fall_with_the_distance_from_the_head(decay: float, backb
 def test_no_factors_make_the_groups_that_there_always_were() -> None:
     backbone = feature_network("hrnet", {})
     assert layer_rates(backbone, OptimSettings()) == {}
-    groups = build_optimizer(backbone.parameters(), OptimSettings()).param_groups
+    groups = build_optimizer(backbone.named_parameters(), OptimSettings()).param_groups
     assert [len(group["params"]) for group in groups] == [
         sum(p.ndim > 1 for p in backbone.parameters()), sum(p.ndim <= 1 for p in backbone.parameters())
     ]  # fmt: skip

@@ -8,12 +8,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,8 +24,9 @@ from pose.data.loader import Loaded
 from pose.engine import trainer as engine
 from pose.engine.meter import Meter
 from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
-from pose.engine.trainer import Trainer
+from pose.engine.trainer import Trainer, seed_everything
 from pose.errors import UserError
+from pose.experiment import load_config
 from pose.metrics.base import Scores
 from pose.model import TrainStep
 from pose.structures import Batch
@@ -33,6 +35,7 @@ from tests.training_fixtures import (
     differences,
     lines,
     scores,
+    settings,
     tiny_step,
     trainer,
 )
@@ -493,6 +496,185 @@ def test_a_state_of_another_config_is_refused(tmp_path: Path, spoil: str) -> Non
         del state["progress"]
     with pytest.raises(UserError, match=r"last\.pt does not belong to this config.*config\.yaml"):
         trainer(tmp_path, batches(1)).load_state(state, tmp_path / "last.pt")
+
+
+# ---------------------------------------------------------------------------- moments by name, rates by layer
+
+HRNET = [
+    "backbone.name=hrnet",
+    "backbone.width=4",
+    "backbone.modules=[1, 1, 1]",
+    "backbone.blocks=1",
+    "head.name=tags",
+]
+
+
+def layered_step() -> TrainStep:
+    """A network whose backbone has four groups of layers."""
+    plain = [one for one in settings("unused") if not one.startswith("backbone.")]
+    seed_everything(0)
+    return TrainStep(load_config(None, ["data.skeleton=coco17", *plain, *HRNET]).build_model(), color=False)
+
+
+def layered(folder: Path, loaded: Sequence[Loaded], **train: Any) -> Trainer:
+    return trainer(folder, loaded, step=layered_step(), **{"lr": 1e-3, "schedule": "constant", **train})
+
+
+def moments(one: Trainer) -> dict[str, Any]:
+    """Of every parameter, by the network's names."""
+    return {name: dict(one.optimizer.state[p]) for name, p in one.model.named_parameters()}
+
+
+def old_format(state: dict[str, Any]) -> dict[str, Any]:
+    """As it was before optimisers had names: torch's state of an optimiser of nameless parameters."""
+    groups = [
+        {key: value for key, value in group.items() if key not in ("param_names", "name")}
+        for group in state["optimizer"]["param_groups"]
+    ]
+    return {**state, "optimizer": {**state["optimizer"], "param_groups": groups}}
+
+
+REGROUPED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"layer_decay": 0.8}),
+    ({"layer_decay": 0.8}, {"layer_decay": 1.0}),
+    ({"layer_decay": 0.8}, {"layer_decay": 0.5, "weight_decay": 0.1}),
+    ({"backbone_lr": 0.5}, {"backbone_lr": 2.0}),  # the backbone's group comes first
+    ({"backbone_lr": 0.1, "layer_decay": 0.9}, {"backbone_lr": 0.1}),
+]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(("before", "after"), REGROUPED)
+def test_moments_follow_their_parameters_into_other_groups(
+    tmp_path: Path, optimizer: str, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    """Through a file; and the run goes on with the new rates."""
+    loaded = batches(3)
+    one = layered(tmp_path, loaded, optimizer=optimizer, **before)
+    for batch in loaded[:2]:
+        taken(one, batch.batch)
+    one.save()
+    again = layered(tmp_path, loaded, optimizer=optimizer, **after)
+    again.load_state(checkpoint.load(tmp_path / "last.pt"), tmp_path / "last.pt")
+    assert all(moments(one).values())
+    assert differences(moments(one), moments(again)) == []
+    fresh = layered(tmp_path, loaded, optimizer=optimizer, **after)
+    kept = ("lr", "weight_decay", "name", "param_names")
+    for own, new in zip(again.optimizer.param_groups, fresh.optimizer.param_groups, strict=True):
+        assert [own[key] for key in kept] == [new[key] for key in kept]
+    before_step = copy.deepcopy((dict(again.model.state_dict()), moments(again)))
+    taken(again, loaded[2].batch)
+    assert differences(before_step[0], dict(again.model.state_dict())) and finite(moments(again))
+    changed = {where.split("/")[1] for where in differences(before_step[1], moments(again))}
+    assert changed == set(before_step[1])
+
+
+def test_positions_would_not_do(tmp_path: Path) -> None:
+    """The places of parameters change with the groups, or the test above shows nothing."""
+    orders = [
+        [name for group in layered(tmp_path, batches(1), **more).optimizer.param_groups
+         for name in group["param_names"]]
+        for more in ({}, {"layer_decay": 0.8}, {"backbone_lr": 0.5}, {"backbone_lr": 2.0})
+    ]  # fmt: skip
+    assert len({tuple(order) for order in orders}) == 4 and len({frozenset(order) for order in orders}) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("rates", [{}, {"layer_decay": 0.8, "backbone_lr": 0.3}])
+def test_a_run_goes_on_to_the_same_weights(
+    tmp_path: Path, optimizer: str, old: bool, rates: dict[str, Any]
+) -> None:
+    """Also from a checkpoint whose optimiser has no names."""
+    loaded = batches(4)
+    more = {"optimizer": optimizer, "weight_decay": 0.1, "ema": 0.9, **rates}
+    straight = layered(tmp_path, loaded, **more)
+    for batch in loaded:
+        taken(straight, batch.batch)
+
+    one = layered(tmp_path, loaded, **more)
+    for batch in loaded[:2]:
+        taken(one, batch.batch)
+    state = one.state()
+    checkpoint.save(old_format(state) if old else state, tmp_path / "last.pt")
+    again = layered(tmp_path, loaded, **more)
+    again.load_state(checkpoint.load(tmp_path / "last.pt"), tmp_path / "last.pt")
+    for batch in loaded[2:]:
+        taken(again, batch.batch)
+    assert differences(straight.state(), again.state()) == []
+
+
+def test_names_are_the_bare_networks(tmp_path: Path) -> None:
+    step = layered_step()
+    expected = {name for name, _ in step.model.named_parameters()}
+    step.model.backbone = torch.compile(step.model.backbone)  # type: ignore[assignment]
+    one = trainer(tmp_path, batches(1), step=step, wrapped=DataParallel(step))
+    assert any("_orig_mod" in name for name, _ in step.model.named_parameters())
+    groups = one.state()["optimizer"]["param_groups"]
+    assert {name for group in groups for name in group["param_names"]} == expected
+
+
+def spoiled(state: dict[str, Any], kind: str) -> dict[str, Any]:
+    optimizer = copy.deepcopy(state["optimizer"])
+    group = optimizer["param_groups"][0]
+    if kind == "absent":
+        group["param_names"].pop(0)
+        group["params"].pop(0)
+    elif kind == "shape":
+        optimizer["state"][0]["exp_avg"] = optimizer["state"][0]["exp_avg"][:1]
+    else:
+        return old_format(state)
+    return {**state, "optimizer": optimizer}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("absent", {}, r"its optimiser knows nothing of backbone\.conv1\.weight\); restore config"),
+        ("shape", {}, r"exp_avg of backbone\.conv1\.weight is \(1, 3, 3, 3\), the parameter \(64, 3, 3, 3\)"),
+        (
+            "old",
+            {"layer_decay": 0.5},
+            r"no names and are of \[.*\] param.*train\.backbone_lr and train\.layer_",
+        ),
+        ("old", {"optimizer": "sgd"}, r"of another train\.optimizer"),
+    ],
+)
+def test_moments_that_do_not_fit_are_refused(
+    tmp_path: Path, kind: str, settings: dict[str, Any], message: str
+) -> None:
+    loaded = batches(1)
+    one = layered(tmp_path, loaded)
+    taken(one, loaded[0].batch)
+    with pytest.raises(UserError, match=r"last\.pt does not belong to this config \(.*" + message):
+        layered(tmp_path, loaded, **settings).load_state(spoiled(one.state(), kind), tmp_path / "last.pt")
+
+
+def test_each_rate_is_logged_by_name(tmp_path: Path) -> None:
+    """`lr` is that of neck, predictor and head, though the backbone's may be higher."""
+    loaded = batches(4)
+    recipe: dict[str, Any] = {"lr": 0.01, "warmup_steps": 4, "layer_decay": 0.5, "backbone_lr": 4.0}
+    layered(tmp_path, loaded, **recipe).run()
+    factors = {"head": 1.0, "backbone.0": 0.25, "backbone.1": 0.5, "backbone.3": 2.0}
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for record, at in zip(lines(tmp_path, "train"), (0.005, 0.0075, 0.01, 0.01), strict=True):
+        named = {key.removeprefix("lr/"): value for key, value in record.items() if key.startswith("lr/")}
+        # the third group's factor is 4 * 0.5^2: it has the head's rate, and is in its group
+        assert named == pytest.approx({name: at * factor for name, factor in factors.items()})
+        assert record["lr"] == pytest.approx(at)
+        for name, value in named.items():
+            (found,) = [e.value for e in events.Scalars(f"train/lr/{name}") if e.step == record["step"]]
+            assert found == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"), [({}, {"lr": 1e-3}), ({"backbone_lr": 0.1}, {"lr": 1e-3, "lr/backbone": 1e-4})]
+)
+def test_one_rate_is_logged_once(tmp_path: Path, rates: dict[str, Any], expected: dict[str, float]) -> None:
+    """The hourglass is all backbone: nothing has the rate `lr` itself where it has a factor."""
+    trainer(tmp_path, batches(1), lr=1e-3, schedule="constant", **rates).run()
+    (record,) = lines(tmp_path, "train")
+    assert {k: v for k, v in record.items() if k.startswith("lr")} == pytest.approx(expected)
 
 
 def test_panels_come_at_their_steps_and_training_goes_on(tmp_path: Path) -> None:
