@@ -79,11 +79,17 @@ class Timm(FeatureBackbone):
         self.feature_strides = tuple(network.feature_info.reduction())
         self.size_multiple = max(self.feature_strides)
         self.channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
-        if cfg.checkpointing:
-            network.set_grad_checkpointing(True)
         self._freeze_statistics()
         with torch.device("cpu"):
-            self._check()
+            self._check(
+                "this model of timm does not take images of any size ({}); choose another one, such as resnet50, "
+                "convnext_tiny or swin_tiny_patch4_window7_224"
+            )
+            if cfg.checkpointing:
+                network.set_grad_checkpointing(True)
+                self._check(
+                    "this model of timm has no gradients that way ({}); set backbone.checkpointing=false"
+                )
         self.to(torch.get_default_device())
         self.normalization = normalization_of(network)
 
@@ -129,9 +135,11 @@ class Timm(FeatureBackbone):
                 layer.eval()
         return self
 
-    def _check(self) -> None:
+    def _check(self, failure: str) -> None:
         """Runs a small image through, of another size and form than any model was trained at, and takes out
-        layers that no feature depends on: DistributedDataParallel would wait for their gradients."""
+        layers that no feature depends on: DistributedDataParallel would wait for their gradients.
+
+        failure: the message where that fails, with a place for the reason."""
         height, width = 4 * self.size_multiple, 6 * self.size_multiple
         named = {
             name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad
@@ -143,11 +151,8 @@ class Timm(FeatureBackbone):
                 total = torch.stack([feature.sum() for feature in features]).sum()
                 gradients = torch.autograd.grad(total, [*named.values()], allow_unused=True)
         except Exception as error:  # of every family's own kind
-            raise UserError(
-                f"backbone.model={self.cfg.model}: this model of timm does not take images of any size "
-                f"({first_line(error)}); choose another one, such as resnet50, convnext_tiny or "
-                "swin_tiny_patch4_window7_224"
-            ) from None
+            reason = failure.format(first_line(error))
+            raise UserError(f"backbone.model={self.cfg.model}: {reason}") from None
         finally:
             self.train(mode)
         for feature, count, stride in zip(features, self.feature_channels, self.feature_strides, strict=True):

@@ -172,7 +172,7 @@ def test_stochastic_depth_acts_in_training_only() -> None:
         assert not torch.equal(net(x)[-1], net(x)[-1])
 
 
-@pytest.mark.parametrize("model", ["test_resnet", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("model", ["test_convnext", "swin_tiny_patch4_window7_224"])
 def test_activations_computed_again_give_the_same_gradients(model: str) -> None:
     found = []
     for checkpointing in (False, True):
@@ -205,7 +205,7 @@ def test_synchronised_batch_normalisation_keeps_the_activations() -> None:
         ({"model": "test_resnet", "strides": (3,)}, "timm has features at the strides 2, 4, 8"),
         ({"model": "vgg11_bn", "drop_path": 0.1}, "has no stochastic depth; set backbone.drop_path=0"),
         ({"model": "test_vit", "output_stride": 8}, "output_stride 8 .*; set backbone.output_stride=null"),
-        ({"model": "test_maxvit"}, "does not take images of any size .*; choose another one"),
+        ({"model": "nest_tiny"}, "does not take images of any size .*; choose another one"),
         ({"model": "inception_v3"}, r"at stride 4 has the shape .* where \(1, 192, 32, 48\) is needed"),
     ],
 )  # fmt: skip
