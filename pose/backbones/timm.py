@@ -82,8 +82,8 @@ class Timm(FeatureBackbone):
         self._freeze_statistics()
         with torch.device("cpu"):
             self._check(
-                "this model of timm does not take images of any size ({}); choose another one, such as resnet50, "
-                "convnext_tiny or swin_tiny_patch4_window7_224"
+                "this model of timm does not take images of any size ({}); choose another one, such as "
+                "resnet50, convnext_tiny or swin_tiny_patch4_window7_224"
             )
             if cfg.checkpointing:
                 network.set_grad_checkpointing(True)
