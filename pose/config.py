@@ -27,6 +27,7 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -74,8 +75,15 @@ class PresetSettings(Settings):
     """Settings whose `preset` names a set of values for those that are not given."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    former_presets: ClassVar[Mapping[str, str]] = {}
+    """Names that presets once had -> those of today: older configs and runs still have them."""
     section: ClassVar[str | None] = None
     """The key of the section in a config, for settings without a `name`."""
+
+    @field_validator("preset", mode="before", check_fields=False)
+    @classmethod
+    def _name_of_today(cls, preset: Any) -> Any:
+        return cls.former_presets.get(preset, preset) if isinstance(preset, str) else preset
 
     @model_validator(mode="after")
     def _fill(self) -> PresetSettings:
@@ -86,9 +94,9 @@ class PresetSettings(Settings):
         return self
 
 
-def _preset_keys(section: str, name: str | None) -> tuple[set[str], str]:
-    """The keys that presets set in a config's `section`, which is of the component `name` (None: of any), and
-    the preset that counts where none is given."""
+def _preset_keys(section: str, name: str | None) -> tuple[set[str], str, dict[str, str]]:
+    """The keys that presets set in a config's `section`, which is of the component `name` (None: of any), the
+    preset that counts where none is given, and the names that presets once had."""
     for registry in (BACKBONES, HEADS, DECODERS):
         registry.names()  # imports the components
     known = PresetSettings.__subclasses__()
@@ -98,7 +106,8 @@ def _preset_keys(section: str, name: str | None) -> tuple[set[str], str]:
         if "name" in cls.model_fields and name in (None, cls.model_fields["name"].default)
     ]
     keys = {key for cls in classes for values in cls.presets.values() for key in values}
-    return keys, classes[0].model_fields["preset"].default if classes else ""
+    former = {old: new for cls in classes for old, new in cls.former_presets.items()}
+    return keys, classes[0].model_fields["preset"].default if classes else "", former
 
 
 S = TypeVar("S", bound=Settings)
@@ -288,8 +297,9 @@ class Merged:
 
     def _drop_preset(self, section: dict[str, Any], value: Mapping[str, Any], path: Path_) -> None:
         """`value` names a preset: where it is another one, what the one before may have set makes room."""
-        keys, default = _preset_keys(path[-1], value.get("name", section.get("name")))
-        if value["preset"] == section.get("preset", default):
+        keys, default, former = _preset_keys(path[-1], value.get("name", section.get("name")))
+        before, now = (former.get(str(one), one) for one in (section.get("preset", default), value["preset"]))
+        if before == now:
             return
         for key in keys & set(section):
             del section[key]

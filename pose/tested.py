@@ -252,6 +252,7 @@ def resize_rule(settings: TestSettings, input: InputSettings, multiple: int) -> 
     if settings.resize == "original":
         return f"as it is, at most {size[0] * size[1] / 1e6:.2f} megapixels, multiples of {multiple}"
     if settings.resize in PUBLISHED:
-        return f"{settings.resize}: short side {min(size)}, multiples of 64 at the smallest scale"
+        at = "scale 1" if settings.resize == "mmpose1" else "the smallest scale"
+        return f"{settings.resize}: short side {min(size)}, multiples of 64 at {at}"
     name, side = ("short side", min(size)) if settings.resize == "short_side" else ("long side", max(size))
     return f"{name} {side}, multiples of {multiple}"

@@ -32,7 +32,7 @@ class Row:
 
     peaks: list[int]  # K numbers of peaks, -1 for none
     total: float  # the heat of the peaks and the scores of the limbs
-    parts: int  # keypoints that were put in, with the published rules more than are there at the end
+    parts: int  # keypoints that were put in; with the published rules not always as many as there are
     kinds: int  # the kinds of keypoints that are there, as bits
 
 
@@ -111,18 +111,28 @@ def join_as_published(
     starts: Sequence[bool],
     kinds: int,
     many_start: bool,
+    others_fill: bool = False,
 ) -> list[Row]:
     """People of links, taken in turn, by rtpose's rules; arguments as `join_consistently`.
 
     A link that fits one person gives it the second peak; one that fits two joins them, or gives the first of
     them the second peak if both have a keypoint of one kind.  What a person had of that kind is lost, but
-    still counts.  `many_start`: a link that fits three or more starts a person."""
+    still counts.  `many_start`: a link that fits three or more starts a person.  `others_fill`: a link of a
+    limb that may not start a person gives its peaks to all who have one of them and nothing in the place of
+    the other, which counts neither as score nor as part (CMU's evaluation in MATLAB)."""
     rows: dict[int, Row] = {}
     holders: list[list[int]] = [[] for _ in heat]  # of each peak, the older one first
     for number, (limb, a, b, score) in enumerate(links):
         kind_a, kind_b = ends[limb]
         found = sorted({*holders[a], *holders[b]})
-        if len(found) == 2 and not rows[found[0]].kinds & rows[found[1]].kinds:
+        if others_fill and not starts[limb]:
+            for holder in found:
+                row = rows[holder]
+                for peak, kind in ((a, kind_a), (b, kind_b)):
+                    if row.peaks[kind] < 0:
+                        row.peaks[kind], row.kinds = peak, row.kinds | 1 << kind
+                        insort(holders[peak], holder)
+        elif len(found) == 2 and not rows[found[0]].kinds & rows[found[1]].kinds:
             second = rows.pop(found[1])
             _merge(rows[found[0]], second, score)
             for peak in second.peaks:

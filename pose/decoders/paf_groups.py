@@ -39,7 +39,9 @@ from pose.structures import People
 
 Subpixel = Literal["none", "quarter", "dark", "patch"]
 Assembly = Literal["consistent", "s1", "s1_old"]
-PersonScore = Literal["constant", "mean", "total", "total_times_parts", "heat", "heat_and_limbs"]
+PersonScore = Literal[
+    "constant", "mean", "total", "total_times_parts", "total_times_annotated", "heat", "heat_and_limbs"
+]
 
 LARGEST = 1e4  # heat is cut here, and limbs with a higher score are none: nothing overflows
 SAMPLES_AT_ONCE = 1 << 24  # of the fields on an accelerator: 128 MiB per intermediate table
@@ -60,26 +62,40 @@ class PafGroupsSettings(PresetSettings):
             "include_end": True, "assembly": "s1_old", "starting_limbs": "all", "min_keypoints": 3,
             "min_score": 0.2, "person_score": "total_times_parts",
         },
-        "cmu": {
+        "cmu_demo": {
             "window": "strict", "min_distance": 6.0, "subpixel": "none", "max_peaks": 100, "min_pass": 0.8,
             "include_end": True, "mean_over": "passing", "assembly": "s1", "starting_limbs": "tree",
             "min_keypoints": 4, "min_score": 0.4, "person_score": "total_times_parts",
         },
+        "cmu_matlab": {
+            "window": "strict", "min_distance": 6.0, "peak_order": "columns", "subpixel": "none",
+            "max_peaks": 100, "min_pass": 0.8, "include_end": True, "mean_over": "passing", "assembly": "s1",
+            "starting_limbs": "tree", "other_limbs": "fill", "min_keypoints": 3, "min_score": 0.2,
+            "person_score": "total_times_annotated",
+        },
     }  # fmt: skip
+    former_presets: ClassVar[Mapping[str, str]] = {"cmu": "cmu_demo"}
 
     name: Literal["paf_groups"] = "paf_groups"
-    preset: Literal["default", "s1", "s1_old", "cmu"] = "default"
+    preset: Literal["default", "s1", "s1_old", "cmu_demo", "cmu_matlab"] = "default"
     """Values for the keys that are not given: ours, those of rtpose (PyTorch), of its evaluation of 2017-18,
-    or of CMU's original.  The last two are meant for maps enlarged to the size of the picture.  rtpose's
-    oversight of a conflict on the very first peak is not repeated."""
+    or of CMU's original: cmu_matlab are the rules of its evaluation in MATLAB; cmu_demo has its peaks and
+    limbs with the thresholds of its demos, which drop people of few keypoints or low scores (fewer than 4
+    keypoints or below 0.4, in place of 3 and 0.2), and lets limbs from shoulder to ear do all but start a
+    person.  All but the first two are meant for maps enlarged to the size of the picture.  Two things are not
+    repeated: rtpose's oversight of a conflict on the very first peak, and the half pixel that rtpose's and
+    CMU's evaluations add to what they write, for maps drawn about the labels lie that much too far there."""
     detection_threshold: float = Field(0.1, ge=0)
     """A peak counts if its heat is above this."""
     window: Window = "first"
     """A peak is the highest of its 3 x 3 cells (square: all of equal ones, first: the first of them), is not
     below any of its 4 neighbours (cross), or is higher than all 4 (strict)."""
     min_distance: float = Field(0.0, ge=0)
-    """A peak so near, in input pixels, to one of its kind above it or to the left of it is left out; 0: none
-    is."""
+    """A peak so near, in input pixels, to one of its kind before it (in `peak_order`) that stays is left out,
+    even if it is the higher one; 0: none is."""
+    peak_order: Literal["rows", "columns"] = "rows"
+    """Peaks of a kind are taken row by row, or column by column as MATLAB does: this decides which of two
+    near ones stays, and which of equal candidates for a limb comes first."""
     subpixel: Subpixel = "dark"
     """Position of a peak: the centre of its cell, a quarter towards the larger neighbour, DARK's Newton step,
     or the highest pixel of the 5 x 5 cells around, enlarged to input pixels by cubic interpolation; that one
@@ -107,6 +123,11 @@ class PafGroupsSettings(PresetSettings):
     starting_limbs: Literal["all", "tree", "all_but_last"] = "all"
     """Limbs that may start a person: all, those that join keypoints that the limbs before them in the
     skeleton's limb_order do not join, or all but the last of that order."""
+    other_limbs: Literal["join", "fill"] = "join"
+    """What limbs that may not start a person do: join as all others do; or only give their peaks to people
+    who have one of the two and nothing in the place of the other, which adds neither to their score nor to
+    the keypoints that are counted (CMU's limbs from shoulder to ear).  fill: only with the assemblies s1 and
+    s1_old."""
     singles: bool = True
     """A peak that no limb joined is a person, too.  Only with the consistent assembly."""
     reach: float = Field(1.25, ge=0)
@@ -114,19 +135,21 @@ class PafGroupsSettings(PresetSettings):
     times the extent of the larger one: a person who is partly hidden comes in pieces that no limb joins.  0:
     they stay apart.  Only with the consistent assembly."""
     min_keypoints: int = Field(1, ge=1)
-    """People with fewer keypoints are dropped (s1, s1_old: into whom fewer were put)."""
+    """People with fewer keypoints are dropped (s1, s1_old: into whom fewer were put, those that fill a place
+    not counted)."""
     min_score: float = Field(0.0, ge=0)
     """People are dropped whose heat and limb scores, added up and divided by the number of keypoints, are
     below this."""
     person_score: PersonScore = "heat_and_limbs"
     """What ranks people: constant 1; total = heat of the peaks + scores of the limbs; mean = total / number
-    of keypoints; total_times_parts = total * number of keypoints; heat = heat of the peaks / all kinds of
-    keypoints; heat_and_limbs = total / number of all keypoints and limbs of the skeleton."""
+    of keypoints; total_times_parts = total * number of keypoints; total_times_annotated = total * number of
+    those that annotations have, so without a neck made of the shoulders; heat = heat of the peaks / all kinds
+    of keypoints; heat_and_limbs = total / number of all keypoints and limbs of the skeleton."""
 
 
 class Joints(NamedTuple):
-    """The peaks of one image on the host.  They are ordered by kind and then row by row, and their numbers
-    count from 0 over all kinds."""
+    """The peaks of one image on the host.  They are ordered by kind and then row by row (or column by column,
+    see `peak_order`), and their numbers count from 0 over all kinds."""
 
     kind: np.ndarray  # (M,) int64
     position: np.ndarray  # (M, 2) float32, in cells, x first
@@ -158,6 +181,7 @@ class PafGroups:
         no_last = [limb != order[-1] for limb in range(len(order))]
         starts = {"all": every, "tree": skeleton.tree_limbs, "all_but_last": no_last}
         self.starts: Sequence[bool] = starts[settings.starting_limbs]
+        self.annotated = list(skeleton.annotated_index)
 
     @torch.no_grad()
     def __call__(self, heatmap: Tensor, paf: Tensor, stride: int) -> list[People]:
@@ -186,8 +210,11 @@ class PafGroups:
 
     def _on_host(self, heat: Tensor, paf: Tensor, stride: int) -> Iterator[tuple[Joints, Candidates]]:
         """heat (B, K, h, w) finite, on a CPU: the peaks and pairs that there are, image by image."""
-        settings, (images, kinds, _, _) = self.settings, heat.shape
+        settings, (images, kinds, height, width) = self.settings, heat.shape
         channel, index = list_peaks(heat, settings.max_peaks, settings.detection_threshold, settings.window)
+        if settings.peak_order == "columns":
+            order = np.lexsort((by_columns(index, height, width), channel))
+            channel, index = channel[order], index[order]
         position, value = self._refine(heat, torch.from_numpy(channel), torch.from_numpy(index), stride)
         ends = channel.searchsorted(np.arange(1, images) * kinds)
         arrays = (channel % kinds, position.numpy(), value.numpy())
@@ -217,7 +244,7 @@ class PafGroups:
         for table in tables:
             peaks = table[: kinds * most * 5].reshape(5, kinds, most)
             score = table[kinds * most * 5 :].reshape(limbs, most, most)
-            yield self._picked(peaks, score, stride)
+            yield self._picked(peaks, score, stride, (heat.shape[2], heat.shape[3]))
 
     def _tables(self, heat: Tensor, paf: Tensor, stride: int) -> Tensor:
         """(B, 5 * K * M + L * M * M) float32: of every place for a peak whether there is one, its cell, x, y
@@ -254,11 +281,16 @@ class PafGroups:
         both = both & torch.stack([there[:, kind] for kind in b], 1)[:, :, None]
         return score.where(both, 0)
 
-    def _picked(self, peaks: np.ndarray, score: np.ndarray, stride: int) -> tuple[Joints, Candidates]:
-        """peaks (5, K, M) and score (L, M, M) of one image as `_tables` gives them."""
+    def _picked(
+        self, peaks: np.ndarray, score: np.ndarray, stride: int, size: tuple[int, int]
+    ) -> tuple[Joints, Candidates]:
+        """peaks (5, K, M) and score (L, M, M) of one image as `_tables` gives them; size of its maps."""
         there, cell, x, y, heat = peaks
         kind, place = there.nonzero()
-        order = np.lexsort((cell[kind, place], kind))
+        cells = cell[kind, place]
+        if self.settings.peak_order == "columns":
+            cells = by_columns(cells, *size)
+        order = np.lexsort((cells, kind))
         kind, place = kind[order], place[order]
         number = np.zeros(there.shape, np.int64)
         number[kind, place] = np.arange(len(kind))
@@ -305,8 +337,8 @@ class PafGroups:
         heat = joints.heat.tolist()
         ends = self.skeleton.limb_index
         if self.settings.assembly != "consistent":
-            many_start = self.settings.assembly == "s1_old"
-            return join_as_published(links, heat, ends, self.starts, len(self.skeleton), many_start)
+            many_start, fill = self.settings.assembly == "s1_old", self.settings.other_limbs == "fill"
+            return join_as_published(links, heat, ends, self.starts, len(self.skeleton), many_start, fill)
         kinds = joints.kind.tolist() if self.settings.singles else []
         rows = join_consistently(links, heat, ends, self.starts, len(self.skeleton), kinds)
         if self.settings.reach:
@@ -327,6 +359,8 @@ class PafGroups:
                 return row.total
             case "total_times_parts":
                 return row.total * row.parts
+            case "total_times_annotated":
+                return row.total * sum(row.peaks[kind] >= 0 for kind in self.annotated)
             case "heat":
                 return float(heat[[peak for peak in row.peaks if peak >= 0]].sum()) / kinds
             case "heat_and_limbs":
@@ -334,6 +368,13 @@ class PafGroups:
 
 
 # ---- peaks and pairs ----
+
+
+def by_columns(cell: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Cells y * w + x -> x * h + y, by which they are ordered column by column."""
+    y, x = np.divmod(cell, width)
+    at: np.ndarray = x * height + y
+    return at
 
 
 def apart(joints: Joints, distance: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Subpixel = Literal["none", "quarter", "dark", "udp"]
+Subpixel = Literal["none", "quarter", "inner_quarter", "dark", "udp"]
 # Not below any cell of a square, of equal ones only the first, not below 4 neighbours, or above all 4.
 Window = Literal["square", "first", "cross", "strict"]
 PATCH = 5  # cells across an enlarged patch
@@ -188,7 +188,8 @@ def subpixel_offset(
 
     heat (B, K, h, w); channel (...) int64 b * K + k; index (...) int64 cells.  "quarter": 0.25 towards the
     larger neighbour per axis, the smaller coordinate where they are equal; outside the map the border cell is
-    repeated (Newell et al., "Associative Embedding", 2017, as released in pose-ae-train).  "dark": one Newton
+    repeated (Newell et al., "Associative Embedding", 2017, as released in pose-ae-train).  "inner_quarter":
+    the same as MMPose 1.x takes it, see `_inner_quarter`.  "dark": one Newton
     step on the logarithm of the heat (Zhang et al., "Distribution-Aware Coordinate Representation", 2020), at
     most one cell per axis; where the 3 x 3 cells lie partly outside or have no maximum, "quarter".  "udp":
     such a step as MMPose 0.x takes it for UDP, at any cell and of any length, see `_udp`.
@@ -205,11 +206,13 @@ def subpixel_offset(
     first = channel * (height * width)
     if method == "udp":
         return _udp(heat, first, rows, columns)
-    if method == "quarter":
+    if method in ("quarter", "inner_quarter"):
         if last_row is not None:
             rows[..., 2].clamp_(max=last_row)
         across = torch.take(heat, (first + y * width)[..., None] + columns)
         down = torch.take(heat, (first + x)[..., None] + rows * width)
+        if method == "inner_quarter":
+            return _inner_quarter(across, down, (x, y), (width, height))
         return _quarter(across, down)
     window = torch.take(heat, first[..., None, None] + rows[..., None] * width + columns[..., None, :])
     inside = (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
@@ -221,6 +224,25 @@ def _quarter(across: Tensor, down: Tensor) -> Tensor:
     """Three cells (..., 3) along x and three along y -> (..., 2)."""
     larger = torch.stack((across[..., 2] > across[..., 0], down[..., 2] > down[..., 0]), -1)
     return larger.float() * 0.5 - 0.25
+
+
+def _inner_quarter(
+    across: Tensor, down: Tensor, cell: tuple[Tensor, Tensor], size: tuple[int, int]
+) -> Tensor:
+    """Three cells (..., 3) along x and three along y round `cell` x, y (...) -> (..., 2): none where two
+    neighbours are equal, or along an axis on which the cell is one of the first two or the last; and neither
+    axis where it is the first of the other one (MMPose 1.x)."""
+    (x, y), (width, height) = cell, size
+    along_x = (x > 1) & (x < width - 1) & (y > 0)
+    along_y = (y > 1) & (y < height - 1) & (x > 0)
+    step = torch.stack(
+        (
+            (across[..., 2] - across[..., 0]).sign().where(along_x, 0),
+            (down[..., 2] - down[..., 0]).sign().where(along_y, 0),
+        ),
+        -1,
+    )
+    return step * 0.25
 
 
 def _newton(window: Tensor) -> tuple[Tensor, Tensor]:

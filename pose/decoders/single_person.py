@@ -22,7 +22,8 @@ class SinglePersonSettings(Settings):
     name: Literal["single_person"] = "single_person"
     subpixel: Subpixel = "quarter"
     """Position within the cell where the head does not refine it: its centre, a quarter towards the larger
-    neighbour, or a Newton step, DARK's or that of MMPose's UDP."""
+    neighbour (inner_quarter: as in MMPose 1.x, not near the border), or a Newton step, DARK's or that of
+    MMPose's UDP."""
 
 
 @DECODERS.register("single_person", SinglePersonSettings)

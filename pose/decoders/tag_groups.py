@@ -2,9 +2,9 @@
 
 Newell, Huang and Deng, "Associative Embedding: End-to-End Learning for Joint Detection and Grouping" (2017),
 as released in pose-ae-train; the rules of HigherHRNet (Cheng et al., "HigherHRNet: Scale-Aware
-Representation Learning for Bottom-Up Human Pose Estimation", CVPR 2020) and of MMPose 0.x are presets.  The
-maps stay on their device: one small table of peaks comes to the host, where people are grouped, and one table
-of the keypoints still missing goes back and returns filled.
+Representation Learning for Bottom-Up Human Pose Estimation", CVPR 2020) and of MMPose 0.x and 1.x are
+presets.  The maps stay on their device: one small table of peaks comes to the host, where people are grouped,
+and one table of the keypoints still missing goes back and returns filled.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ CELLS_AT_ONCE = 1 << 24  # of one full search on an accelerator: 128 MiB per int
 # The pruned search looks at these shares of a map's cells, the hottest ones, before it takes all.
 HOT_SHARES = (1 / 24, 1 / 12, 1 / 4)
 SAMPLE_STEP = 61  # every so many cells the heat is read to tell which level such a share lies above
+MMPOSE1_WEIGHT = 100.0  # of a whole step of tags against heat
 ROUNDS_TO_ZERO = np.nextafter(0.25, 1)  # the greatest float64 whose square root rounds to 0
 
 
@@ -51,13 +52,19 @@ class TagGroupsSettings(PresetSettings):
         "default": {},
         "higherhrnet": HIGHERHRNET,
         "mmpose": {**HIGHERHRNET, "overflow": "all"},
+        "mmpose1": {
+            **HIGHERHRNET,
+            "overflow": "late_cut",
+            "subpixel": "inner_quarter",
+            "refine": "mmpose1",
+        },
     }
 
     name: Literal["tag_groups"] = "tag_groups"
-    preset: Literal["default", "higherhrnet", "mmpose"] = "default"
-    """Values for the keys that are not given: ours, HigherHRNet's or those of MMPose 0.x.  HigherHRNet's
-    option IGNORE_TOO_MUCH is `overflow: skip`, MMPose's ignore_too_much `overflow: cut` and its use_udp
-    `subpixel: udp`.  Both go through COCO's keypoints in the order of the skeleton; of other sets see
+    preset: Literal["default", "higherhrnet", "mmpose", "mmpose1"] = "default"
+    """Values for the keys that are not given: ours, HigherHRNet's or those of MMPose 0.x or 1.x.
+    HigherHRNet's option IGNORE_TOO_MUCH is `overflow: skip`, MMPose's ignore_too_much `overflow: cut` and its
+    use_udp `subpixel: udp`.  All go through COCO's keypoints in the order of the skeleton; of other sets see
     `order`."""
     detection_threshold: float = Field(0.1, ge=0)
     """A peak counts if its heat is above this."""
@@ -68,10 +75,11 @@ class TagGroupsSettings(PresetSettings):
     sum."""
     max_people: int = Field(30, gt=0)
     """Once an image has so many people, `overflow` decides."""
-    overflow: Literal["skip", "first", "all", "cut"] = "skip"
+    overflow: Literal["skip", "first", "all", "cut", "late_cut"] = "skip"
     """skip: the kinds of keypoints not looked at yet are not grouped.  first: their peaks join the first
     max_people at most, all: any person, and others still start people.  cut: as first, but only the first
-    max_people are people in the end."""
+    max_people are people in the end.  late_cut: as all, and only the first max_people are people in the
+    end."""
     merge_equal_starts: bool = False
     """A peak that would start a person, with exactly the same first component of its tag as the peak that
     started another one, is that other person's instead: it takes the place of his keypoint of its kind, and
@@ -81,18 +89,21 @@ class TagGroupsSettings(PresetSettings):
     nms_size: int = Field(3, gt=0)
     """A peak is the highest in a window of so many cells squared (odd)."""
     subpixel: Subpixel = "quarter"
-    """Position within the cell: its centre, a quarter towards the larger neighbour, DARK's Newton step, or
-    that of MMPose's UDP, which may leave the cell; a keypoint that `refine` fills then moves a quarter."""
+    """Position within the cell: its centre, a quarter towards the larger neighbour (inner_quarter: as in
+    MMPose 1.x, not near the border and not between equal neighbours), DARK's Newton step, or that of MMPose's
+    UDP, which may leave the cell; a keypoint that `refine` fills then moves a quarter."""
     dark_blur: int = Field(0, ge=0)
     """Size in cells (odd) of the Gaussian that smooths the map before DARK's step; 0: none."""
     matcher: Literal["scipy", "munkres"] = "scipy"
     """Solver of the assignment; munkres breaks ties between equal costs as the package munkres 1.1.4 does,
     and with it the published systems."""
-    refine: bool | Literal["as_released"] = True
+    refine: bool | Literal["as_released", "mmpose1"] = True
     """Look for each person's missing keypoints where the heat is high and the tag fits.  as_released: with
     the slip of pose-ae-train, which takes the number of keypoints K for the height of the map: from row K - 1
     on the quarter step of a keypoint filled in compares the cell above with row K - 1, not with the cell
-    below."""
+    below.  mmpose1: where the heat is highest among the cells whose tag fits best, and at the upper left
+    corner of that cell (MMPose 1.x adds its half cell to the other keypoints alone); where the heat is 0 or
+    less the keypoint stays missing, which MMPose 1.x takes with that score."""
     order: tuple[str, ...] = ()
     """Names of all keypoints in the order in which they are grouped; empty = the skeleton's grouping_order.
     Where there are not 17 keypoints, MMPose takes them in their own order, and HigherHRNet by numbers in the
@@ -212,8 +223,8 @@ class TagGroups:
         return Groups(cells, heat, scores[order], tags.sum(axis=1) / found.sum(axis=1)[:, None])
 
     def _fill(self, groups: list[Groups], heat: Tensor, sharp: Tensor, tag: Tensor) -> None:
-        """Each missing keypoint goes where heat - round(Euclidean distance of the tag to the person's mean
-        tag) is highest, if the heat there is positive.  Written into `groups`."""
+        """Each missing keypoint goes where heat - weight * round(Euclidean distance of the tag to the
+        person's mean tag) is highest, if the heat there is positive.  Written into `groups`."""
         missing = [np.nonzero(group.heat == 0) for group in groups]
         image = np.repeat(np.arange(len(groups)), [len(person) for person, _ in missing])
         if not len(image):
@@ -221,9 +232,15 @@ class TagGroups:
         kind = np.concatenate([kinds for _, kinds in missing])
         mean = np.concatenate([g.mean_tags[person] for g, (person, _) in zip(groups, missing, strict=True)])
         channel = image * heat.shape[1] + kind
-        method = "quarter" if self.settings.subpixel == "udp" else self.settings.subpixel
+        method: Subpixel = "quarter" if self.settings.subpixel == "udp" else self.settings.subpixel
+        of_mmpose1 = self.settings.refine == "mmpose1"
+        if of_mmpose1:
+            method = "none"
+        weight = MMPOSE1_WEIGHT if of_mmpose1 else 1.0
         last_row = heat.shape[1] - 1 if self.settings.refine == "as_released" else None
-        table = best_cells(heat, sharp, tag, channel, mean, method, last_row)
+        table = best_cells(heat, sharp, tag, channel, mean, method, last_row, weight)
+        if of_mmpose1:
+            table[:, :2] -= 0.5
         ends = np.cumsum([len(person) for person, _ in missing])[:-1]
         for group, where, rows in zip(groups, missing, np.split(table, ends), strict=True):
             taken = rows[:, 2] > 0
@@ -291,7 +308,7 @@ def group_by_tag(candidates: Candidates, order: tuple[int, ...], settings: TagGr
             continue
         tags = candidates.tags[kind, :count]
         person = np.full(count, -1)
-        known = people if settings.overflow == "all" else min(people, settings.max_people)
+        known = people if settings.overflow in ("all", "late_cut") else min(people, settings.max_people)
         if known:
             mean = total[:known] / number[:known, None]
             person = _match(tags, candidates.heat[kind, :count], mean, settings)
@@ -305,7 +322,7 @@ def group_by_tag(candidates: Candidates, order: tuple[int, ...], settings: TagGr
         chosen[person, kind] = np.arange(count)
         total[person] += tags
         number[person] += 1
-    return chosen[: min(people, settings.max_people) if settings.overflow == "cut" else people]
+    return chosen[: min(people, settings.max_people) if settings.overflow in ("cut", "late_cut") else people]
 
 
 def _merge(
@@ -370,10 +387,11 @@ def best_cells(
     mean: np.ndarray,
     method: Subpixel,
     last_row: int | None = None,
+    weight: float = 1.0,
 ) -> np.ndarray:
-    """The cell of each map `channel` (R,) = b * K + k where heat - round(Euclidean distance of the tag to
-    `mean` (R, D)) is highest, the first one in row-major order: (R, 3) float64, x, y with the sub-pixel part
-    in cells, and the heat there.
+    """The cell of each map `channel` (R,) = b * K + k where heat - weight * round(Euclidean distance of
+    the tag to `mean` (R, D)) is highest, the first one in row-major order: (R, 3) float64, x, y with the
+    sub-pixel part in cells, and the heat there.
 
     heat, sharp (B, K, h, w), `sharp` for the sub-pixel part; tag (B, K, D, h, w); last_row see
     `subpixel_offset`.
@@ -381,16 +399,16 @@ def best_cells(
     if heat.device.type == "cpu":
         rows = torch.from_numpy(channel)
         maps = heat.flatten(2).numpy(), tag.flatten(3).float().numpy()
-        index = torch.from_numpy(search_pruned(*maps, channel, mean))
+        index = torch.from_numpy(search_pruned(*maps, channel, mean, weight))
     else:
         packed = torch.from_numpy(np.column_stack((channel, mean))).to(heat.device)
         rows = packed[:, 0].long()
-        index = search_all(heat, tag, rows, packed[:, 1:])
+        index = search_all(heat, tag, rows, packed[:, 1:], weight)
     value = torch.take(heat, rows * heat[0, 0].numel() + index).double()
     return torch.cat((_positions(sharp, rows, index, method, last_row), value[:, None]), 1).cpu().numpy()
 
 
-def search_all(heat: Tensor, tag: Tensor, channel: Tensor, mean: Tensor) -> Tensor:
+def search_all(heat: Tensor, tag: Tensor, channel: Tensor, mean: Tensor, weight: float = 1.0) -> Tensor:
     """Every cell for every row, on the device of the maps, some rows at a time; see `best_cells` -> (R,)
     int64.
 
@@ -405,12 +423,14 @@ def search_all(heat: Tensor, tag: Tensor, channel: Tensor, mean: Tensor) -> Tens
         for d in range(tag.shape[2]):
             difference = tag[image[part], kind[part], d].flatten(1) - mean[part, d, None]
             total = total + difference * difference
-        merit = heat[image[part], kind[part]].flatten(1) - total.sqrt().round()
+        merit = heat[image[part], kind[part]].flatten(1) - total.sqrt().round() * weight
         found.append(torch.nan_to_num(merit, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).argmax(1))
     return torch.cat(found)
 
 
-def search_pruned(heat: np.ndarray, tag: np.ndarray, channel: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def search_pruned(
+    heat: np.ndarray, tag: np.ndarray, channel: np.ndarray, mean: np.ndarray, weight: float = 1.0
+) -> np.ndarray:
     """The result of `search_all`, found in most cases among the hottest cells of each map.
 
     heat (B, K, cells); tag (B, K, D, cells) -> (R,) int64."""
@@ -422,10 +442,11 @@ def search_pruned(heat: np.ndarray, tag: np.ndarray, channel: np.ndarray, mean: 
     for first, end in zip(starts, [*starts[1:], len(order)]):
         rows = order[first:end]
         at = divmod(int(channel[rows[0]]), heat.shape[1])
-        index[rows] = _search_hottest(heat[at], tag[at], mean[rows], float(highest[at]), levels[at].tolist())
+        enough = float(highest[at]) - weight
+        index[rows] = _search_hottest(heat[at], tag[at], mean[rows], enough, levels[at].tolist())
     for row in np.flatnonzero(index < 0):
         image, kind = divmod(int(channel[row]), heat.shape[1])
-        index[row] = _search_map(heat[image, kind], tag[image, kind], mean[row])
+        index[row] = _search_map(heat[image, kind], tag[image, kind], mean[row], weight)
     return index
 
 
@@ -437,13 +458,14 @@ def _levels(heat: np.ndarray) -> np.ndarray:
 
 
 def _search_hottest(
-    heat: np.ndarray, tag: np.ndarray, mean: np.ndarray, highest: float, levels: list[float]
+    heat: np.ndarray, tag: np.ndarray, mean: np.ndarray, enough: float, levels: list[float]
 ) -> np.ndarray:
-    """heat (cells,) with its maximum, tag (D, cells), mean (R, D) -> the best cells (R,), -1 where this short
-    look at the cells above each of `levels` cannot tell.
+    """heat (cells,), tag (D, cells), mean (R, D) -> the best cells (R,), -1 where this short look at the
+    cells above each of `levels` cannot tell.
 
     Of the cells above some level, take the hottest whose distance rounds to 0, of equal ones the first.  All
-    hotter cells lose 1 or more: if this one is above the highest heat minus 1, none of them is better.
+    hotter cells lose the weight of a step or more: if this one is above `enough`, the highest heat of the map
+    minus that weight, none of them is better.
     """
     index = np.full(len(mean), -1)
     rows = np.arange(len(mean))
@@ -454,7 +476,7 @@ def _search_hottest(
         near = _squared_distance(tag.take(cells, 1)[:, None], mean[rows].T[..., None]) <= ROUNDS_TO_ZERO
         value = np.where(near, heat.take(cells), np.float32(-np.inf))
         first = value.argmax(axis=1)
-        decided = value[np.arange(len(rows)), first] > max(level, highest - 1)
+        decided = value[np.arange(len(rows)), first] > max(level, enough)
         index[rows[decided]] = cells[first[decided]]
         rows = rows[~decided]
         if not len(rows):
@@ -462,11 +484,12 @@ def _search_hottest(
     return index
 
 
-def _search_map(heat: np.ndarray, tag: np.ndarray, mean: np.ndarray) -> int:
+def _search_map(heat: np.ndarray, tag: np.ndarray, mean: np.ndarray, weight: float = 1.0) -> int:
     """`search_all` for one row: heat (cells,), tag (D, cells), mean (D,)."""
     distance = _squared_distance(tag, mean)
     np.sqrt(distance, out=distance)
     np.rint(distance, out=distance)
+    distance *= weight
     with np.errstate(invalid="ignore"):  # both may be infinite
         merit = np.subtract(heat, distance, out=distance)
     best = int(merit.argmax())

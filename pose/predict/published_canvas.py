@@ -1,9 +1,11 @@
 """Canvases of published associative-embedding systems, for their weights: sides are multiples of 64, and the
-canvas of scale 1 depends on the smallest scale that is tested with it.
+canvas of scale 1 depends on the smallest scale that is tested with it (but for mmpose1).
 
-higherhrnet: HigherHRNet-Human-Pose-Estimation; mmpose: MMPose 0.x, which rounds the image's centre to an even
-pixel; mmpose_udp: MMPose 0.x with Huang et al., "The Devil Is in the Details: Delving into Unbiased Data
-Processing for Human Pose Estimation" (2020): the image fills the canvas from corner pixel to corner pixel."""
+higherhrnet: HigherHRNet-Human-Pose-Estimation; mmpose: MMPose 0.x, which rounds the image's centre to an
+even pixel; mmpose1: MMPose 1.x, which does not round it, and lays out scale 1 whatever else is tested
+(canvases of other scales, which it does not have for associative embedding, are that one stretched);
+mmpose_udp: MMPose 0.x with Huang et al., "The Devil Is in the Details: Delving into Unbiased Data Processing
+for Human Pose Estimation" (2020): the image fills the canvas from corner pixel to corner pixel."""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from pose.errors import UserError
 
-PublishedResize = Literal["higherhrnet", "mmpose", "mmpose_udp"]
+PublishedResize = Literal["higherhrnet", "mmpose", "mmpose1", "mmpose_udp"]
 PUBLISHED: tuple[str, ...] = get_args(PublishedResize)
 MULTIPLE = 64  # pixels
 LONGEST = 8  # the longer side of the canvas at scale 1, in sides of the square input
@@ -35,13 +37,17 @@ def canvas_sizes(
 
     An image so long that its canvas would fill the memory gets a smaller one.  Raises `UserError` for scales
     whose canvases the network, of `multiple`, does not take."""
-    smallest = min(scales)
+    smallest = 1.0 if rule == "mmpose1" else min(scales)
     short, long = min(size), max(size)
     shorter = _up(smallest * side, rule)
     longest = LONGEST * side * smallest
     if shorter * long > longest * short:
         shorter = max(MULTIPLE, int(longest * short / long) // MULTIPLE * MULTIPLE)
-    longer = min(_up(shorter / short * long, rule), max(MULTIPLE, _up(longest, rule)))
+    # MMPose 1.x divides by width / height: where that is rounded, a multiple of 64 may become a bit more
+    longer_side = (
+        shorter / (short / long) if rule == "mmpose1" and size[0] > size[1] else shorter / short * long
+    )
+    longer = min(_up(longer_side, rule), max(MULTIPLE, _up(longest, rule)))
     sizes = []
     for scale in scales:
         a, b = int(shorter * scale / smallest), int(longer * scale / smallest)
@@ -60,9 +66,9 @@ def canvas_matrix(
     """(2, 3) image -> canvas; `smallest` canvas of those that are tested."""
     height, width = canvas
     if rule == "mmpose_udp":
-        across, down = spans(size, smallest)
+        across, down = np.array(spans(size, smallest), np.float32).astype(np.float64)  # as rounded there
         matrix = [[(width - 1) / across, 0.0, 0.0], [0.0, (height - 1) / down, 0.0]]
-        return np.array(matrix, np.float32).astype(np.float64)  # as rounded there
+        return np.array(matrix, np.float32).astype(np.float64)  # and there
     ratio = height / size[0] if size[0] <= size[1] else width / size[1]
     x, y = center(size, rule)
     return np.array([[ratio, 0.0, width / 2 - ratio * x], [0.0, ratio, height / 2 - ratio * y]])
@@ -77,7 +83,9 @@ def way_back(
 
 
 def center(size: tuple[int, int], rule: str) -> tuple[float, float]:
-    """x, y of the pixel that comes to lie in the middle of the canvas."""
+    """x, y of the place that comes to lie in the middle of the canvas."""
+    if rule == "mmpose1":
+        return size[1] / 2, size[0] / 2
     if rule == "higherhrnet":
         return int(size[1] / 2 + 0.5), int(size[0] / 2 + 0.5)
     return round(size[1] / 2), round(size[0] / 2)  # half to even

@@ -34,13 +34,15 @@ class TestSettings(PresetSettings):
     input_size: tuple[int, int] | None = None
     """Height and width of the canvas at scale 1; null = the training input size."""
     resize: Literal[
-        "letterbox", "short_side", "long_side", "squash", "original", "higherhrnet", "mmpose", "mmpose_udp"
-    ] = "letterbox"
+        "letterbox", "short_side", "long_side", "squash", "original",
+        "higherhrnet", "mmpose", "mmpose1", "mmpose_udp",
+    ] = "letterbox"  # fmt: skip
     """letterbox: the picture inside a canvas of `input_size`.  short_side, long_side: that side is brought
     to the smaller / larger number of `input_size`, the canvas keeps the picture's aspect.  squash: the
     picture is stretched to `input_size`, whatever its aspect.  original: the picture as it is, shrunk only
-    where it has more pixels than `input_size`.  higherhrnet, mmpose, mmpose_udp: as in those systems, for
-    their weights (the shorter side is brought to `input_size`, in steps of 64 at the smallest scale)."""
+    where it has more pixels than `input_size`.  higherhrnet, mmpose, mmpose1, mmpose_udp: as in those
+    systems (MMPose 0.x, 1.x and 0.x with UDP), for their weights (the shorter side is brought to
+    `input_size`, in steps of 64 at the smallest scale, in MMPose 1.x at scale 1)."""
     antialias: bool = False
     """Pixels are averaged where the picture is shrunk, as Pillow's BILINEAR does; only with squash."""
     flip: bool = True

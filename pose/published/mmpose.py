@@ -4,7 +4,7 @@ ResNet, MobileNetV2 and hourglass (Cheng et al.: HigherHRNet, CVPR 2020; MMPose'
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ HOURGLASS: Sequence[tuple[str, str]] = (
     (r"\.conv\.", ".0."),
     (r"\.bn\.", ".1."),
 )
+RULES = ("0.x", "1.x")  # of MMPose's versions
 # data set -> keypoints; it is the end of the config's name, too
 DATA = {"coco": 17, "aic": 14, "crowdpose": 14, "mhp": 16, "wholebody": 133}
 
@@ -66,6 +67,13 @@ def our_name(name: str, *, hourglass: bool, higher: bool) -> str:
             break
     # of the further layers, the blocks come after convolution, normalization and activation
     return re.sub(r"<(\d+)>", lambda match: str(int(match[1]) + 2), rest)
+
+
+def of_mmpose1(names: Iterable[str]) -> bool:
+    """Whether a file with these tensors is of MMPose 1.x's associative embedding: `head` in place of
+    `keypoint_head`, with the one layer of its only network."""
+    found = {WRAPPED.sub("", name) for name in names}
+    return "head.final_layer.weight" in found and any(name.startswith("backbone.") for name in found)
 
 
 def network(weights: Mapping[str, Tensor]) -> tuple[list[str], int, Callable[[str], str]]:
@@ -148,19 +156,34 @@ def plan_with(
         data: str | None = None,
         udp: bool = False,
         size: int | None = None,
+        rules: str | None = None,
     ) -> Plan:
         """The network is read off the names and shapes of its tensors.
 
         data: the data set, where the number of keypoints does not tell; udp: trained with unbiased data
-        processing; size: side of the training input in pixels (default 512)."""
+        processing; size: side of the training input in pixels (default 512); rules: "0.x" or "1.x", the
+        MMPose by whose rules people are found (default: as the names look).  Raises `UserError` where those
+        of 1.x, which are for COCO without UDP, are asked for with anything else."""
         known = {published_name(name): tensor for name, tensor in weights.items()}
         settings, keypoints, rename = network(known)
         trained_on = data_set(keypoints, data)
-        parts = [system, *(["udp"] if udp else []), *([trained_on] if trained_on != "coco" else [])]
+        only_old = udp or trained_on != "coco"
+        if rules == "1.x" and only_old:
+            what = "unbiased data processing" if udp else f"{trained_on}'s keypoints"
+            raise UserError(f"MMPose 1.x has no associative embedding with {what}; leave --rules 1.x out")
+        told = f"{keypoints} keypoints"
+        if system == "mmpose":
+            named = RULES[of_mmpose1(weights)]
+            rules = rules or (RULES[0] if only_old else named)
+            other = RULES[rules == RULES[0]]
+            hint = "" if only_old else f", else: --rules {other}"
+            told += f"; people by the rules of MMPose {rules} (names as in {named}{hint})"
+        name = "mmpose1" if rules == "1.x" else system
+        parts = [name, *(["udp"] if udp else []), *([trained_on] if trained_on != "coco" else [])]
         config = f"published/{'_'.join(parts)}.yaml"
         if size is not None:
             settings.append(f"input.size=[{size}, {size}]")
-        return Plan(config, settings, rename, told=f"{keypoints} keypoints")
+        return Plan(config, settings, rename, told=told)
 
     return plan
 
@@ -186,5 +209,9 @@ MMPOSE = Source(
     options={
         **OPTIONS,
         "udp": {"action": "store_true", "help": "trained with unbiased data processing (file name: _udp)"},
+        "rules": {
+            "choices": RULES,
+            "help": "MMPose by whose rules people are found (default: as names look)",
+        },
     },
 )

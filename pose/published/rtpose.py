@@ -1,4 +1,11 @@
-"""Part affinity fields: CMU's original weights, and those that rtpose (PyTorch) trained."""
+"""Part affinity fields: CMU's original weights, and those that rtpose (PyTorch) trained.
+
+Their two last limbs differ.  CMU's go from the shoulders to the ears.  rtpose draws its targets from the
+shoulders to the eyes, but its decoder reads those channels as if they went to the ears, so that it samples a
+field to the eye along the way to the ear: it joins ears less often, and eyes by the nose alone.  A converted
+run has the limbs that were trained: skeleton coco18 for CMU's weights, coco18_eyes for rtpose's.  With the
+latter, a person whose nose is hidden keeps his eyes (and by them his ears).  `data.skeleton=coco18` behind
+the converter's options reads such weights as rtpose itself does, to compare with its numbers."""
 
 from __future__ import annotations
 

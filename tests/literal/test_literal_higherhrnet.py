@@ -32,7 +32,9 @@ KINDS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "udp": ({"preset": "mmpose", "subpixel": "udp"}, {"limit": "all", "move": "udp"}),
     "original": ({"preset": "higherhrnet"}, {"limit": "first"}),
     "original_limited": ({"preset": "higherhrnet", "overflow": "skip"}, {"limit": "skip"}),
+    "mmpose1": ({"preset": "mmpose1"}, {"limit": "late_cut", "move": "inner"}),
 }  # fmt: skip
+RECORDED = [kind for kind in KINDS if kind != "mmpose1"]
 
 
 def scene(
@@ -140,6 +142,8 @@ def test_equals_the_literal_version(kind: str) -> None:
         every_tag = np.broadcast_to(tags, (len(heat), *tags.shape[1:]))
         order = grouping_order(kind, len(heat))
         theirs, scores = literal.group(heat, every_tag, order, max_people=most, **KINDS[kind][1])
+        if kind == "mmpose1":  # fills in also where there is no heat; here these stay missing
+            theirs[theirs[..., 2] <= 0] = 0
         ours = decode(maps, kind, max_people=most)
         best_first = np.argsort(-scores.astype(np.float32), kind="stable")
         np.testing.assert_array_equal(ours.scores, scores.astype(np.float32)[best_first])
@@ -147,7 +151,7 @@ def test_equals_the_literal_version(kind: str) -> None:
         people, beyond = people + len(scores), beyond + (len(scores) > most)
         merged += len(decode(maps, kind, max_people=most, merge_equal_starts=False).scores) != len(scores)
     assert people > 1000 and merged  # scenes in which a start was that of another person
-    assert (beyond > 20) == (kind != "limited")
+    assert (beyond > 20) == (kind not in ("limited", "mmpose1"))
 
 
 # ---- recorded people ----
@@ -215,7 +219,7 @@ def test_finds_the_recorded_people_exactly(recorded: Path) -> None:
     for name, arguments in scenes.items():
         maps = scene(**arguments)
         assert (sha256(maps[0]), sha256(maps[1])) == (told[name]["heat_sha256"], told[name]["tags_sha256"])
-        for kind in KINDS:
+        for kind in RECORDED:
             theirs, scores = people[f"{name}_{kind}_people"], people[f"{name}_{kind}_scores"]
             ours = decode(maps, kind)
             assert len(ours.scores) == len(scores) == told[name]["people"][kind], (name, kind)
@@ -275,7 +279,9 @@ def test_an_equal_start_is_the_same_person_and_starts_his_tag_anew() -> None:
     np.testing.assert_allclose(found.heat, [[0.8, 0]], atol=1e-6)
 
 
-@pytest.mark.parametrize(("overflow", "people"), [("skip", 3), ("first", 5), ("all", 4), ("cut", 2)])
+@pytest.mark.parametrize(
+    ("overflow", "people"), [("skip", 3), ("first", 5), ("all", 4), ("cut", 2), ("late_cut", 2)]
+)
 def test_what_happens_beyond_the_limit(overflow: str, people: int) -> None:
     """Three people of the first joint, two at most: of the second joint one peak is near the third person's
     tag and one near nobody's."""

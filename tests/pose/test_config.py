@@ -462,6 +462,7 @@ class Recipe(config.PresetSettings):
         "plain": {},
         "strong": {"power": 9, "range": (7, 8)},
     }
+    former_presets: ClassVar[Mapping[str, str]] = {"hefty": "strong"}
     name: Literal["recipe"] = "recipe"
     preset: Literal["plain", "strong"] = "plain"
     power: int = 1
@@ -496,6 +497,19 @@ def test_another_preset_drops_of_the_base_what_presets_set() -> None:
     assert kitchen({"power": 5}, {"preset": "strong"}).power == 9
     named = {"name": "recipe", "power": 5}
     assert kitchen(named, {"preset": "plain"}).power == 5  # it is the preset already
+
+
+def test_the_former_name_of_a_preset_is_the_preset() -> None:
+    assert kitchen({"preset": "hefty"}) == kitchen({"preset": "strong"})
+    base = {"name": "recipe", "preset": "hefty", "power": 5}
+    assert kitchen(base, {"preset": "strong"}).power == kitchen(base, {"preset": "hefty"}).power == 5
+    assert kitchen({**base, "preset": "strong"}, {"preset": "hefty"}).power == 5
+    assert kitchen(base, {"preset": "plain"}).power == 1
+    old_run = {**config.to_plain(kitchen({"preset": "strong", "power": 2})), "preset": "hefty"}
+    assert kitchen(old_run) == kitchen({"preset": "strong", "power": 2})
+    for given in (3, ["hefty"], None):
+        with pytest.raises(UserError, match="recipe.preset"):
+            kitchen({"preset": given})
 
 
 def test_a_preset_on_the_command_line_keeps_what_the_file_says_beside_it() -> None:

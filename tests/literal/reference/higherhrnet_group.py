@@ -1,4 +1,5 @@
-"""Grouping of HigherHRNet and of MMPose 0.x, restated literally: heatmaps and tags -> people on the map.
+"""Grouping of HigherHRNet and of MMPose 0.x and 1.x, restated literally: heatmaps and tags -> people on the
+map.
 
 Cheng et al., "HigherHRNet: Scale-Aware Representation Learning for Bottom-Up Human Pose Estimation", CVPR
 2020, as released, and as MMPose 0.x has it; both come from pose-ae-train (Newell et al., NIPS 2017).
@@ -8,7 +9,8 @@ Where a description leaves room:
 - assignments are those of munkres 1.1.4 (see `munkres_1_1`);
 - `limit` is what happens once `max_people` exist: "first": match the first of them only (HigherHRNet),
   "skip": no more kinds of keypoints (HigherHRNet with IGNORE_TOO_MUCH), "all": match everybody (MMPose),
-  "cut": match the first and keep the first in the end (MMPose with ignore_too_much);
+  "cut": match the first and keep the first in the end (MMPose with ignore_too_much), "late_cut": match
+  everybody and keep the first in the end (MMPose 1.x);
 - UDP's step is taken on a copy of the maps, as on a GPU: on a CPU MMPose overwrites them, and then fills in
   nothing.
 """
@@ -128,10 +130,10 @@ def parse(
         keys = list(groups.joints)
         if limit == "skip" and len(keys) >= max_people:
             continue
-        if limit != "all":
+        if limit not in ("all", "late_cut"):
             keys = keys[:max_people]
         match(groups, keys, kind, candidates[kind], tag_threshold)
-    keys = list(groups.joints)[: max_people if limit == "cut" else None]
+    keys = list(groups.joints)[: max_people if limit in ("cut", "late_cut") else None]
     people = np.zeros((len(keys), len(heat), 3 + tags.shape[3]))
     for person, key in zip(people, keys, strict=True):
         for kind, joint in enumerate(groups.joints[key]):
@@ -149,6 +151,44 @@ def quarter(heat: np.ndarray, x: int, y: int) -> tuple[float, float]:
     right, left = heat[y, min(x + 1, width - 1)], heat[y, max(x - 1, 0)]
     below, above = heat[min(y + 1, height - 1), x], heat[max(y - 1, 0), x]
     return 0.25 if right > left else -0.25, 0.25 if below > above else -0.25
+
+
+def inner_quarter(heat: np.ndarray, x: int, y: int) -> tuple[float, float]:
+    """heat (h, w) -> the step of MMPose 1.x, with its odd conditions for cells near the border."""
+    height, width = heat.shape
+    dx = dy = 0.0
+    if 1 < x < width - 1 and 0 < y < height:
+        dx = float(np.sign(heat[y, x + 1] - heat[y, x - 1]))
+    if 1 < y < height - 1 and 0 < x < width:
+        dy = float(np.sign(heat[y + 1, x] - heat[y - 1, x]))
+    return 0.25 * dx, 0.25 * dy
+
+
+def adjust_inner(people: np.ndarray, heat: np.ndarray) -> None:
+    """Moves the keypoints that were found, in place; missing ones lie in the corner, where no step is."""
+    for person in people:
+        for kind, joint in enumerate(person):
+            dx, dy = inner_quarter(heat[kind], int(joint[0]), int(joint[1]))
+            joint[0] += dx + 0.5 * (joint[2] > 0)
+            joint[1] += dy + 0.5 * (joint[2] > 0)
+
+
+def refine_mmpose1(person: np.ndarray, heat: np.ndarray, tags: np.ndarray) -> None:
+    """person (K, 3 + D): missing keypoints are put into the cell of the lowest 100 * round(distance of the
+    tag) - heat, in place, whatever the heat there."""
+    width = heat.shape[2]
+    found = [
+        tags[kind, int(joint[1]), int(joint[0])].astype(np.float64)
+        for kind, joint in enumerate(person)
+        if joint[2] > 0
+    ]
+    mean = np.mean(found, axis=0)
+    for kind, joint in enumerate(person):
+        if joint[2] > 0:
+            continue
+        distance = np.sqrt(((tags[kind] - mean) ** 2).sum(axis=2))
+        y, x = divmod(int((np.round(distance) * 100 - heat[kind]).argmin()), width)
+        joint[:3] = x, y, heat[kind, y, x]
 
 
 def adjust(people: np.ndarray, heat: np.ndarray) -> None:
@@ -215,15 +255,20 @@ def group(
     max_peaks: int = 30,
 ) -> tuple[np.ndarray, np.ndarray]:
     """heat (K, h, w), tags (K, h, w, D) -> people (N, K, 3 + D), x and y with 0 in the middle of the first
-    cell for `move` "none" and "udp" and at its corner for "quarter", in the order of their start, and scores
-    (N,)."""
+    cell for `move` "none" and "udp" and at its corner for "quarter" and "inner", in the order of their start,
+    and scores (N,)."""
     people = parse(heat, tags, order, limit=limit, max_people=max_people, max_peaks=max_peaks)
     if move == "quarter":
         adjust(people, heat)
+    if move == "inner":
+        adjust_inner(people, heat)
     if move == "udp":
         adjust_udp(people, heat)
     scores = people[:, :, 2].copy().mean(axis=1)
     if fill:
         for person in people:
+            if move == "inner":
+                refine_mmpose1(person, heat, tags)
+                continue
             refine(person, heat, tags, half=0.5 if move == "quarter" else 0.0)
     return people, scores

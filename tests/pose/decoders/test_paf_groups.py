@@ -3,6 +3,7 @@ own properties."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,12 +25,13 @@ from pose.errors import UserError
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import People
+from tests.literal.reference import cmu_matlab_decoding as matlab
 from tests.literal.reference import rtpose_decoding as literal
 
 SKELETONS = Path(__file__).parents[3] / "configs" / "_skeletons"
 COCO18, AIC14 = (from_dict(read_yaml(SKELETONS / f"{name}.yaml")) for name in ("coco18", "aic14"))
 K, L = len(COCO18), len(COCO18.limbs)
-PRESETS = ("default", "s1", "s1_old", "cmu")
+PRESETS = ("default", "s1", "s1_old", "cmu_demo", "cmu_matlab")
 Maps = tuple[np.ndarray, np.ndarray]  # heat (h, w, K), paf (h, w, 2 L), float32
 
 
@@ -109,10 +111,10 @@ def test_s1_finds_exactly_the_people_of_rtpose() -> None:
     assert people > 500
 
 
-@pytest.mark.parametrize("preset", ["s1_old", "cmu"])
-def test_s1_old_and_cmu_find_exactly_their_people(preset: str) -> None:
+@pytest.mark.parametrize("preset", ["s1_old", "cmu_demo"])
+def test_s1_old_and_cmu_demo_find_exactly_their_people(preset: str) -> None:
     """On maps of the picture's size."""
-    decode = {"s1_old": literal.decode_s1_old, "cmu": literal.decode_cmu}[preset]
+    decode = {"s1_old": literal.decode_s1_old, "cmu_demo": literal.decode_cmu}[preset]
     people = 0
     for heat, paf in small_scenes(24, (16, 20), people=4):
         maps = literal.enlarge(heat), literal.enlarge(paf)
@@ -121,6 +123,103 @@ def test_s1_old_and_cmu_find_exactly_their_people(preset: str) -> None:
         assert_published(found, expected, [person.score for person in expected])
         people += len(expected)
     assert people > 24
+
+
+DIAGONALS = ((0.5, 0.5), (0.5, 0.25), (0.25, -0.5), (0.0, 1.0), (-1.0, 0.0), (0.0, 0.0))
+
+
+def scenes_with_ties(number: int, side: int = 72) -> Iterator[Maps]:
+    """Peaks of few heights on a coarse grid, most of them 6, 7 or 12 pixels apart, some kinds missing; fields
+    of one direction everywhere, or nowhere.  Candidates of equal scores there are those of equal sides."""
+    for i in range(number):
+        rng = np.random.default_rng([7, i])
+        heat, paf = np.zeros((side, side, K), np.float32), np.zeros((side, side, 2 * L), np.float32)
+        for k in range(K):
+            for _ in range(rng.integers(0 if rng.random() < 0.3 else 1, 5)):
+                x, y = rng.choice([0, 6, 13, 25, 31, 38, 50, 62, side - 1], 2)
+                heat[y, x, k] = rng.choice([0.1, 0.25, 0.5, 0.75])
+        for limb in range(L):
+            paf[..., 2 * limb : 2 * limb + 2] = DIAGONALS[rng.choice(6, p=(0.3, 0.2, 0.2, 0.1, 0.1, 0.1))]
+        if not near_ties(heat, paf):
+            yield heat, paf
+
+
+def near_ties(heat: np.ndarray, paf: np.ndarray) -> bool:
+    """Whether a limb has candidates whose scores are equal but for rounding, which float32 and float64 do
+    differently."""
+    for limb, (a, b) in enumerate(literal.CMU_LIMBS):
+        seen: list[tuple[float, tuple[int, ...]]] = []
+        fields = paf[..., 2 * limb], paf[..., 2 * limb + 1]
+        for one in matlab.peaks_of(heat[..., a]):
+            for two in matlab.peaks_of(heat[..., b]):
+                sides = tuple(sorted((abs(one[0] - two[0]), abs(one[1] - two[1]))))
+                seen.append((matlab.limb_score(*fields, one, two), sides))
+        seen.sort()
+        for (low, sides), (high, others) in zip(seen[:-1], seen[1:], strict=True):
+            if low > 0 and high - low < 1e-6 and sides != others:
+                return True
+    return False
+
+
+def assert_matlab(found: People, maps: Maps) -> list[matlab.Person]:
+    """Same people; the coordinates that the evaluation writes are half a pixel larger."""
+    people = matlab.decode_cmu_matlab(*maps)
+    scores = np.array([person.score for person in people], np.float32)
+    assert len(found) == len(people)
+    # of equal scores any may come first
+    ours = sorted(zip(found.scores.round(3).tolist(), found.keypoints.tolist(), strict=True))
+    theirs = []
+    for person in people:
+        keypoints = person.keypoints.copy()
+        keypoints[keypoints[:, 2] > 0, :2] -= 0.5
+        theirs.append((round(float(np.float32(person.score)), 3), keypoints.tolist()))
+    for (_, here), (_, there) in zip(ours, sorted(theirs), strict=True):
+        np.testing.assert_array_equal(np.array(here)[:, :2], np.array(there)[:, :2])
+        np.testing.assert_allclose(np.array(here)[:, 2], np.array(there)[:, 2].clip(0, 1), rtol=1e-6)
+    np.testing.assert_allclose(np.sort(found.scores), np.sort(scores), rtol=1e-5)
+    return people
+
+
+@pytest.mark.slow
+def test_cmu_matlab_finds_exactly_the_people_of_the_evaluation() -> None:
+    """On maps of the picture's size, random and with equal maxima; by both ways of the decoder."""
+    one, count, filled, ordered = decoder(preset="cmu_matlab"), 0, 0, 0
+    join = decoder(preset="cmu_matlab", other_limbs="join")
+    rows = decoder(preset="cmu_matlab", peak_order="rows")
+    random = ((literal.enlarge(heat), literal.enlarge(paf)) for heat, paf in small_scenes(130, (11, 14), 5))
+    for maps in itertools.chain(random, scenes_with_ties(340)):
+        given = tensors(maps)
+        found = one(*given, stride=1)[0]
+        assert_equal(on_device(one, *given, stride=1)[0], found)
+        count += len(assert_matlab(found, maps))
+        filled += not same(found, join(*given, stride=1)[0])
+        ordered += not same(found, rows(*given, stride=1)[0])
+    assert count > 700 and filled > 100 and ordered > 25  # the rules make a difference
+
+
+def same(one: People, other: People) -> bool:
+    return one.keypoints.shape == other.keypoints.shape and np.array_equal(one.keypoints, other.keypoints)
+
+
+def test_cmu_is_what_cmu_demo_was_called() -> None:
+    assert PafGroupsSettings(preset="cmu") == PafGroupsSettings(preset="cmu_demo")  # type: ignore[arg-type]
+    assert PafGroupsSettings.model_validate({"preset": "cmu"}).preset == "cmu_demo"
+    known = PafGroupsSettings.model_json_schema()["properties"]["preset"]["enum"]
+    assert known == list(PRESETS)
+    with pytest.raises(ValidationError, match="cmu_matlab"):
+        PafGroupsSettings.model_validate({"preset": "cmu_python"})
+
+
+def test_the_presets_of_cmu_differ_in_what_is_dropped_and_in_the_ears() -> None:
+    demo, evaluation = (dict(PafGroupsSettings.presets[name]) for name in ("cmu_demo", "cmu_matlab"))
+    changed = {key: (demo.get(key), value) for key, value in evaluation.items() if demo.get(key) != value}
+    assert changed == {
+        "peak_order": (None, "columns"),
+        "other_limbs": (None, "fill"),
+        "min_keypoints": (4, 3),
+        "min_score": (0.4, 0.2),
+        "person_score": ("total_times_parts", "total_times_annotated"),
+    }
 
 
 @pytest.mark.slow
@@ -157,7 +256,7 @@ def line(grid: Grid, start: float, end: float, settings: PafGroupsSettings) -> t
     [
         ("s1", [10, 15, 20, 25, 30, 35, 39, 44, 49, 54]),
         ("s1_old", [10, 15, 21, 26, 32, 37, 43, 48, 54, 59]),
-        ("cmu", [10, 15, 21, 26, 32, 37, 43, 48, 54, 59]),
+        ("cmu_matlab", [10, 15, 21, 26, 32, 37, 43, 48, 54, 59]),
     ],
 )
 def test_the_field_is_read_at_the_published_pixels(preset: Any, places: list[int]) -> None:
@@ -177,13 +276,13 @@ def one_score(field: torch.Tensor, start: float, end: float, height: int = 100, 
     return float(paf_groups.limb_scores(grid, base, a, b, PafGroupsSettings(**settings)))
 
 
-@pytest.mark.parametrize(("preset", "end", "least"), [("s1", 10, 7), ("s1_old", 9, 9), ("cmu", 9, 9)])
+@pytest.mark.parametrize(("preset", "end", "least"), [("s1", 10, 7), ("s1_old", 9, 9), ("cmu_matlab", 9, 9)])
 def test_so_many_of_ten_points_must_pass(preset: str, end: int, least: int) -> None:
     for passing in range(11):
         field = torch.zeros(12)
         field[:passing] = 0.5
         score = one_score(field, 0, end, preset=preset)
-        mean = 0.5 if preset == "cmu" else 0.05 * passing
+        mean = 0.5 if preset == "cmu_matlab" else 0.05 * passing
         assert score == pytest.approx(mean if passing >= least else 0)
 
 
@@ -230,6 +329,36 @@ def test_a_limb_that_fits_three_people_starts_another_in_s1_old_alone() -> None:
     assert last.peaks == [-1, 5, 3]
 
 
+def test_a_limb_that_only_fills_adds_neither_score_nor_parts_and_joins_nobody() -> None:
+    given = links(*SHARED) | {"starts": [True, True, False]}
+    first, second = limb_assembly.join_as_published(**given, many_start=True, others_fill=True)
+    assert (first.peaks, second.peaks) == ([0, 2, 3], [1, 2, 3])  # each got what it lacked
+    assert (first.parts, second.parts) == (2, 2) and (first.kinds, second.kinds) == (0b111, 0b111)
+    assert first.total == second.total == pytest.approx(2 * 0.5 + 0.4)
+    taken = given | {"links": [*SHARED, (2, 5, 3, 0.4)]}  # another neck to the same hip
+    assert [
+        row.peaks for row in limb_assembly.join_as_published(**taken, many_start=True, others_fill=True)
+    ] == [
+        [0, 2, 3],
+        [1, 2, 3],
+    ]
+    assert (
+        limb_assembly.join_as_published(**given | {"links": [SHARED[2]]}, many_start=True, others_fill=True)
+        == []
+    )
+
+
+def test_a_score_by_what_annotations_have_does_not_count_the_neck() -> None:
+    arm = {"left_shoulder": (4.0, 4.0), "left_elbow": (12.0, 5.0), "left_wrist": (18.0, 12.0)}
+    for person, annotated in ((arm, 3), (arm | {"neck": (4.0, 12.0)}, 3)):
+        maps = tensors(drawn(COCO18, [person], (20, 24)))
+        total, times = (
+            float(decoder(person_score=score)(*maps, stride=8)[0].scores[0])
+            for score in ("total", "total_times_annotated")
+        )
+        assert times == pytest.approx(annotated * total)
+
+
 def test_people_are_merged_by_a_limb_between_them() -> None:
     given: dict[str, Any] = {"ends": ((0, 1), (2, 3), (1, 2)), "starts": [True] * 3, "kinds": 4}
     given |= {"heat": [0.5] * 4, "links": [(0, 0, 1, 0.4), (1, 2, 3, 0.4), (2, 1, 2, 0.4)]}
@@ -268,15 +397,15 @@ def test_only_some_limbs_start_a_person() -> None:
     maps = tensors(drawn(COCO18, [right | left], (20, 20)))
     rules: dict[str, Any] = {"min_keypoints": 2, "min_score": 0.0}
     number = {preset: len(decoder(preset=preset, **rules)(*maps, stride=8)[0]) for preset in PRESETS}
-    assert number == {"default": 1, "s1": 1, "s1_old": 2, "cmu": 0}
+    assert number == {"default": 1, "s1": 1, "s1_old": 2, "cmu_demo": 0, "cmu_matlab": 0}
     assert len(decoder(reach=0.5)(*maps, stride=8)[0]) == 2
 
 
-def test_people_of_three_keypoints_stay_in_s1_old_and_go_in_s1() -> None:
+def test_people_of_three_keypoints_stay_in_the_evaluations_and_go_in_s1_and_the_demo() -> None:
     arm = {"left_shoulder": (4.0, 4.0), "left_elbow": (12.0, 5.0), "left_wrist": (18.0, 12.0)}
     maps = tensors(drawn(COCO18, [arm], (20, 24)))
     number = {preset: len(decoder(preset=preset)(*maps, stride=8)[0]) for preset in PRESETS}
-    assert number["s1_old"] == 1 and number["s1"] == number["cmu"] == 0
+    assert number["s1_old"] == number["cmu_matlab"] == 1 and number["s1"] == number["cmu_demo"] == 0
     person = decoder(preset="s1_old")(*maps, stride=8)[0]
     assert (person.keypoints[0, :, 2] > 0).sum() == 3
 

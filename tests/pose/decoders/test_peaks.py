@@ -196,6 +196,25 @@ def test_udps_step_is_none_where_the_map_is_flat() -> None:
     assert not peaks.subpixel_offset(heat, *every_cell(heat), method="udp").any()
 
 
+def test_the_inner_quarter_is_none_near_the_border_and_between_equals() -> None:
+    """Also in maps of one row or column."""
+    inside = 0
+    for seed in range(20):
+        heat = maps(seed, rough=True)
+        height, width = heat.shape[2:]
+        step = peaks.subpixel_offset(heat, *every_cell(heat), method="inner_quarter").view(*heat.shape, 2)
+        want = torch.zeros_like(step)
+        for y in range(height):
+            for x in range(width):
+                if 1 < x < width - 1 and y > 0:
+                    want[:, :, y, x, 0] = 0.25 * (heat[:, :, y, x + 1] - heat[:, :, y, x - 1]).sign()
+                if 1 < y < height - 1 and x > 0:
+                    want[:, :, y, x, 1] = 0.25 * (heat[:, :, y + 1, x] - heat[:, :, y - 1, x]).sign()
+        assert torch.equal(step, want)
+        inside += int((want[:, :, 2:-1, 2:-1] == 0).sum())
+    assert inside  # between equal neighbours
+
+
 def test_the_row_below_may_be_bounded() -> None:
     heat = maps(1)
     height, width = heat.shape[2:]

@@ -210,14 +210,17 @@ def search_cases() -> Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray, np.
         yield torch.from_numpy(heat).float(), torch.from_numpy(tag).float(), channel, mean
 
 
-def test_both_searches_find_the_first_best_cell_of_the_whole_map(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weight", [1.0, 100.0])
+def test_both_searches_find_the_first_best_cell_of_the_whole_map(
+    weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_rows = 0
     search_map = tag_groups._search_map
 
-    def counted(heat: np.ndarray, tag: np.ndarray, mean: np.ndarray) -> int:
+    def counted(*args: Any) -> int:
         nonlocal open_rows
         open_rows += 1
-        return search_map(heat, tag, mean)
+        return search_map(*args)
 
     monkeypatch.setattr(tag_groups, "_search_map", counted)
     monkeypatch.setattr(tag_groups, "CELLS_AT_ONCE", 3000)
@@ -226,9 +229,10 @@ def test_both_searches_find_the_first_best_cell_of_the_whole_map(monkeypatch: py
         h = heat.flatten(0, 1).flatten(1).numpy()[channel]
         t = tag.flatten(0, 1).flatten(2).numpy()[channel]
         distance = np.sqrt(((t.transpose(0, 2, 1) - mean[:, None]) ** 2).sum(2))
-        best = (h - np.round(distance)).argmax(1)
-        pruned = tag_groups.search_pruned(heat.flatten(2).numpy(), tag.flatten(3).numpy(), channel, mean)
-        whole = tag_groups.search_all(heat, tag, torch.from_numpy(channel), torch.from_numpy(mean))
+        best = (h - weight * np.round(distance)).argmax(1)
+        maps = heat.flatten(2).numpy(), tag.flatten(3).numpy()
+        pruned = tag_groups.search_pruned(*maps, channel, mean, weight)
+        whole = tag_groups.search_all(heat, tag, torch.from_numpy(channel), torch.from_numpy(mean), weight)
         np.testing.assert_array_equal(pruned, best)
         np.testing.assert_array_equal(whole.numpy(), best)
         total += len(channel)

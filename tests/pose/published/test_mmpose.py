@@ -3,11 +3,12 @@ of a whole test."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,10 +19,12 @@ from pose.experiment import load_config
 from pose.images import read_image
 from pose.model import PoseModel
 from pose.predict.batches import BatchPredictor
+from pose.predict.canvas import lay_out, prepare
 from pose.predict.settings import Mode
 from pose.structures import Fields
 from pose.tools import convert
 from tests.golden import golden
+from tests.literal.reference import mmpose1_testing as mmpose1
 
 NETWORKS = {
     "mmpose_hrnet_w32_ae": "mmpose",
@@ -146,11 +149,10 @@ class Drawn(nn.Module):
         return found
 
 
-def cases(folder: Path) -> Iterator[dict[str, Any]]:
-    content = json.loads((folder / "golden" / "pipeline" / "cases.json").read_text())
-    for case in content["cases"]:
-        if case["case"].startswith(("higherhrnet", "hrnet", "hourglass", "original")):
-            yield case
+def recorded_case(folder: Path, name: str, pipeline: str = "pipeline") -> dict[str, Any]:
+    content = json.loads((folder / "golden" / pipeline / "cases.json").read_text(encoding="utf-8"))
+    case: dict[str, Any] = next(one for one in content["cases"] if one["case"] == name)
+    return case
 
 
 NAMES = [
@@ -165,7 +167,7 @@ def config_of(case: dict[str, Any]) -> Any:
     name = case["case"]
     original, udp = name.startswith("original"), case.get("udp", False)
     scales = sorted(case["scales"], reverse=True)
-    higher = name.startswith(("higherhrnet", "original"))
+    higher = name.startswith(("higherhrnet", "original", "random"))
     side = case.get("input_size", 512)
     settings = [f"input.size=[{side}, {side}]", f"test.multi={[float(s) for s in scales]}"]
     if original and not case["project2image"]:
@@ -182,7 +184,7 @@ def config_of(case: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_test_finds_the_published_people(real_data: Path, name: str) -> None:
     """Canvas, fusion, grouping and the way back, of drawn maps: single, mirrored and several scales."""
-    case = next(one for one in cases(real_data) if one["case"] == name)
+    case = recorded_case(real_data, name)
     samples = np.load(real_data / "golden" / "pipeline" / "samples.npz")
     config = config_of(case)
     stages = [(4, True), (2, False)] if name.startswith(("higherhrnet", "original")) else [(4, True)]
@@ -204,6 +206,192 @@ def test_a_whole_test_finds_the_published_people(real_data: Path, name: str) -> 
     assert (people.keypoints[..., 2] > 0)[found].all()
     assert np.abs(people.keypoints[..., :2] - expected[..., :2])[found].max() < 0.01
     np.testing.assert_allclose(people.keypoints[..., 2][found], expected[..., 2][found].clip(0, 1), atol=1e-4)
+
+
+# OpenCV 4 rounds the positions that it warps from to 1/32 pixel, OpenCV 5 does not: canvases differ, and maps
+# of real images with them.
+PIPELINES = {5: "pipeline", 4: "pipeline_opencv4"}
+RANDOM = ["random_higherhrnet_1", "random_higherhrnet_multi", "random_higherhrnet_udp_1"]
+OF_BOTH = [name for name in NAMES if not name.startswith("original")] + RANDOM
+
+
+def of_this_opencv(major: int) -> str:
+    if int(cv2.__version__.split(".")[0]) != major:
+        pytest.skip(f"of OpenCV {major}, and this is {cv2.__version__}")
+    return PIPELINES[major]
+
+
+def test_the_recorded_canvases_are_of_an_opencv_that_may_be_installed() -> None:
+    assert int(cv2.__version__.split(".")[0]) in PIPELINES
+
+
+@pytest.mark.parametrize("major", PIPELINES)
+@pytest.mark.parametrize("name", [*OF_BOTH, *(name for name in NAMES if name.startswith("original"))])
+def test_canvases_are_the_published_ones(real_data: Path, name: str, major: int) -> None:
+    """Pixel by pixel."""
+    pipeline = of_this_opencv(major)
+    if major == 4 and name not in OF_BOTH:
+        pytest.skip("HigherHRNet's own canvases are recorded for OpenCV 5 only")
+    case = recorded_case(real_data, name, pipeline)
+    config = config_of(recorded_case(real_data, name))
+    (path,) = real_data.rglob(case["picture"])
+    image = read_image(path)
+    if "image_sha256" in case:
+        assert hashlib.sha256(image.tobytes()).hexdigest() == case["image_sha256"]
+    scales = sorted((float(scale) for scale in case["scales"]), reverse=True)
+    prepared = prepare(image, 0, scales, config.test, config.input, 32)
+    assert len(prepared.canvases) == len(case["canvases"])
+    for ours, theirs in zip(prepared.canvases, case["canvases"], strict=True):
+        canvas = ours.permute(1, 2, 0).contiguous().numpy()
+        assert canvas.shape == (theirs["height"], theirs["width"], 3)
+        assert hashlib.sha256(canvas.tobytes()).hexdigest() == theirs["sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("major", PIPELINES)
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_network_gives_the_published_maps_of_an_image(
+    real_data: Path, tmp_path: Path, name: str, major: int
+) -> None:
+    """Canvas, normalisation, network, mirrored pass and scales, put together on the grid of the grouping."""
+    pipeline = of_this_opencv(major)
+    case = recorded_case(real_data, name, pipeline)
+    torch.save({"state_dict": golden(real_data, "mmpose_higherhrnet_w32").weights("")}, tmp_path / "file.pth")
+    scales = sorted((float(scale) for scale in case["scales"]), reverse=True)
+    mode: Mode = "single" if len(scales) == 1 else "multi"
+    converted = convert.convert(
+        convert.SOURCES["mmpose"],
+        tmp_path / "file.pth",
+        [f"test.{mode}={scales}", "test.precision=fp32"],
+        udp=case["udp"],
+        size=case["input_size"],
+    )
+    predictor = BatchPredictor(converted.model, converted.config.test, mode)
+    (path,) = real_data.rglob(case["picture"])
+    fields, _ = predictor.fields([predictor.prepare(read_image(path)).canvases])
+    made = {"heatmaps": fields["heatmap"], "tags": fields["tag"].permute(0, 2, 3, 4, 1)}
+    with np.load(real_data / "golden" / pipeline / "samples.npz") as samples:
+        for kind, told in case["aggregated"].items():
+            assert list(made[kind].shape) == told["shape"]
+            flat, expected = made[kind].flatten(), samples[f"{name}_{kind}"]
+            largest = max(abs(told["max"]), abs(told["min"]))
+            assert np.abs(flat[:: told["step"]].numpy() - expected).max() < 2e-5 * largest
+            assert abs(float(flat.double().abs().sum()) / told["abs_sum"] - 1) < 1e-6
+
+
+# ----------------------------------------------------------------------------------------------- MMPose 1.x
+
+
+class DrawnCase(NamedTuple):
+    size: tuple[int, int]  # of the image, height and width
+    side: int  # of the square input
+    people: int
+    seed: int
+
+
+MMPOSE1 = [
+    DrawnCase((425, 640), 512, 4, 0),
+    DrawnCase((640, 425), 256, 6, 1),
+    DrawnCase((333, 500), 256, 8, 2),
+    DrawnCase((481, 480), 256, 3, 3),
+    DrawnCase((77, 101), 128, 5, 4),
+    DrawnCase((450, 400), 256, 34, 5),  # more people than 30
+    DrawnCase((205, 205), 224, 5, 6),  # a side that is no multiple of 64
+    DrawnCase((301, 240), 256, 0, 7),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", MMPOSE1, ids=str)
+def test_a_whole_test_by_the_rules_of_mmpose1_finds_the_literal_people(
+    case: DrawnCase,
+) -> None:
+    """Canvas, mirrored pass, grouping and the way back, of drawn maps."""
+    drawn = {
+        "people_seed": 900 + case.seed,
+        "people_drawn": case.people,
+        "first_map_seed": 90000 + 100 * case.seed,
+    }
+    config = load_config("published/mmpose1.yaml", [f"input.size=[{case.side}, {case.side}]"])
+    with torch.device("meta"):
+        head = config.build_model().head
+    predictor = BatchPredictor(PoseModel(Drawn(drawn, [(4, True)]), head, config.input), config.test)
+    found = predictor(np.zeros((*case.size, 3), np.uint8))
+
+    people = figures(drawn["people_seed"], case.people)
+    grid = [side // 4 for side in mmpose1.canvas(case.size, case.side).size]
+    plain, mirrored = (
+        drawn_maps(people, drawn["first_map_seed"] + 10 * m, (grid[0], grid[1]), bool(m), True)
+        for m in (0, 1)
+    )
+    expected, scores = mmpose1.people_of(plain, mirrored, case.size, case.side, FLIP)
+    order = np.argsort(-scores, kind="stable")
+    expected, scores = expected[order], scores[order]
+    assert len(found) == len(expected) == (30 if case.people > 30 else len(expected))
+    assert len(expected) >= case.people - 4 and bool(len(expected)) == bool(case.people)
+    np.testing.assert_allclose(found.scores, scores, atol=1e-5)
+    there = expected[..., 2] > 0
+    np.testing.assert_array_equal(found.keypoints[..., 2] > 0, there)
+    away = np.abs(found.keypoints[..., :2] - expected[..., :2])[there]
+    assert away.max(initial=0) < 0.01
+    np.testing.assert_allclose(found.keypoints[..., 2][there], expected[..., 2][there].clip(0, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cid_plain", "cid_mirrored_too"])
+def test_the_canvas_of_mmpose1(real_data: Path, name: str) -> None:
+    """Recorded for CID, which has the same one: sides of multiples of 64, the image in the middle."""
+    case = recorded_case(real_data, name, "pipeline_mmpose1")
+    config = load_config("published/mmpose1.yaml", ["input.size=[128, 128]"])
+    (path,) = real_data.rglob(case["picture"])
+    image = read_image(path)
+    prepared = prepare(image, 0, [1.0], config.test, config.input, 32)
+    (canvas,) = prepared.canvases
+    assert [canvas.shape[2], canvas.shape[1]] == case["input_size"]
+    np.testing.assert_allclose(prepared.matrix, case["matrix"], atol=1e-9)
+    literal = mmpose1.canvas((image.shape[0], image.shape[1]), 128)
+    np.testing.assert_allclose(literal.matrix, case["matrix"], atol=1e-9)
+    assert literal.scale.tolist() == case["input_scale"] and literal.center.tolist() == case["input_center"]
+    if cv2.__version__.startswith("5"):
+        assert int(canvas.long().sum()) == case["canvas_sum"]
+
+
+def test_other_scales_of_mmpose1_are_its_canvas_stretched() -> None:
+    config = load_config("published/mmpose1.yaml", [])
+    size = (333, 500)
+    alone = lay_out(size, [1.0], config.test, config.input, 32)
+    several = lay_out(size, [2.0, 1.0, 0.5], config.test, config.input, 32)
+    assert several.sizes == [(1024, 1664), (512, 832), (256, 416)] and alone.sizes == [(512, 832)]
+    for scale, matrix in zip((2.0, 1.0, 0.5), several.matrices, strict=True):
+        np.testing.assert_allclose(matrix, scale * alone.matrices[0])
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "config", "told"),
+    [
+        ("keypoint_head", {}, "mmpose", "rules of MMPose 0.x (names as in 0.x, else: --rules 1.x)"),
+        ("head", {}, "mmpose1", "rules of MMPose 1.x (names as in 1.x, else: --rules 0.x)"),
+        ("head", {"rules": "0.x"}, "mmpose", "rules of MMPose 0.x (names as in 1.x, else: --rules 1.x)"),
+        ("keypoint_head", {"rules": "1.x"}, "mmpose1", "rules of MMPose 1.x"),
+        ("head", {"udp": True}, "mmpose_udp", "rules of MMPose 0.x (names as in 1.x)"),
+    ],
+)
+def test_whose_rules_a_converted_run_follows(
+    head: str, options: dict[str, Any], config: str, told: str
+) -> None:
+    weights = {name.replace("keypoint_head", head): value for name, value in small().items()}
+    for wrapped in (weights, {f"module.{name}": value for name, value in weights.items()}):
+        plan = convert.SOURCES["mmpose"].plan(wrapped, **options)
+        assert plan.config == f"published/{config}.yaml" and told in plan.told
+        load_config(plan.config, plan.settings)
+
+
+def test_rules_that_there_are_not() -> None:
+    for weights, options, says in (
+        (small(), {"udp": True}, "with unbiased data processing; leave --rules 1.x out"),
+        (small(16), {}, "no associative embedding with mhp's keypoints"),
+    ):
+        with pytest.raises(UserError, match=says):
+            convert.SOURCES["mmpose"].plan(weights, rules="1.x", **options)
 
 
 # ----------------------------------------------------------------------------------------------- refusals
