@@ -8,7 +8,8 @@ from pathlib import Path
 from pose import zoo
 from pose.errors import UserError
 from pose.experiment import RUNS, Experiment, run_folder
-from pose.published.conversion import SOURCES, convert, write_run
+from pose.published.conversion import SOURCES, Converted, convert, write_run
+from pose.published.publications import Publication, is_publication
 
 # skeleton of an entry -> what the converters call its data set
 DATA = {
@@ -20,21 +21,43 @@ DATA = {
 def run_name(name: str) -> str:
     """The name of a run, for `zoo:NAME` that which `run_of` makes.  Raises `UserError` for a network that is
     not known."""
-    return f"zoo-{zoo.entry(name).name}" if name.startswith(zoo.PREFIX) else name
+    if not name.startswith(zoo.PREFIX):
+        return name
+    own = published_run(name)
+    return own.run if own else f"zoo-{zoo.entry(name).name}"
+
+
+def published_run(name: str) -> Publication | None:
+    """What `zoo:DIR` or `zoo:ADDRESS` names; None for a name in the zoo."""
+    where = name.removeprefix(zoo.PREFIX)
+    return Publication(where) if is_publication(where) else None
 
 
 def run_of(name: str, runs: Path = RUNS) -> str:
     """The name of a run; for `zoo:NAME`, of the run zoo-NAME, which is downloaded and converted on first use.
+    `zoo:DIR` and `zoo:https://...` are runs that others have exported.
 
     Raises `UserError` for a network that is not known, cannot be fetched or whose method is not built."""
     if not name.startswith(zoo.PREFIX):
         return name
-    network = zoo.entry(name)
-    run = run_name(name)
-    folder = run_folder(run, runs)
-    if (folder / "best.pt").is_file():
+    own = published_run(name)
+    run = own.run if own else run_name(name)
+    if (run_folder(run, runs) / "best.pt").is_file():
         return run
-    file = zoo.fetch(name)
+    converted, title = (own.convert(), own.title) if own else _of_the_zoo(zoo.entry(name))
+    try:
+        experiment = write_run(run, converted, name, runs)
+    except UserError:
+        if not (run_folder(run, runs) / "best.pt").is_file():  # else another process was faster
+            raise
+        return run
+    print(f"{experiment.folder}: {title}", file=sys.stderr)
+    return run
+
+
+def _of_the_zoo(network: zoo.ZooEntry) -> tuple[Converted, str]:
+    """A network with its weights, and what it is."""
+    file = zoo.fetch(network.name)
     converted = convert(
         SOURCES[network.converter],
         file,
@@ -43,15 +66,8 @@ def run_of(name: str, runs: Path = RUNS) -> str:
         size=int(network.settings["input"]["size"][0]),
         udp=bool(network.source_settings.get("use_udp", False)),
     )
-    try:
-        experiment = write_run(run, converted, name, runs)
-    except UserError:
-        if not (folder / "best.pt").is_file():  # else another process was faster
-            raise
-        return run
-    told = f"{network.title} of {network.source.system}, {converted.told}; licence {network.licence}"
-    print(f"{experiment.folder}: {told}", file=sys.stderr)
-    return run
+    title = f"{network.title} of {network.source.system}, {converted.told}; licence {network.licence}"
+    return converted, title
 
 
 def _scales(network: zoo.ZooEntry) -> dict[str, list[float]]:

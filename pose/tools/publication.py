@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -17,10 +18,10 @@ from pose.experiment import Experiment
 from pose.exported import config_to_keep
 from pose.files import write_bytes, write_text
 from pose.model import PoseModel
+from pose.published.publications import CARD, CONFIG, WEIGHTS
 from pose.sessions import load_model
 from pose.tools.comparison.tables import markdown
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 NO_LICENCE = "not stated yet"
 TAKEN = (
     "python",
@@ -48,9 +49,11 @@ def publish(experiment: Experiment, weights: str | None, output: Path, licence: 
     # safetensors refuses tensors that share memory
     state = {key: value.detach().contiguous().clone() for key, value in model.state_dict().items()}
     notes = {"format": "pt", "bottomup_pose": pose.__version__, "run": name, "weights": file.name}
-    write_bytes(output / WEIGHTS, save(state, notes))
+    content = save(state, notes)
+    write_bytes(output / WEIGHTS, content)
+    digest = f"# {WEIGHTS}: sha256 {hashlib.sha256(content).hexdigest()}"
     kept = cfg.plain_to_yaml(json.loads(config_to_keep(experiment.config)))
-    write_text(output / CONFIG, f"# The run {name}, without its training and data.\n{kept}")
+    write_text(output / CONFIG, f"# The run {name}, without its training and data.\n{digest}\n{kept}")
     written = [output / WEIGHTS, output / CONFIG]
     write_text(output / CARD, card(experiment, model, file.name, licence))
     return [*written, output / CARD]
@@ -79,6 +82,8 @@ def card(experiment: Experiment, model: PoseModel, weights: str, licence: str) -
         markdown(("", ""), list(facts.items()), left=2),
         "",
         f"`{WEIGHTS}` holds the weights by name, `{CONFIG}` the settings of the network and of the test.",
+        "`python -m pose.demo -c zoo:DIR photo.jpg` finds people, where DIR is this folder or the web",
+        "address that has its files (`pip install 'bottomup-pose[publish]'`).",
         "",
         "## Scores",
         "",
