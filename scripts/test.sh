@@ -14,5 +14,6 @@ say "ruff check"
 say "mypy"
 "$PYTHON" -m mypy
 say "pytest"
-if [[ $# -eq 0 ]]; then set -- -q; fi
+# one process per core, at most 8; the tests of a file share what they set up
+if [[ $# -eq 0 ]]; then set -- -q -n auto --maxprocesses 8 --dist loadfile; fi
 exec "$PYTHON" -m pytest "$@"

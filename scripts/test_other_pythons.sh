@@ -51,7 +51,7 @@ check() { # VERSION PROGRAM
     say "Python $1: mypy"
     "$PYTHON" -m mypy
     say "Python $1: fast tests"
-    "$PYTHON" -m pytest -q -m "not slow"
+    "$PYTHON" -m pytest -q -n auto --maxprocesses 8 --dist loadfile -m "not slow"
     if [[ -n "${CI:-}" ]]; then rm -rf "$VENV"; fi
 }
 

@@ -12,6 +12,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve other workers
 
+# several processes of tests share the cores: each, and the commands that it starts, works on one thread
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
 # `pytest &` in a script is deaf to Ctrl-C, and so would be the commands that tests start and interrupt
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -215,7 +215,8 @@ class Timm(FeatureBackbone):
             raise UserError(f"backbone.pretrained={source}: {error}") from None
         taken = {entry: loaded[entry] for entry in self.net.state_dict() if entry in loaded}
         self.net.load_state_dict(taken)
-        about = f"{name} of timm with {len(taken)} tensors loaded"
+        wants = ", ".join(f"{key} {list(self.normalization[key])}" for key in ("mean", "std"))  # type: ignore[index]
+        about = f"{name} of timm with {len(taken)} tensors loaded, for images normalised with {wants}"
         if file is not None:
             return f"{file}: {about}"
         cfg = self.net.pretrained_cfg

@@ -93,7 +93,7 @@ def test_only_tools_that_check_are_pinned() -> None:
     pins = [line.split("==") for line in lines if not line.startswith("#")]
     assert all(len(pin) == 2 for pin in pins)
     project = (ROOT / "pyproject.toml").read_text()
-    tools = re.findall(r'"(pytest|ruff|mypy|types-[A-Za-z0-9-]+)[">=<]', project)
+    tools = re.findall(r'"(pytest|pytest-xdist|ruff|mypy|types-[A-Za-z0-9-]+)[">=<]', project)
     assert sorted(name for name, _ in pins) == sorted(tools)
 
 
