@@ -24,8 +24,7 @@ import torch
 from benchmarks.timing import command_line
 from pose.data.loader import Loaded, train_loader
 from pose.data.mixture import training_data
-from pose.engine.distributed import Processes
-from pose.engine.trainer import Trainer
+from pose.engine.update import Updater
 from pose.errors import user_facing
 from pose.experiment import ExperimentConfig, load_config
 from pose.model import TrainStep, autocast, resolve_precision
@@ -106,7 +105,7 @@ def training_parts(
         if i == effort.warm_up:
             clock.seconds.clear()
         with clock.part("copy to the device"):
-            batch = Batch(*(value.to(device, non_blocking=True) for value in host))
+            batch = host.to(device)
         with clock.part("targets"):
             drawn = {stride: model.head.targets(batch, stride) for stride in set(strides)}
         with clock.part("forward"), autocast(device, precision):
@@ -137,24 +136,20 @@ def whole_steps(
     augment = config.data.augment
     precision = resolve_precision(config.train.precision, device)
     step = TrainStep(model, precision=precision, color=augment.needs_color, hsv=augment.needs_hsv)
-    trainer = Trainer(
-        step=step, wrapped=step, settings=config.train, group=Processes(device), loader=loader,
-        steps_per_epoch=1000, folder=Path("."),
-    )  # fmt: skip
+    updater = Updater(step, step, config.train, device, steps_per_epoch=1000)
     clock, wait, images = Clock(device), 0.0, 0
     stream = iter(loader(0))
     start = 0.0
     step.train()
     for i in range(effort.warm_up + effort.steps):
         if i == effort.warm_up:
-            trainer._drain()
             if device.type == "cuda":
                 torch.cuda.set_sync_debug_mode("error")
             start, wait, images = clock.now(), 0.0, 0
         before = time.perf_counter()
         loaded: Loaded = next(stream)
         wait += time.perf_counter() - before
-        trainer._train_step(loaded.batch)
+        updater.update(loaded.batch)
         images += len(loaded.batch.image_id)
     if device.type == "cuda":
         torch.cuda.set_sync_debug_mode("default")

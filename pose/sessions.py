@@ -24,7 +24,7 @@ from pose.draw.fields import field_sheet
 from pose.draw.people import Style, draw_people
 from pose.draw.sheets import contact_sheet
 from pose.engine.distributed import Processes
-from pose.engine.log import RunLog
+from pose.engine.log import Log
 from pose.engine.validation_loss import mean_loss
 from pose.errors import UserError
 from pose.experiment import Experiment, ExperimentConfig, model_weights
@@ -169,13 +169,13 @@ def _validation_metric(config: ExperimentConfig) -> Metric:
 
 def validator(
     config: ExperimentConfig, data: TrainingData, group: Processes
-) -> Callable[[nn.Module, int, RunLog | None], Scores]:
+) -> Callable[[nn.Module, int, Log], Scores]:
     """Real scores on a fixed subset of the validation images, by all processes together; and the loss on them
     where it is asked for."""
     loss = validation_loss(config, data, group) if config.train.needs_validation_loss else None
     metric = data.metric
 
-    def validate(model: nn.Module, step: int, log: RunLog | None) -> Scores:
+    def validate(model: nn.Module, step: int, log: Log) -> Scores:
         assert isinstance(model, PoseModel)
         people, _ = predict_set(
             [model],
@@ -192,9 +192,8 @@ def validator(
         def judge() -> Scores:
             assert metric is not None
             scores = metric.evaluate(people, [one.id for one in data.validation])
-            if log is not None:
-                shown = drawn(config, data.validation[:SHEET], people, orientation=config.data.orientation)
-                log.image("validation/people", step, shown)
+            shown = drawn(config, data.validation[:SHEET], people, orientation=config.data.orientation)
+            log.image("validation/people", step, shown)
             return scores
 
         scores = group.first(judge)
@@ -274,7 +273,7 @@ class PanelDrawer:
         self.precision = precision
         self.batches: list[Batch] | None = None
 
-    def __call__(self, model: nn.Module, step: int, log: RunLog) -> None:
+    def __call__(self, model: nn.Module, step: int, log: Log) -> None:
         """Leaves weights and buffers alone, but the model in eval mode."""
         assert isinstance(model, PoseModel)
         if self.batches is None:
@@ -283,7 +282,7 @@ class PanelDrawer:
         device = next(model.parameters()).device
         with torch.no_grad():
             for i, batch in enumerate(self.batches):
-                on_device = Batch(*(value.to(device) for value in batch))
+                on_device = batch.to(device)
                 log.image(f"panels/{i}", step, self._draw(model, on_device))
 
     def _positions(self) -> list[int]:

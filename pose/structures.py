@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
@@ -105,6 +106,10 @@ class Sample(NamedTuple):
     color: Tensor  # (4,) float32: hue shift, saturation factor, brightness shift, contrast factor
     image_id: Tensor  # () int64
     labelled: Tensor  # (K,) bool, False for keypoints that nobody in this picture's data set has labelled
+
+    def to(self, device: torch.device) -> Sample:
+        """On `device`; pinned memory is copied without waiting for it."""
+        return Sample(*(value.to(device, non_blocking=True) for value in self))
 
 
 Batch = Sample  # with a leading B on every field

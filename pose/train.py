@@ -228,7 +228,8 @@ def make_trainer(
 
 def restore_head(experiment: Experiment, trainer: Trainer, data: TrainingData) -> None:
     """What the head of a continued run knows of its data set, where its checkpoint does not say."""
-    models = [trainer.model, *([trainer.average.module] if trainer.average else [])]
+    average = trainer.updater.average
+    models = [trainer.updater.model, *([average.module] if average else [])]
     for model in models:
         assert isinstance(model, PoseModel)
         model.head.restore(experiment.folder)
@@ -260,7 +261,7 @@ def train(options: argparse.Namespace, group: Processes) -> int:
     if options.resume is not None:
         group.together(lambda: restore_head(experiment, trainer, data))
     saved = {}  # a copy of all weights
-    if trainer.finished and not trainer.validation_due:
+    if trainer.finished and not trainer.validator.due(trainer.progress):
         if group.main:
             print(f"{experiment.folder}: already finished, {trainer.total_steps} steps", file=sys.stderr)
         return 0
@@ -286,7 +287,7 @@ def train(options: argparse.Namespace, group: Processes) -> int:
 def announce(
     experiment: Experiment, trainer: Trainer, data: TrainingData, group: Processes, gpus: int
 ) -> None:
-    parameters = sum(p.numel() for p in trainer.model.parameters())
+    parameters = sum(p.numel() for p in trainer.updater.model.parameters())
     where = (
         f"{group.world_size} processes (DDP)"
         if group.distributed

@@ -16,6 +16,7 @@ from pose.data.loader import Loaded
 from pose.engine.distributed import Processes
 from pose.engine.settings import TrainSettings
 from pose.engine.trainer import Trainer, seed_everything
+from pose.engine.validation import Judge
 from pose.errors import user_facing
 from pose.experiment import load_config
 from pose.metrics.base import Scores
@@ -147,6 +148,8 @@ def trainer(
     *,
     step: TrainStep | None = None,
     wrapped: torch.nn.Module | None = None,
+    steps_per_epoch: int | None = None,
+    validate: Judge | None = None,
     **train: Any,
 ) -> Trainer:
     """A trainer on `loaded`, one epoch of as many steps; `train` are further settings."""
@@ -158,6 +161,7 @@ def trainer(
         settings=TrainSettings(**{**plain, **train}),
         group=CPU,
         loader=lambda start: loaded[start:],
-        steps_per_epoch=len(loaded),
+        steps_per_epoch=steps_per_epoch or len(loaded),
         folder=folder,
+        validate=validate,
     )

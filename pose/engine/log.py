@@ -90,9 +90,36 @@ class RunLog:
             values = ", ".join(f"{name} {value}" for name, value in postfix.items())
             self.say(f"step {self.step}/{self.total}: {values}, {tqdm.format_interval(left)} left")
 
+    def curves(self) -> None:
+        """Draws `curves.png` anew."""
+        draw_curves(self.file, self.folder / "curves.png")
+
     def close(self) -> None:
         self.bar.close()
         self.board.close()
+
+
+class NoLog:
+    """What the other processes of a run have in place of its log."""
+
+    def scalars(self, kind: str, step: int, values: Mapping[str, float], **texts: Any) -> None: ...
+
+    def scores(self, step: int, scores: Scores) -> None: ...
+
+    def note(self, kind: str, step: int, values: Mapping[str, Any]) -> None: ...
+
+    def image(self, name: str, step: int, picture: np.ndarray) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def advance(self, steps: int, postfix: Mapping[str, str] | None = None) -> None: ...
+
+    def curves(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+Log = RunLog | NoLog
 
 
 def _rounded(value: float) -> float | None:

@@ -50,7 +50,7 @@ def mean_loss(
         for batch in start(loader):
             if batch is None:
                 continue
-            batch = Batch(*(value.to(group.device, non_blocking=True) for value in batch))
+            batch = batch.to(group.device)
             total += step(batch)["loss"][0] * len(batch.image_id)
             count += len(batch.image_id)
     parts = group.gather((total.item(), count))

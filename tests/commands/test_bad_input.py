@@ -20,7 +20,7 @@ import torch
 
 from pose import checkpoint
 from pose.engine import log as log_module
-from pose.engine.trainer import Trainer
+from pose.engine.update import Updater
 from pose.experiment import config_folder
 from pose.model import TrainStep
 from tests.training_fixtures import command, drawn, environment, lines, settings
@@ -407,7 +407,7 @@ def test_a_disk_that_fills_elsewhere(shell: Shell, what: str) -> None:
         if what == "log":
             patch.setattr(log_module.RunLog, "note", full)
         else:
-            patch.setattr("pose.engine.trainer.draw_curves", full)
+            patch.setattr(log_module, "draw_curves", full)
         shell.fails(*shell.new(), says=("the disk is full for exp/run/some.file; free some space",))
     shell.works("-c", "run")
     assert checkpoint.load(shell.runs / "run" / "last.pt")["progress"]["step"] == 4
@@ -419,10 +419,10 @@ def test_a_disk_that_fills_elsewhere(shell: Shell, what: str) -> None:
 @pytest.mark.slow
 def test_a_loss_that_stays_bad(shell: Shell) -> None:
     """Ends with a sentence; the last good checkpoint stays, and its run goes on with a lower rate."""
-    real = Trainer._train_step
+    real = Updater.update
 
-    def step(self: Trainer, batch: Any) -> Any:
-        if self.progress.step >= 2:
+    def update(self: Updater, batch: Any) -> Any:
+        if self.steps >= 2:
             with torch.no_grad():
                 batch.areas.fill_(torch.nan)
         return real(self, batch)
@@ -434,7 +434,7 @@ def test_a_loss_that_stays_bad(shell: Shell) -> None:
     forward_of_step = TrainStep.forward
     more = shell.new("train.save_steps=1", "train.max_nonfinite=3", "train.steps_per_epoch=9")
     with shell.monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", step)
+        patch.setattr(Updater, "update", update)
         patch.setattr(TrainStep, "forward", forward)
         told = shell.fails(*more, says=("not finite in 3 steps in a row", "exp/run/config.yaml", "-c run"))
     assert "step 3: the loss is not finite, step skipped (image ids " in told

@@ -20,7 +20,9 @@ import torch
 
 from pose import checkpoint
 from pose.engine.log import RunLog
+from pose.engine.saving import Checkpoints
 from pose.engine.trainer import Trainer
+from pose.engine.update import Updater
 from tests.training_fixtures import command, differences, drawn, environment, lines, settings
 
 EXACT = ("train.keep=2", "data.workers=1")
@@ -73,18 +75,18 @@ def at(target: type, method: str, act: Callable[[object], None], *, after: bool 
 def send(number: int, step: int) -> Callable[[object], None]:
     """While step `step` (from 1) is computed, the signal arrives."""
 
-    def act(trainer: object) -> None:
-        assert isinstance(trainer, Trainer)
-        if trainer.progress.step == step - 1:
+    def act(updater: object) -> None:
+        assert isinstance(updater, Updater)
+        if updater.steps == step - 1:
             os.kill(os.getpid(), number)
 
     return act
 
 
 def kill(step: int) -> Callable[[object], None]:
-    def act(trainer: object) -> None:
-        assert isinstance(trainer, Trainer)
-        if trainer.progress.step == step - 1:
+    def act(updater: object) -> None:
+        assert isinstance(updater, Updater)
+        if updater.steps == step - 1:
             raise Killed
 
     return act
@@ -148,7 +150,7 @@ def test_stopped_by_signals_at_many_steps(
     stops = [(ctrl_c, 1), (term, 5), (ctrl_c, 6), (term, 9), (ctrl_c, 15)]
     arguments = ["-e", "run", *settings(data, *EXACT)]
     for number, step in stops:
-        with at(Trainer, "_train_step", send(number, step)):
+        with at(Updater, "update", send(number, step)):
             assert command(monkeypatch, *arguments) == 128 + number
         told = capsys.readouterr().err
         assert f"stopped by {number.name} after step {step}" in told
@@ -168,15 +170,15 @@ def test_killed_at_any_moment(
     """In a step, between the steps' lines and their save, in a save, around a validation."""
     arguments = ["-e", "run", *settings(data, *EXACT), "train.save_steps=2"]
     moments = [
-        (at(Trainer, "_train_step", kill(1)), None),  # before anything is saved
-        (at(Trainer, "_train_step", kill(4)), 2),
-        (at(Trainer, "_keep_epoch", die), 4),  # step 5 is in the log already
-        (at(Trainer, "_validate", die), 5),
+        (at(Updater, "update", kill(1)), None),  # before anything is saved
+        (at(Updater, "update", kill(4)), 2),
+        (at(Checkpoints, "save_epoch", die), 4),  # step 5 is in the log already
+        (at(Trainer, "validate", die), 5),
         (at(RunLog, "image", die), 5),  # in the validation
         (at(RunLog, "say", die, after=True), 5),  # the validation is in the log and nowhere else
-        (at(Trainer, "_train_step", kill(8)), 6),
-        (at(Trainer, "_keep_epoch", die, after=True), 8),
-        (at(Trainer, "_train_step", kill(15)), 14),
+        (at(Updater, "update", kill(8)), 6),
+        (at(Checkpoints, "save_epoch", die, after=True), 8),
+        (at(Updater, "update", kill(15)), 14),
     ]
     for moment, saved in moments:
         with moment, pytest.raises(Killed):
@@ -235,7 +237,7 @@ def test_real_signals_to_real_processes(data: Path, tmp_path: Path, monkeypatch:
     assert saved < reached < 200
     assert [record["step"] for record in lines(run)] == list(range(1, reached + 1))
 
-    with at(Trainer, "_train_step", send(signal.SIGINT, reached)):
+    with at(Updater, "update", send(signal.SIGINT, reached)):
         straight = command(monkeypatch, "-e", "straight", *settings(data, *more, "data.workers=0"))
     assert straight == 130
     one, other = (checkpoint.load(folder / "last.pt") for folder in (run, run.parent / "straight"))
@@ -287,7 +289,7 @@ def test_rates_by_layer_may_be_edited(data: Path, here: Path, monkeypatch: pytes
     plain = [one for one in settings(data) if not one.startswith("backbone.")]
     net = ("name=hrnet", "width=4", "modules=[1, 1, 1]", "blocks=1")
     more = [*plain, *(f"backbone.{one}" for one in net), "train.schedule=constant", "train.validate_every=0"]
-    with at(Trainer, "_train_step", send(signal.SIGINT, 4)):
+    with at(Updater, "update", send(signal.SIGINT, 4)):
         assert command(monkeypatch, "-e", "run", *more) == 130
     file = here / "config.yaml"
     text = file.read_text()
@@ -314,7 +316,7 @@ def test_weights_start_a_run_and_not_its_continuation(
     weights = here.parents[1] / "start.pt"
     shutil.copy(reference / "last.pt", weights)
     more = settings(data, f"train.weights={weights}", "train.lr=1e-30", "train.epochs=1")
-    with at(Trainer, "_train_step", send(signal.SIGINT, 2)):
+    with at(Updater, "update", send(signal.SIGINT, 2)):
         assert command(monkeypatch, "-e", "run", *more) == 130
     assert "tensors loaded" in capsys.readouterr().err
     old, new = checkpoint.load(weights)["ema"], checkpoint.load(here / "last.pt")["model"]

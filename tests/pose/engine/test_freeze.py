@@ -19,6 +19,7 @@ from pose.engine.freeze import FrozenStart, check_frozen_start
 from pose.engine.settings import TrainSettings
 from pose.engine.signals import Interrupted
 from pose.engine.trainer import Trainer, seed_everything
+from pose.engine.update import Update, Updater
 from pose.errors import UserError
 from pose.experiment import load_config
 from pose.model import TrainStep
@@ -77,15 +78,15 @@ def held_trainer(folder: Path, count: int, held: int, *, compiled: bool = False,
 def watched(one: Trainer) -> list[dict[str, Tensor]]:
     """The weights before each step and at the end."""
     seen: list[dict[str, Tensor]] = []
-    real = one._train_step
+    real = one.updater.update
 
-    def step(batch: Any) -> dict[str, Tensor]:
-        seen.append(copy.deepcopy(dict(one.model.state_dict())))
+    def update(batch: Any) -> Update:
+        seen.append(copy.deepcopy(dict(one.updater.model.state_dict())))
         return real(batch)
 
-    one._train_step = step  # type: ignore[method-assign]
+    one.updater.update = update  # type: ignore[method-assign]
     one.run()
-    return [*seen, copy.deepcopy(dict(one.model.state_dict()))]
+    return [*seen, copy.deepcopy(dict(one.updater.model.state_dict()))]
 
 
 def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[str]:
@@ -95,15 +96,15 @@ def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[str]
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_only_the_held_layers_stand_still_and_then_all_move(tmp_path: Path, optimizer: str) -> None:
     one = held_trainer(tmp_path, 6, 3, optimizer=optimizer, weight_decay=0.1, ema=0.9, clip_norm=1.0)
-    everything = set(one.model.state_dict())
+    everything = set(one.updater.model.state_dict())
     seen = watched(one)
     for before, after in zip(seen[:3], seen[1:]):
         assert moved(before, after) == everything - HELD
     for before, after in zip(seen[3:], seen[4:]):
         assert moved(before, after) == everything
-    assert one.frozen is None and all(p.requires_grad for p in one.model.parameters())
-    assert one.average is not None
-    assert not any(p.requires_grad for p in one.average.module.parameters())
+    assert one.updater.frozen is None and all(p.requires_grad for p in one.updater.model.parameters())
+    assert one.updater.average is not None
+    assert not any(p.requires_grad for p in one.updater.average.module.parameters())
 
 
 def test_after_the_release_the_optimiser_is_fresh_and_the_schedule_goes_on(tmp_path: Path) -> None:
@@ -134,14 +135,14 @@ def test_held_layers_that_an_edit_sets_free_begin_anew(tmp_path: Path, optimizer
     state = checkpoint.load(tmp_path / "last.pt")
     other = held_trainer(tmp_path, 4, 0, optimizer=optimizer)
     other.load_state(state, tmp_path / "last.pt")
-    parameters = dict(one.model.named_parameters())
-    for name, value in other.model.named_parameters():
-        moments = {k: v for k, v in other.optimizer.state[value].items() if k != "step"}
+    parameters = dict(one.updater.model.named_parameters())
+    for name, value in other.updater.model.named_parameters():
+        moments = {k: v for k, v in other.updater.optimizer.state[value].items() if k != "step"}
         if name in HELD:
             assert all((moment == 0).all() for moment in moments.values())
         else:
             assert moments
-            kept = one.optimizer.state[parameters[name]]
+            kept = one.updater.optimizer.state[parameters[name]]
             assert all(torch.equal(moment, kept[what]) for what, moment in moments.items())
     seen = watched(other)
     assert moved(seen[0], seen[1]) == set(seen[0])
@@ -168,14 +169,18 @@ def test_the_wrapper_is_made_anew_when_the_old_one_is_gone(tmp_path: Path) -> No
             return self.step(batch)
 
     one = held_trainer(tmp_path, 2, 1)
-    step = one.wrapped
-    assert one.frozen and isinstance(step, TrainStep)
-    one.frozen.wrap = lambda: Wrapper(step)
-    one.wrapped = Wrapper(step)
+    step = one.updater.wrapped
+    assert one.updater.frozen and isinstance(step, TrainStep)
+    one.updater.frozen.wrap = lambda: Wrapper(step)
+    one.updater.wrapped = Wrapper(step)
     every = len(list(step.parameters()))
-    assert one.wrapped.trained == every - len(HELD)
+    assert one.updater.wrapped.trained == every - len(HELD)
     one.run()
-    assert isinstance(one.wrapped, Wrapper) and one.wrapped.trained == every and one.wrapped.others == 0
+    assert (
+        isinstance(one.updater.wrapped, Wrapper)
+        and one.updater.wrapped.trained == every
+        and one.updater.wrapped.others == 0
+    )
 
 
 def test_a_compiled_network_notices_the_release(tmp_path: Path) -> None:
@@ -249,11 +254,11 @@ class Killed(BaseException):
 
 
 def at_step(step: int, act: Callable[[], None]) -> Callable[..., Any]:
-    """`Trainer._train_step` that acts before step `step` (from 1)."""
-    real = Trainer._train_step
+    """`Updater.update` that acts before step `step` (from 1)."""
+    real = Updater.update
 
-    def call(self: Trainer, batch: Any) -> Any:
-        if self.progress.step == step - 1:
+    def call(self: Updater, batch: Any) -> Any:
+        if self.steps == step - 1:
             act()
         return real(self, batch)
 
@@ -300,7 +305,7 @@ def test_stopped_before_at_and_after_the_release(
     words = ["-e", "run", *arguments(data, features)]
     for step in stops:
         with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "_train_step", at_step(step, lambda: signal.raise_signal(signal.SIGINT)))
+            patch.setattr(Updater, "update", at_step(step, lambda: signal.raise_signal(signal.SIGINT)))
             assert command(monkeypatch, *words) == 130
         state = checkpoint.load(run / "last.pt")
         assert state["progress"]["step"] == step and state["frozen"] == (step <= 5)
@@ -331,7 +336,7 @@ def test_killed_before_at_and_after_the_release(
     words = ["-e", "run", *arguments(data, features)]
     for step in steps:
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(Trainer, "_train_step", at_step(step, die))
+            patch.setattr(Updater, "update", at_step(step, die))
             command(monkeypatch, *words)
         words = ["-c", "run"]
     assert command(monkeypatch, "-c", "run") == 0
@@ -388,13 +393,14 @@ def test_an_interrupted_release_is_an_interruption_like_any_other(tmp_path: Path
     """The signal arrives while layers are released: the step is finished, and what is saved has no held
     layers."""
     one = held_trainer(tmp_path, 4, 2)
-    real = one._release
+    assert one.updater.frozen
+    real = one.updater.frozen.release
 
-    def release(frozen: FrozenStart) -> None:
+    def release() -> nn.Module:
         signal.raise_signal(signal.SIGTERM)
-        real(frozen)
+        return real()
 
-    one._release = release  # type: ignore[method-assign]
+    one.updater.frozen.release = release  # type: ignore[method-assign]
     with pytest.raises(Interrupted):
         one.run()
     state = checkpoint.load(tmp_path / "last.pt")

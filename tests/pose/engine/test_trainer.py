@@ -21,10 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pose import checkpoint
 from pose.data.loader import Loaded
-from pose.engine import trainer as engine
 from pose.engine.meter import Meter
 from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
 from pose.engine.trainer import Trainer, seed_everything
+from pose.engine.update import Update
 from pose.errors import UserError
 from pose.experiment import load_config
 from pose.metrics.base import Scores
@@ -91,9 +91,10 @@ def finite(nest: Any) -> bool:
 
 
 def taken(one: Trainer, batch: Batch) -> None:
-    one.wrapped.train()
-    one._train_step(batch)
+    one.updater.wrapped.train()
+    update = one.updater.update(batch)
     one.progress.step += 1
+    one.nonfinite.add(one.progress.step, batch.image_id, update.finite)
 
 
 OPTIMIZERS: list[dict[str, Any]] = [
@@ -138,8 +139,13 @@ def test_a_bad_step_changes_nothing(
         else:
             taken(other, batch)
     assert differences(one.state()["model"], other.state()["model"]) == []
-    assert differences(one.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]) == []
-    verdicts = [bool(pending.finite) for pending in one.pending]
+    assert (
+        differences(
+            one.updater.optimizer.state_dict()["state"], other.updater.optimizer.state_dict()["state"]
+        )
+        == []
+    )
+    verdicts = [bool(pending.finite) for pending in one.nonfinite.pending]
     assert verdicts == [False, True, False, True]
 
 
@@ -150,21 +156,21 @@ def test_fp16_skips_an_overflow_and_lowers_the_scale(tmp_path: Path) -> None:
     one = trainer(
         tmp_path, loaded, step=step, wrapped=Poisoned(step, bad, lambda loss: loss * 1e36), lr=1e-3, ema=0.5
     )
-    assert one.scaler.get_scale() == 2.0**16
+    assert one.updater.scaler.get_scale() == 2.0**16
     before = snapshot(one)
     taken(one, loaded[0].batch)  # the loss is finite, the loss times the scale is not
-    assert one.scaler.get_scale() == 2.0**15
+    assert one.updater.scaler.get_scale() == 2.0**15
     assert differences(before["model"], snapshot(one)["model"]) == []
     taken(one, loaded[1].batch)
-    assert one.scaler.get_scale() == 2.0**15 and finite(snapshot(one))
+    assert one.updater.scaler.get_scale() == 2.0**15 and finite(snapshot(one))
     assert differences(before["model"], snapshot(one)["model"]) != []
-    assert [bool(pending.finite) for pending in one.pending] == [False, True]
+    assert [bool(pending.finite) for pending in one.nonfinite.pending] == [False, True]
 
 
 def test_without_fp16_the_scaler_changes_no_number(tmp_path: Path) -> None:
     one = trainer(tmp_path, batches(1))
     taken(one, batches(1)[0].batch)
-    assert one.scaler.get_scale() == 1.0
+    assert one.updater.scaler.get_scale() == 1.0
 
 
 def test_bad_pictures_are_named_and_the_count_of_bad_steps_starts_again(
@@ -206,7 +212,7 @@ def test_too_many_bad_steps_in_a_row_end_the_run(tmp_path: Path, log_every: int)
         one.run()
     state = checkpoint.load(tmp_path / "last.pt")
     assert finite(state["model"]) and finite(state["optimizer"]["state"])
-    assert state["progress"]["step"] == one.saved_step and state["progress"]["step"] <= 8
+    assert state["progress"]["step"] == one.checkpoints.saved_step and state["progress"]["step"] <= 8
     assert finite(one.state()["model"])
 
 
@@ -247,9 +253,9 @@ def test_accumulation_is_the_big_batch(tmp_path: Path, parts: int) -> None:
         one = trainer(
             tmp_path, loaded, step=step, accumulate=accumulate, optimizer="sgd", lr=0.1, schedule="constant"
         )
-        start = copy.deepcopy(one.model.state_dict())
-        terms.append([one._train_step(item.batch) for item in loaded])
-        states.append(one.model.state_dict())
+        start = copy.deepcopy(one.updater.model.state_dict())
+        terms.append([one.updater.update(item.batch).terms for item in loaded])
+        states.append(one.updater.model.state_dict())
     assert differences(start, states[0]) != []
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=1e-6)
     for big, small in zip(*terms):
@@ -279,8 +285,8 @@ def test_replicas_with_unequal_shares_are_the_big_batch(tmp_path: Path) -> None:
         wrapped = Replicas(step, count) if count > 1 else step
         one = trainer(tmp_path, loaded, step=step, wrapped=wrapped, optimizer="sgd", lr=0.1)
         for item in loaded:
-            one._train_step(item.batch)
-        states.append(one.model.state_dict())
+            one.updater.update(item.batch)
+        states.append(one.updater.model.state_dict())
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=1e-6)
 
 
@@ -306,7 +312,7 @@ def test_a_step_reads_nothing_from_the_device(tmp_path: Path, precision: str) ->
     meter = Meter()
     with NoWaits():
         for item in loaded:
-            meter.add(one._train_step(item.batch), 4, 0.0)
+            meter.add(one.updater.update(item.batch).terms, 4, 0.0)
             one.progress.step += 1
         with pytest.raises(AssertionError, match="waits"):
             meter.means()
@@ -364,14 +370,14 @@ def test_a_signal_ends_the_wait_for_data(tmp_path: Path, number: signal.Signals)
 def test_a_stop_saves_at_once(tmp_path: Path) -> None:
     loaded = batches(6)
     one = trainer(tmp_path, loaded)
-    real = one._train_step
+    real = one.updater.update
 
-    def step(batch: Batch) -> dict[str, Tensor]:
+    def update(batch: Batch) -> Update:
         if one.progress.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         return real(batch)
 
-    one._train_step = step  # type: ignore[method-assign]
+    one.updater.update = update  # type: ignore[method-assign]
     with pytest.raises(Interrupted) as caught:
         one.run()
     assert caught.value.code == 143
@@ -384,10 +390,10 @@ def test_a_stop_saves_at_once(tmp_path: Path) -> None:
 def test_save_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute goes by with every step; the last save of the epoch comes in any case."""
     clock = iter(range(0, 100000, 20))
-    monkeypatch.setattr(engine.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     saved = []
     one = trainer(tmp_path, batches(9), save_minutes=1.0)
-    monkeypatch.setattr(one, "save", lambda name="last.pt": saved.append(one.progress.step))
+    monkeypatch.setattr(one.checkpoints, "save", lambda name: saved.append(one.progress.step))
     one.run()
     assert saved[-1] == 9 and 1 < len(saved) < 9
 
@@ -402,8 +408,9 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_ap(tmp_path: Path) -> N
         seen.append((step, copy.deepcopy(model.state_dict()), model.training))
         return scores(AP=next(aps), AP50=0.5)
 
-    one = trainer(tmp_path, loaded, epochs=4, validate_every=1, ema=0.5, keep=2)
-    one.steps_per_epoch, one.total_steps, one.validate = 2, 8, validate
+    one = trainer(
+        tmp_path, loaded, epochs=4, validate_every=1, ema=0.5, keep=2, steps_per_epoch=2, validate=validate
+    )
     one.run()
     assert [step for step, *_ in seen] == [2, 4, 6, 8]
     best = checkpoint.load(tmp_path / "best.pt")
@@ -419,8 +426,9 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_ap(tmp_path: Path) -> N
 def test_another_metric_begins_anew(tmp_path: Path) -> None:
     """A score of 0.3 by one is no worse than an AP of 0.4; and what the log says of it."""
     values = iter([scores(AP=0.4), Scores("other", {"hits": 0.3, "loss": 1.0}, "hits"), scores(AP=0.1)])
-    one = trainer(tmp_path, batches(3), epochs=3, validate_every=1)
-    one.steps_per_epoch, one.total_steps, one.validate = 1, 3, lambda *_: next(values)
+    one = trainer(
+        tmp_path, batches(3), epochs=3, validate_every=1, steps_per_epoch=1, validate=lambda *_: next(values)
+    )
     one.run()
     done = one.progress
     assert (done.best, done.best_step, done.metric) == (0.1, 3, "coco AP")
@@ -446,8 +454,7 @@ def test_the_last_epoch_is_validated_whatever_the_distance(tmp_path: Path) -> No
         seen.append(step)
         return scores(AP=0.1)
 
-    one = trainer(tmp_path, batches(5), epochs=5, validate_every=3)
-    one.steps_per_epoch, one.total_steps, one.validate = 1, 5, validate
+    one = trainer(tmp_path, batches(5), epochs=5, validate_every=3, steps_per_epoch=1, validate=validate)
     one.run()
     assert seen == [3, 5]
 
@@ -464,18 +471,17 @@ def test_plateau_lowers_the_rate_at_validations(tmp_path: Path) -> None:
         "schedule": "plateau", "plateau_metric": "loss", "plateau_patience": 1, "plateau_cooldown": 0,
         "plateau_factor": 0.5, "lr": 0.01, "optimizer": "sgd", "epochs": 5, "validate_every": 1,
     }  # fmt: skip
-    one = trainer(tmp_path, batches(10), **recipe)
-    one.steps_per_epoch, one.total_steps, one.validate = 2, 10, validate
+    one = trainer(tmp_path, batches(10), **recipe, steps_per_epoch=2, validate=validate)
     one.run()
     assert [record["lr"] for record in lines(tmp_path, "train")] == pytest.approx([0.01] * 8 + [0.005] * 2)
     assert checkpoint.load(tmp_path / "last.pt")["plateau"]["num_bad_epochs"] == 1
 
     again = trainer(tmp_path, batches(10), **recipe)
     again.load_state(checkpoint.load(tmp_path / "last.pt"), tmp_path)
-    assert again.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
+    assert again.updater.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
     other = trainer(tmp_path, batches(10), **{**recipe, "schedule": "constant"})
     other.load_state(checkpoint.load(tmp_path / "last.pt"), tmp_path)
-    assert other.optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    assert other.updater.optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
 
 
 def test_leftovers_of_a_killed_save_are_removed(tmp_path: Path) -> None:
@@ -522,7 +528,7 @@ def layered(folder: Path, loaded: Sequence[Loaded], **train: Any) -> Trainer:
 
 def moments(one: Trainer) -> dict[str, Any]:
     """Of every parameter, by the network's names."""
-    return {name: dict(one.optimizer.state[p]) for name, p in one.model.named_parameters()}
+    return {name: dict(one.updater.optimizer.state[p]) for name, p in one.updater.model.named_parameters()}
 
 
 def old_format(state: dict[str, Any]) -> dict[str, Any]:
@@ -560,11 +566,13 @@ def test_moments_follow_their_parameters_into_other_groups(
     assert differences(moments(one), moments(again)) == []
     fresh = layered(tmp_path, loaded, optimizer=optimizer, **after)
     kept = ("lr", "weight_decay", "name", "param_names")
-    for own, new in zip(again.optimizer.param_groups, fresh.optimizer.param_groups, strict=True):
+    for own, new in zip(
+        again.updater.optimizer.param_groups, fresh.updater.optimizer.param_groups, strict=True
+    ):
         assert [own[key] for key in kept] == [new[key] for key in kept]
-    before_step = copy.deepcopy((dict(again.model.state_dict()), moments(again)))
+    before_step = copy.deepcopy((dict(again.updater.model.state_dict()), moments(again)))
     taken(again, loaded[2].batch)
-    assert differences(before_step[0], dict(again.model.state_dict())) and finite(moments(again))
+    assert differences(before_step[0], dict(again.updater.model.state_dict())) and finite(moments(again))
     changed = {where.split("/")[1] for where in differences(before_step[1], moments(again))}
     assert changed == set(before_step[1])
 
@@ -572,7 +580,7 @@ def test_moments_follow_their_parameters_into_other_groups(
 def test_positions_would_not_do(tmp_path: Path) -> None:
     """The places of parameters change with the groups, or the test above shows nothing."""
     orders = [
-        [name for group in layered(tmp_path, batches(1), **more).optimizer.param_groups
+        [name for group in layered(tmp_path, batches(1), **more).updater.optimizer.param_groups
          for name in group["param_names"]]
         for more in ({}, {"layer_decay": 0.8}, {"backbone_lr": 0.5}, {"backbone_lr": 2.0})
     ]  # fmt: skip
@@ -693,7 +701,7 @@ def test_panels_come_at_their_steps_and_training_goes_on(tmp_path: Path) -> None
 
 def test_seconds_of_panels_are_not_the_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = trainer(tmp_path, batches(4), panels_every=2, log_every=4)
-    monkeypatch.setattr(one, "_draw_panels", lambda: -1e6)  # as if the training had lost so many
+    monkeypatch.setattr(one, "draw_panels", lambda: -1e6)  # as if the training had lost so many
     one.run()
     (line,) = (json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines())
     assert line["images_per_second"] == pytest.approx(16 / 2e6, rel=0.01)  # steps 1 and 2

@@ -1,0 +1,64 @@
+"""The checkpoints of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pose import checkpoint
+from pose.engine.distributed import Processes
+from pose.engine.settings import TrainSettings
+
+
+class Checkpoints:
+    """`last.pt`, `best.pt` and those of epochs; rank 0 saves, and where it cannot, every rank ends.
+
+    state: gives what is saved; it is called on rank 0 only."""
+
+    def __init__(
+        self, folder: Path, group: Processes, settings: TrainSettings, state: Callable[[], dict[str, Any]]
+    ) -> None:
+        self.folder = folder
+        self.group = group
+        self.settings = settings
+        self.state = state
+        self.saved_step: int | None = None  # what last.pt holds
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """From here on `late` counts."""
+        self.saved_at = time.monotonic()
+
+    def save(self, name: str) -> None:
+        self.group.first(lambda: checkpoint.save(self.state(), self.folder / name))
+
+    def save_last(self, step: int) -> None:
+        self.save("last.pt")
+        self.saved_step = step
+        self.start_clock()
+
+    def save_epoch(self, epoch: int) -> None:
+        """Of the newest epochs as many as `train.keep` says."""
+        if not self.settings.keep:
+            return
+        self.save(f"epoch-{epoch:04d}.pt")
+        if self.group.main:
+            for old in sorted(self.folder.glob("epoch-*.pt"))[: -self.settings.keep]:
+                old.unlink()
+
+    @property
+    def late(self) -> bool:
+        """Whether the last save is longer ago than `train.save_minutes`."""
+        return time.monotonic() - self.saved_at > 60 * self.settings.save_minutes
+
+    def due(self, step: int) -> bool:
+        """By `train.save_steps`."""
+        every = self.settings.save_steps
+        return every is not None and step % every == 0
+
+    def clean(self) -> None:
+        """Removes what is left of a save that was killed."""
+        for rest in self.folder.glob(".*.partial"):
+            rest.unlink()

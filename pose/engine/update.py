@@ -1,0 +1,196 @@
+"""One update of the weights: all that a training step does on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from pose import checkpoint
+from pose.engine.freeze import FrozenStart
+from pose.engine.optim import (
+    MovingAverage,
+    Plateau,
+    build_optimizer,
+    build_scheduler,
+    continue_at,
+    keep_settings,
+    layer_rates,
+    rates_to_log,
+)
+from pose.engine.settings import TrainSettings
+from pose.model import PoseModel, TrainStep
+from pose.structures import Batch
+
+
+class Update(NamedTuple):
+    """What came of a step, on the device."""
+
+    terms: dict[str, Tensor]  # () each: the loss terms, 0 where the step was skipped, and `skipped`, 0 or 1
+    finite: Tensor  # () bool: False where the step was skipped
+
+
+class Updater:
+    """The network with its optimiser, schedule and moving average.
+
+    step: computes the loss terms of a batch; wrapped: the same as DDP, DataParallel or itself; frozen: layers
+    that do not move at first.  Nothing in `update` waits for the device."""
+
+    def __init__(
+        self,
+        step: TrainStep,
+        wrapped: nn.Module,
+        settings: TrainSettings,
+        device: torch.device,
+        *,
+        steps_per_epoch: int,
+        frozen: FrozenStart | None = None,
+    ) -> None:
+        self.model: PoseModel = step.model
+        self.wrapped = wrapped
+        self.settings = settings
+        self.device = device
+        self.steps_per_epoch = steps_per_epoch
+        self.frozen = frozen
+        self.plateau = Plateau(settings) if settings.schedule == "plateau" else None
+        self._fresh_optimizer()
+        fp16 = step.precision == "fp16"
+        # at scale 1 the scaler changes no number: it is torch's way to skip a step on the device itself
+        self.scaler = torch.amp.GradScaler(
+            device.type,
+            init_scale=2.0**16 if fp16 else 1.0,
+            growth_interval=2000 if fp16 else 2**31 - 1,
+        )
+        self.scaling = fp16
+        self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
+        self.buffers = [b for b in self.model.buffers() if b.numel()]
+
+    @property
+    def tested(self) -> PoseModel:
+        """The network that is validated: the moving average where there is one."""
+        return self.average.module if self.average else self.model  # type: ignore[return-value]
+
+    @property
+    def steps(self) -> int:
+        """Updates so far, skipped ones included."""
+        return self.scheduler.last_epoch
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates for the log, by name."""
+        return rates_to_log(self.scheduler, self.settings)
+
+    def update(self, batch: Batch) -> Update:
+        """Forward, backward and optimiser step for this process's share of a batch."""
+        batch = batch.to(self.device)
+        parts = split(batch, self.settings.accumulate)
+        before = [buffer.clone() for buffer in self.buffers]
+        total: dict[str, Tensor] = {}
+        for i, part in enumerate(parts):
+            share = len(part.image_id) / len(batch.image_id)
+            with nullcontext() if i == len(parts) - 1 else self._no_sync():
+                terms = {name: self._mean(value, part) for name, value in self.wrapped(part).items()}
+                loss = terms["loss"] * share
+                # a non-finite loss must show in the gradients of every process, even where a mask hides it
+                poison = torch.where(loss.isfinite(), 1.0, torch.nan)
+                self.scaler.scale(loss * poison).backward()
+            for name, value in terms.items():
+                part_value = value.detach() * share
+                total[name] = total[name] + part_value if name in total else part_value
+        finite = self._step(before)
+        kept = {name: torch.where(finite, value, 0.0) for name, value in total.items()}
+        return Update({**kept, "skipped": (~finite).float()}, finite)
+
+    def _mean(self, value: Tensor, part: Batch) -> Tensor:
+        """The term of the whole part; DataParallel gives one for each replica, whose shares may differ."""
+        if not isinstance(self.wrapped, DataParallel):
+            return value.mean()
+        shares = [len(ids) / len(part.image_id) for ids in part.image_id.chunk(len(self.wrapped.device_ids))]
+        return torch.stack([one * share for one, share in zip(value, shares, strict=True)]).sum()
+
+    def _no_sync(self) -> AbstractContextManager[None]:
+        ddp = isinstance(self.wrapped, DistributedDataParallel)
+        return self.wrapped.no_sync() if ddp else nullcontext()  # type: ignore[operator, no-any-return]
+
+    def _step(self, before: list[Tensor]) -> Tensor:
+        """Optimiser, schedule and average.  Where the gradients are not finite nothing changes: the optimiser
+        skips the step, and the buffers (statistics of batch norm) return to `before`."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        finite = nn.utils.get_total_norm(gradients).isfinite()
+        # the scaler looks at single values; finite ones whose norm overflows must stop the step as well
+        gradients[0].mul_(torch.where(finite, 1.0, torch.nan))
+        self.scaler.unscale_(self.optimizer)
+        if self.settings.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update(None if self.scaling else 1.0)
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, old in zip(self.buffers, before):
+                buffer.copy_(torch.where(finite, buffer, old))
+        if self.average:
+            self.average.update(self.model, self.steps)
+        return finite
+
+    # --------------------------------------------------------------------------------------- frozen layers
+
+    def release_due(self) -> bool:
+        """Releases the frozen layers once their steps are over; whether it did."""
+        if not self.frozen or self.steps < self.frozen.steps:
+            return False
+        frozen, self.frozen = self.frozen, None
+        del self.wrapped  # before there is another: each would wait for the same gradients
+        self.wrapped = frozen.release().train()
+        schedule = self.scheduler.state_dict()
+        self._fresh_optimizer()
+        continue_at(self.scheduler, schedule)
+        return True
+
+    def _fresh_optimizer(self) -> None:
+        """Of all weights that move, with the schedule at its beginning."""
+        rates = layer_rates(self.model.backbone, self.settings)
+        named = ((checkpoint.strip_wrappers(name), p) for name, p in self.model.named_parameters())
+        self.optimizer = build_optimizer(named, self.settings, rates)
+        total = self.settings.epochs * self.steps_per_epoch
+        self.scheduler = build_scheduler(
+            self.optimizer, self.settings, total, self.steps_per_epoch, self.plateau
+        )
+
+    # ----------------------------------------------------------------------------------------------- state
+
+    def state(self) -> dict[str, Any]:
+        """All that the next update depends on, as tensors and plain data."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.average.module.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": {k: v for k, v in self.scheduler.state_dict().items() if k != "lr_lambdas"},
+            "plateau": self.plateau.state_dict() if self.plateau else None,
+            "frozen": self.frozen is not None,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state()`.  Raises KeyError, RuntimeError, ValueError, TypeError or AttributeError
+        for a state of another network or optimiser."""
+        self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.module.load_state_dict(state["ema"])
+        keep_settings(self.optimizer, state["optimizer"], joined=bool(state.get("frozen")))
+        if self.plateau and state.get("plateau"):
+            self.plateau.load_state_dict(state["plateau"])
+        continue_at(self.scheduler, state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """The batch in `parts` pieces of nearly equal size (fewer where it has fewer images)."""
+    if parts == 1:
+        return [batch]
+    return [
+        Batch(*fields) for fields in zip(*(value.tensor_split(parts) for value in batch)) if len(fields[0])
+    ]
