@@ -31,6 +31,7 @@ import torch
 
 from pose.data.images import SetImage
 from pose.engine.distributed import Processes, processes
+from pose.engine.launch import add_parallel, choose_gpus, launch, process_count
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, run_settings
 from pose.files import is_regular
@@ -75,6 +76,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tag", help="goes into the names of the files, to keep what other settings gave")
     add_metric_options(parser)
     add_device(parser)
+    add_parallel(parser)
     add_settings(parser, f"{TEST_SETTINGS}, data.root, data.val.*")
     options = parser.parse_intermixed_args(arguments)
     run_settings(options.settings, data=True)
@@ -164,6 +166,10 @@ def speed(outcome: Outcome, seconds: float, count: int) -> str:
 
 def main() -> int:
     options = parse()
+    choose_gpus(options)
+    count = process_count(options, lambda: "auto")
+    if count > 1:
+        return launch("pose.test", sys.argv[1:], count)
     with processes(options.device) as group:
         return test(options, group)
 

@@ -3,8 +3,8 @@
     python -m pose.train -e NAME [--config FILE] [key.sub=value ...]    a new run in exp/NAME/
     python -m pose.train -c NAME                                        continue exp/NAME/ where it stopped
 
-Several GPUs of one machine: as above (DataParallel), or faster, and on many machines,
-    torchrun --standalone --nproc-per-node 8 -m pose.train -e NAME ...
+All GPUs of the machine are used, by one process each (--gpus 0,2 chooses; train.parallel says otherwise).
+Several machines: torchrun --nnodes 2 --nproc-per-node 8 ... -m pose.train -e NAME ... on each of them.
 
 A run folder holds config.yaml (the resolved config, the only one that -c and pose.test read), last.pt,
 best.pt, log.jsonl, curves.png, tensorboard/ and environment.jsonl.  Ctrl-C saves first; -c then goes on to
@@ -26,6 +26,8 @@ from pose.backbones.base import FeatureBackbone
 from pose.backbones.pretrained import Pretrained
 from pose.engine.distributed import Processes, processes, wrap
 from pose.engine.freeze import FrozenStart, check_frozen_start
+from pose.engine.launch import Parallel, add_parallel, choose_gpus, launch, process_count
+from pose.engine.log import read_log, torchrun_session
 from pose.engine.optim import layer_rates
 from pose.engine.settings import TrainSettings
 from pose.engine.signals import Interrupted
@@ -64,6 +66,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--limit", type=int, metavar="N", help="train on N pictures of each set only (data.subset=N)"
     )
     add_device(parser)
+    add_parallel(parser)
     add_settings(parser)
     options = parser.parse_intermixed_args(arguments)
     if options.limit is not None:
@@ -237,11 +240,20 @@ def restore_head(experiment: Experiment, trainer: Trainer, data: TrainingData) -
             model.head.prepare(shown_people(data.training))
 
 
+def begun_by_torchrun(name: str) -> bool:
+    """Whether the run exp/NAME/ was begun by the processes that torchrun has started again since."""
+    file, session = run_folder(name) / "environment.jsonl", torchrun_session()
+    return session is not None and any(record.get("torchrun") == session for record in read_log(file))
+
+
 def train(options: argparse.Namespace, group: Processes) -> int:
+    if options.resume is None and group.first(lambda: begun_by_torchrun(options.experiment)):
+        options.resume = options.experiment
     experiment = group.together(lambda: find_run(options))
     config = experiment.config
-    one_gpu = group.distributed or group.device.type != "cuda" or ":" in options.device
-    gpus = 1 if one_gpu else torch.cuda.device_count()
+    gpus = 1
+    if config.train.parallel == "dp" and options.device in ("auto", "cuda") and not group.distributed:
+        gpus = max(1, torch.cuda.device_count())
     group.together(lambda: check_batch(config.train, max(gpus, group.world_size)))
     group.together(lambda: check_frozen_start(config.backbone.name, config.train.freeze_epochs))
     data = prepare_data(config, group)
@@ -328,8 +340,19 @@ def conclude(experiment: Experiment, trainer: Trainer) -> None:
     )
 
 
+def parallel(options: argparse.Namespace) -> Parallel:
+    """`train.parallel` of the run to continue, or of the config of a new one."""
+    if options.resume is not None:
+        return Experiment.open(options.resume).config.train.parallel
+    return load_config(options.config or DEFAULT_CONFIG, options.settings).train.parallel
+
+
 def main() -> int:
     options = parse()
+    choose_gpus(options)
+    count = process_count(options, lambda: parallel(options))
+    if count > 1:
+        return launch("pose.train", sys.argv[1:], count)
     with processes(options.device) as group:
         return train(options, group)
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from pose.engine.launch import watch_launcher
 from pose.errors import ToldElsewhere, UserError
 
 T = TypeVar("T")
@@ -146,6 +147,7 @@ def processes(device: str = "auto") -> Iterator[Processes]:
             f"rank {rank} cannot join the {world_size} processes at {address}: {reason}; "
             "choose another port (torchrun --master-port, or MASTER_PORT), or use torchrun --standalone"
         ) from None
+    watch_launcher()
     try:
         yield Processes(chosen, rank, world_size, local_rank)
     except RuntimeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -172,9 +173,16 @@ def environment() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "gpus": gpus,
         "packages": versions,
+        "torchrun": torchrun_session(),
         "git": _git("rev-parse", "HEAD"),
         "git_changed_files": (_git("status", "--porcelain") or "").splitlines(),
     }
+
+
+def torchrun_session() -> str | None:
+    """What the processes that torchrun starts have in common, also after it has started them again."""
+    run = os.environ.get("TORCHELASTIC_RUN_ID")
+    return run if run != "none" else f"{platform.node()} {os.getppid()}"  # none: without --rdzv-id
 
 
 def _git(*arguments: str) -> str | None:

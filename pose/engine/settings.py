@@ -24,6 +24,9 @@ class TrainSettings(OptimSettings):
     """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32."""
     channels_last: bool | None = None
     """Memory order of the maps; null = channels last on GPUs."""
+    parallel: Literal["auto", "ddp", "dp", "none"] = "auto"
+    """Several GPUs of this machine: auto and ddp = one process each (DistributedDataParallel); dp = one
+    process for all (DataParallel, slower); none = one GPU.  torchrun's processes are always DDP."""
     compile: bool = False
     """torch.compile the backbone: minutes at the start, faster steps after."""
     sync_bn: bool = False
