@@ -25,7 +25,7 @@ from pose.experiment import load_config
 from pose.predict.predict_set import predict_set
 from pose.sessions import validation_set
 from pose.structures import People
-from tests.training_fixtures import CPU, command, drawn, environment, lines, settings, tiny_step
+from tests.training_fixtures import CPU, command, drawn, environment, free_port, lines, settings, tiny_step
 
 pytestmark = pytest.mark.slow  # most of them train
 
@@ -35,12 +35,6 @@ TIMEOUT = 120  # seconds; what hangs fails
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return drawn(tmp_path_factory.getbasetemp())
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 # ------------------------------------------------------------------------------- two processes, many checks
