@@ -274,7 +274,9 @@ def test_a_file_gives_every_weight(tmp_path: Path, model: str, kind: str) -> Non
     assert isinstance(net, Pretrained) and net.pretrained_layers() == [net]
     told = net.load_pretrained()
     assert told.startswith(f"{file}: {model} of timm with ") and "\n" not in told
-    assert told.endswith(" for images normalised with mean [0.5, 0.5, 0.5], std [0.5, 0.5, 0.5]")
+    assert net.normalization
+    mean, std = (list(net.normalization[key]) for key in ("mean", "std"))
+    assert told.endswith(f" for images normalised with mean {mean}, std {std}")
     names = {name.replace("_", "."): value for name, value in state.items()}
     for name, value in net.net.state_dict().items():
         assert torch.equal(value, names[name.removeprefix("model.").replace("_", ".")]), name

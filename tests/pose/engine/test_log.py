@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import cv2
@@ -60,6 +61,7 @@ def test_continuing_drops_what_will_come_again(tmp_path: Path) -> None:
     log.close()
     with open(tmp_path / "log.jsonl", "a") as file:
         file.write('{"kind": "train", "step": 9, "lo')  # a kill in the middle of a line
+    time.sleep(1.05)  # TensorBoard reads files in the order of their names, which have seconds
     filled(tmp_path, range(7, 9), start=6, validated=4).close()
     records = read_log(tmp_path / "log.jsonl")
     assert [record["step"] for record in records if record["kind"] == "train"] == [1, 2, 3, 4, 5, 6, 7, 8]
