@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from pose.backbones.pretrained import Pretrained
 from pose.engine.distributed import Processes, processes, wrap
 from pose.engine.freeze import FrozenStart, check_frozen_start
 from pose.engine.launch import Parallel, add_parallel, choose_gpus, launch, process_count
+from pose.engine.lock import RunLock
 from pose.engine.log import read_log, torchrun_session
 from pose.engine.optim import layer_rates
 from pose.engine.settings import TrainSettings
@@ -247,10 +250,22 @@ def begun_by_torchrun(name: str) -> bool:
 
 
 def train(options: argparse.Namespace, group: Processes) -> int:
+    with ExitStack() as held:
+
+        def hold(experiment: Experiment) -> None:
+            held.enter_context(RunLock(experiment.folder))
+
+        return train_held(options, group, lambda experiment: group.first(lambda: hold(experiment)))
+
+
+def train_held(options: argparse.Namespace, group: Processes, hold: Callable[[Experiment], None]) -> int:
+    """`hold` keeps other trainings out of a run, until the end."""
     if options.resume is None and group.first(lambda: begun_by_torchrun(options.experiment)):
         options.resume = options.experiment
     experiment = group.together(lambda: find_run(options))
     config = experiment.config
+    if options.resume is not None:
+        hold(experiment)
     gpus = 1
     if config.train.parallel == "dp" and options.device in ("auto", "cuda") and not group.distributed:
         gpus = max(1, torch.cuda.device_count())
@@ -265,6 +280,7 @@ def train(options: argparse.Namespace, group: Processes) -> int:
         group.together(lambda: model.head.prepare(shown_people(data.training)))
         # only now: what fails above leaves no run folder behind
         experiment = group.first(lambda: Experiment.create(options.experiment, config, weights=told))
+        hold(experiment)
     saved = group.together(lambda: checkpoint.load(last, group.device)) if resumed else {}
     frozen = not resumed or bool(saved.get("frozen"))
     trainer = make_trainer(experiment, model.to(group.device), data, group, gpus, frozen=frozen)
