@@ -8,6 +8,7 @@ import platform
 import sys
 import threading
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,7 @@ class RunLock:
             "pid": os.getpid(),
             "machine": machine(),
             "start": begun(os.getpid()),
+            "token": uuid.uuid4().hex,
         }
         self.ended = threading.Event()
         self.beating: threading.Thread | None = None
@@ -74,7 +76,10 @@ class RunLock:
         self.ended.set()
         if self.beating:
             self.beating.join()
-        self._remove(self.own)
+        for _ in range(20):  # others may be looking at it
+            if read(self.file) != self.own:
+                break
+            self._remove(self.own)
 
     def _take(self) -> bool:
         """Whether there was no lock, and now there is this one."""
@@ -133,15 +138,23 @@ class RunLock:
                 os.utime(self.file)
 
     def _remove(self, holder: dict[str, Any] | None) -> None:
-        """The lock of that holder, and no other that has come in its place meanwhile."""
-        if read(self.file) != holder:
+        """The lock of that holder, and none that came in its place; one at a time looks and removes."""
+        guard = self.file.with_name(f".{NAME}.guard")
+        try:
+            guard.mkdir()
+        except FileExistsError:
+            with suppress(OSError):
+                if time.time() - guard.stat().st_mtime > STALE:  # of one that was killed just then
+                    guard.rmdir()
+            time.sleep(0.05)
             return
-        aside = self.file.with_name(f".{NAME}.{os.getpid()}.{threading.get_ident()}.gone")
+        except OSError:
+            return
         with suppress(OSError):
-            self.file.rename(aside)
-            if read(aside) != holder:
-                os.link(aside, self.file)
-            aside.unlink()
+            if read(self.file) == holder:
+                self.file.unlink()
+        with suppress(OSError):
+            guard.rmdir()
 
 
 def read(file: Path) -> dict[str, Any] | None:
