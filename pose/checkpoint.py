@@ -31,6 +31,8 @@ def save(state: Mapping[str, Any], path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
+        if interrupted(error):  # torch's writer raises an error of its own on top
+            raise KeyboardInterrupt from None
         kept = f"; the older {path.name} is untouched" if path.exists() else ""
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise UserError(
@@ -38,6 +40,15 @@ def save(state: Mapping[str, Any], path: Path) -> None:
         ) from None
     finally:  # also where the user interrupts: a part of a large file is of no use to anybody
         temporary.unlink(missing_ok=True)
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is at the root of an error."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:

@@ -27,6 +27,13 @@ class Checkpoints:
         self.saved_step: int | None = None  # what last.pt holds
         self.start_clock()
 
+    @property
+    def held(self) -> str:
+        """For messages."""
+        if self.saved_step is None:
+            return "nothing was saved yet"
+        return f"last.pt holds step {self.saved_step}"
+
     def start_clock(self) -> None:
         """From here on `late` counts."""
         self.saved_at = time.monotonic()

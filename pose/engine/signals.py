@@ -3,10 +3,16 @@ run starts."""
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
+
+GRACE = 8.0  # seconds
+END = b"\0"  # no signal has this number
 
 
 class Interrupted(Exception):
@@ -50,7 +56,7 @@ class Caught:
 @contextmanager
 def catch_signals() -> Iterator[Caught]:
     """While active, the first Ctrl-C or SIGTERM is only noted (read it by calling the value); a second Ctrl-C
-    ends the process as usual."""
+    ends the process as usual, and within `GRACE` seconds whatever it waits for."""
     caught = Caught()
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -59,10 +65,48 @@ def catch_signals() -> Iterator[Caught]:
         except ValueError:  # not the main thread (a notebook's worker): no signals there
             continue
     try:
-        yield caught
+        with ends_in_any_case() if before else nullcontext():
+            yield caught
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ends_in_any_case() -> Iterator[None]:
+    """While active, `GRACE` seconds after a second Ctrl-C the process ends, also where it waits in a call
+    that knows nothing of Python's handlers, as for a GPU or for other processes."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    pid = os.getpid()
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+    def watch() -> None:
+        count = 0
+        while count < 2:
+            byte = reader.recv(1)
+            if byte == END:
+                return
+            count += byte[0] == signal.SIGINT
+        reader.settimeout(GRACE)
+        try:
+            while reader.recv(1) != END:
+                pass
+        except TimeoutError:
+            if os.getpid() == pid:
+                os.write(2, b"still busy after a second Ctrl-C: ended at once\n")
+                os._exit(128 + signal.SIGINT)
+
+    thread = threading.Thread(target=watch, daemon=True, name="second Ctrl-C")
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        writer.send(END)  # closing would not do: processes that were forked meanwhile have it open
+        thread.join()
+        writer.close()
+        reader.close()
 
 
 @contextmanager

@@ -144,6 +144,9 @@ class Trainer:
                 if self.checkpoints.saved_step != self.progress.step:  # while waiting for data
                     self.save()
                 raise
+            except KeyboardInterrupt:
+                self.log.say(f"{self.folder}: ended by a second Ctrl-C; {self.checkpoints.held}")
+                raise
             except RuntimeError as error:  # a dying loader process interrupts whatever runs here
                 raise worker_death(error) or error from None
             self.log.curves()
@@ -156,7 +159,7 @@ class Trainer:
 
     def count_skipped(self) -> None:
         """Reads from the device which steps were skipped."""
-        self.progress.nonfinite += self.nonfinite.check(self.log, self.checkpoints.saved_step)
+        self.progress.nonfinite += self.nonfinite.check(self.log, self.checkpoints.held)
 
     def save(self) -> None:
         """`last.pt`."""

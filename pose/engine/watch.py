@@ -36,10 +36,10 @@ class NonFinite:
     def add(self, step: int, image_ids: Tensor, finite: Tensor) -> None:
         self.pending.append(Verdict(step, image_ids, finite))
 
-    def check(self, log: Log, saved_step: int | None) -> int:
+    def check(self, log: Log, saved: str) -> int:
         """How many steps were skipped since the last time.
 
-        saved_step: what last.pt holds, for the message.  Raises `UserError` where too many were skipped in a
+        saved: what last.pt holds, for the message.  Raises `UserError` where too many were skipped in a
         row."""
         pending, self.pending = self.pending, []
         skipped = 0
@@ -51,7 +51,7 @@ class NonFinite:
             skipped += 1
             self._name(one, log)
             if self.in_a_row >= self.most:
-                self._give_up(one.step, saved_step)
+                self._give_up(one.step, saved)
         return skipped
 
     def _name(self, one: Verdict, log: Log) -> None:
@@ -60,8 +60,7 @@ class NonFinite:
         listed = ", ".join(map(str, ids))
         log.say(f"step {one.step}: the loss is not finite, step skipped (image ids {listed})")
 
-    def _give_up(self, step: int, saved_step: int | None) -> None:
-        saved = "nothing was saved yet" if saved_step is None else f"last.pt holds step {saved_step}"
+    def _give_up(self, step: int, saved: str) -> None:
         text = (
             f"{self.folder}: the loss was not finite in {self.in_a_row} steps in a row (the last of "
             f"them step {step}); they changed no weights, {saved}. Set a lower train.lr, train.clip_norm: 1 "

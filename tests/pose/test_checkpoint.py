@@ -85,6 +85,43 @@ def test_an_interruption_leaves_no_part(tmp_path: Path, monkeypatch: pytest.Monk
     assert os.listdir(tmp_path) == []
 
 
+def test_an_interruption_inside_torch_is_no_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer cannot close the archive, and says so on top of the interruption."""
+
+    written = [0]
+    real = open
+
+    def opened(*arguments: Any, **more: Any) -> Any:
+        file = real(*arguments, **more)
+        write = file.write
+
+        class Interrupting:
+            def write(self, data: Any) -> int:
+                written[0] += 1
+                if written[0] == 3:
+                    raise KeyboardInterrupt
+                return int(write(data))
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(file, name)
+
+            def __enter__(self) -> Interrupting:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                file.close()
+
+        return Interrupting()
+
+    monkeypatch.setattr("builtins.open", opened)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(STATE, tmp_path / "last.pt")
+    monkeypatch.undo()
+    assert written[0] >= 3 and os.listdir(tmp_path) == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 def test_a_disk_that_really_refuses(tmp_path: Path) -> None:
