@@ -8,8 +8,10 @@ import platform
 import shlex
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,27 +41,27 @@ class RunLog:
     def __init__(
         self, folder: Path, step: int, total_steps: int, *, validated: int = 0, bar: bool = True
     ) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import: only where a run writes
-
         self.folder = folder
         self.file = folder / "log.jsonl"
         keep_until(self.file, step, validated)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self.board = Board(folder / "tensorboard", purge_step=step + 1 if step else None)
         self.bar = tqdm(
             total=total_steps, initial=step, unit="step", dynamic_ncols=True, disable=None if bar else True
         )
         self.lines = (
             bar and self.bar.disable
         )  # no terminal, but a file or a batch system's log: lines at times
+        self.unwritten: list[str] = []  # lines of log.jsonl, until they can be written
+        self.failed: set[str] = set()  # what could not be written, and was said
         self.step, self.first, self.total = step, step, total_steps
         self.start = self.last_line = time.monotonic()
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float], **texts: Any) -> None:
         """One line of `log.jsonl`, and the same values under fixed names in TensorBoard."""
         self.note(kind, step, {**texts, **{name: _rounded(value) for name, value in values.items()}})
-        for name, value in values.items():
-            if np.isfinite(value):
-                self.board.add_scalar(f"{kind}/{name}", value, step)
+        finite = {f"{kind}/{name}": value for name, value in values.items() if np.isfinite(value)}
+        with self._no_matter("TensorBoard's events"):
+            self.board.write(lambda board: [board.add_scalar(name, v, step) for name, v in finite.items()])
 
     def scores(self, step: int, scores: Scores) -> None:
         """Of a validation: one line of `log.jsonl` that says by what the best is chosen, and TensorBoard."""
@@ -68,12 +70,21 @@ class RunLog:
 
     def note(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """One line of `log.jsonl`; `values` are plain data."""
-        with open(self.file, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self.unwritten.append(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        with self._no_matter(str(self.file)), open(self.file, "ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                _write_whole(file, "".join(self.unwritten).encode())
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(size)  # no half of a line, which would spoil the next one
+                raise
+            self.unwritten.clear()
 
     def image(self, name: str, step: int, picture: np.ndarray) -> None:
         """picture (H, W, 3) uint8 RGB."""
-        self.board.add_image(name, picture, step, dataformats="HWC")
+        with self._no_matter("TensorBoard's events"):
+            self.board.write(lambda board: board.add_image(name, picture, step, dataformats="HWC"))
 
     def say(self, text: str) -> None:
         self.bar.write(text, file=sys.stderr)
@@ -93,11 +104,71 @@ class RunLog:
 
     def curves(self) -> None:
         """Draws `curves.png` anew."""
-        draw_curves(self.file, self.folder / "curves.png")
+        with self._no_matter(str(self.folder / "curves.png")):
+            draw_curves(self.file, self.folder / "curves.png")
+
+    @contextmanager
+    def _no_matter(self, what: str) -> Iterator[None]:
+        """No ornament ends a training: where `what` cannot be written it is said once, and tried again
+        later."""
+        try:
+            yield
+        except OSError as error:
+            if what not in self.failed:
+                self.failed.add(what)
+                self.say(f"cannot write {what}: {error.strerror or error}; the training goes on")
 
     def close(self) -> None:
         self.bar.close()
-        self.board.close()
+        with self._no_matter("TensorBoard's events"):
+            self.board.close()
+        if self.unwritten:
+            self.say(f"{len(self.unwritten)} lines of {self.file} could not be written")
+
+
+class Board:
+    """TensorBoard's writer, which is made anew after it could not write."""
+
+    def __init__(self, folder: Path, purge_step: int | None) -> None:
+        self.folder = folder
+        self.hook = threading.excepthook
+        threading.excepthook = self._thread_failed
+        self.writer: Any = self._made(purge_step)
+
+    def _made(self, purge_step: int | None = None) -> Any:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import: only where a run writes
+
+        return SummaryWriter(str(self.folder), purge_step=purge_step)
+
+    def write(self, add: Callable[[Any], object]) -> None:
+        """Raises `OSError`."""
+        if (
+            self.writer is None and self.folder.is_dir()
+        ):  # else the run's folder was moved: it is not made anew
+            self.writer = self._made()
+        if self.writer is None:
+            return
+        try:
+            add(self.writer)
+        except OSError:
+            writer, self.writer = self.writer, None
+            with suppress(OSError):
+                writer.close()
+            raise
+
+    def close(self) -> None:
+        """Raises `OSError`."""
+        threading.excepthook = self.hook
+        if self.writer is not None:
+            self.writer.close()
+
+    def _thread_failed(self, args: threading.ExceptHookArgs) -> None:
+        """What the thread that writes could not do is raised by the next `write`; a traceback says nothing
+        more."""
+        if not (
+            issubclass(args.exc_type, OSError) and type(args.thread).__module__.startswith("tensorboard.")
+        ):
+            self.hook(args)
 
 
 class NoLog:
@@ -121,6 +192,12 @@ class NoLog:
 
 
 Log = RunLog | NoLog
+
+
+def _write_whole(file: Any, content: bytes) -> None:
+    """To a file without a buffer, which may take less at a time."""
+    while content:
+        content = content[file.write(content) :]
 
 
 def _rounded(value: float) -> float | None:

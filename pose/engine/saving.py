@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from pose import checkpoint
 from pose.engine.distributed import Processes
 from pose.engine.settings import TrainSettings
+from pose.errors import UserError
 
 
 class Checkpoints:
@@ -39,7 +41,22 @@ class Checkpoints:
         self.saved_at = time.monotonic()
 
     def save(self, name: str) -> None:
-        self.group.first(lambda: checkpoint.save(self.state(), self.folder / name))
+        """Raises `UserError` where it cannot; if the run's folder is gone, after saving elsewhere."""
+        self.group.first(lambda: self._write(name))
+
+    def _write(self, name: str) -> None:
+        state = self.state()
+        try:
+            checkpoint.save(state, self.folder / name)
+        except UserError:
+            if self.folder.is_dir():
+                raise
+            file = save_elsewhere(state, self.folder)
+            raise UserError(
+                f"{self.folder} is gone (was it moved or removed?); the state of step "
+                f"{state['progress']['step']} is saved as {file}: put it back as last.pt, beside "
+                f"config.yaml, and continue with -c {self.folder.name}"
+            ) from None
 
     def save_last(self, step: int) -> None:
         self.save("last.pt")
@@ -69,3 +86,18 @@ class Checkpoints:
         """Removes what is left of a save that was killed."""
         for rest in self.folder.glob(".*.partial"):
             rest.unlink()
+
+
+def save_elsewhere(state: dict[str, Any], folder: Path) -> Path:
+    """Where the run's folder was, in the current folder, or among temporary files; the file.  Raises
+    `UserError` where nothing can be written."""
+    name = f"{folder.name}-step-{state['progress']['step']}.pt"
+    places = [folder.parent, Path.cwd(), Path(tempfile.gettempdir())]
+    for place in places[:-1]:
+        try:
+            checkpoint.save(state, place / name)
+            return place / name
+        except UserError:
+            continue
+    checkpoint.save(state, places[-1] / name)
+    return places[-1] / name

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -398,19 +399,50 @@ def test_a_disk_that_fills_while_saving(shell: Shell) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["log", "curves"])
-def test_a_disk_that_fills_elsewhere(shell: Shell, what: str) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "exp/run/some.file")
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("_write_whole", "exp/run/log.jsonl"),
+        ("draw_curves", "exp/run/curves.png"),
+        ("events", "TensorBoard's events"),
+    ],
+)
+def test_a_disk_that_fills_elsewhere(shell: Shell, what: str, says: str) -> None:
+    """It is said once, and no ornament ends the training."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with shell.monkeypatch.context() as patch:
-        if what == "log":
-            patch.setattr(log_module.RunLog, "note", full)
+        if what == "events":
+            patch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
         else:
-            patch.setattr(log_module, "draw_curves", full)
-        shell.fails(*shell.new(), says=("the disk is full for exp/run/some.file; free some space",))
-    shell.works("-c", "run")
+            patch.setattr(log_module, what, full)
+        told = shell.works(*shell.new())
+    assert told.count(f"cannot write {says}: No space left on device; the training goes on") == 1
+    assert ("4 lines of exp/run/log.jsonl could not be written" in told) == (what == "_write_whole")
     assert checkpoint.load(shell.runs / "run" / "last.pt")["progress"]["step"] == 4
+
+
+@pytest.mark.slow
+def test_a_run_folder_that_is_moved_while_it_is_trained(shell: Shell) -> None:
+    real = Updater.update
+
+    def update(self: Updater, batch: Any) -> Any:
+        if self.steps == 2:
+            (shell.runs / "run").rename(shell.runs / "moved")
+        return real(self, batch)
+
+    with shell.monkeypatch.context() as patch:
+        patch.setattr(Updater, "update", update)
+        told = shell.fails(*shell.new("train.save_steps=1"), says=("exp/run is gone", "the state of step 3"))
+    saved = Path(re.findall(r"is saved as (\S+):", told)[0])
+    assert saved == Path("exp/run-step-3.pt")
+    # as the message says
+    (shell.runs / "moved").rename(shell.runs / "run")
+    (shell.runs / "run" / "lock.json").unlink()  # of a process that would be gone by now
+    saved.rename(shell.runs / "run" / "last.pt")
+    assert "continuing at step 3 of 4" in shell.works("-c", "run")
 
 
 # ------------------------------------------------------------------------------------------ training itself

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -113,3 +114,35 @@ def test_environment_names_versions_git_and_command(monkeypatch: pytest.MonkeyPa
 def test_environment_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert environment()["git"] is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_lines_wait_until_they_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = filled(tmp_path, range(1, 3))
+    real, log.file = log.file, Path("/dev/full")
+    log.scalars("train", 3, {"loss": 1.0})
+    log.scalars("train", 4, {"loss": 1.0})
+    log.file = real
+    log.scalars("train", 5, {"loss": 1.0})
+    log.close()
+    assert [record["step"] for record in read_log(real)] == [1, 2, 3, 4, 5]
+    told = capsys.readouterr().err
+    assert told.count("cannot write /dev/full: No space left on device; the training goes on") == 1
+    assert "could not be written" not in told
+
+
+def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = filled(tmp_path, range(1, 3))
+    real = module._write_whole
+
+    def half(file: Any, content: bytes) -> None:
+        file.write(content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "_write_whole", half)
+    log.scalars("train", 3, {"loss": 1.0})
+    monkeypatch.setattr(module, "_write_whole", real)
+    log.scalars("train", 4, {"loss": 1.0})
+    log.close()
+    lines = log.file.read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
