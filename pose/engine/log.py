@@ -142,9 +142,7 @@ class Board:
 
     def write(self, add: Callable[[Any], object]) -> None:
         """Raises `OSError`."""
-        if (
-            self.writer is None and self.folder.is_dir()
-        ):  # else the run's folder was moved: it is not made anew
+        if self.writer is None and self.folder.is_dir():  # else the run was moved: it is not made anew
             self.writer = self._made()
         if self.writer is None:
             return
@@ -165,9 +163,8 @@ class Board:
     def _thread_failed(self, args: threading.ExceptHookArgs) -> None:
         """What the thread that writes could not do is raised by the next `write`; a traceback says nothing
         more."""
-        if not (
-            issubclass(args.exc_type, OSError) and type(args.thread).__module__.startswith("tensorboard.")
-        ):
+        of_board = type(args.thread).__module__.startswith("tensorboard.")
+        if not (of_board and issubclass(args.exc_type, OSError)):
             self.hook(args)
 
 
