@@ -83,6 +83,7 @@ class TrainingData:
             start_step=start_step,
             workers=self.config.data.workers,
             device=group.device,
+            timeout=self.config.data.timeout,
         )
 
 

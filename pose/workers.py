@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import resource
 import signal
 import sys
 import threading
@@ -21,6 +22,8 @@ from torch.utils.data import get_worker_info
 
 from pose.errors import UserError
 
+FEW_FILES = 512
+LITTLE_MEMORY = 64  # MiB
 PATIENCE = 5.0  # seconds in which workers end by themselves
 ADVICE = (
     "lower data.workers (0 loads in the main process) or give the machine more (in a container: a larger "
@@ -71,9 +74,32 @@ def worker_death(error: BaseException) -> UserError | None:
     text = str(error).strip().split("\n")[0]
     if isinstance(error, RuntimeError) and text.startswith(("Too many open files", "received 0 items of")):
         return UserError("too many open files: raise the limit (ulimit -n 65536) or lower data.workers")
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader timed out"):
+        return UserError(
+            f"{text.rstrip('.')} (data.timeout) while its workers live: {waiting_for()}; or {ADVICE}"
+        )
     if not (isinstance(error, RuntimeError) and text.startswith("DataLoader worker")):
         return None
     return UserError(f"{text.rstrip('.')}: it most likely ran out of memory; {ADVICE}")
+
+
+def waiting_for() -> str:
+    """What workers that give nothing may lack, as far as it can be seen."""
+    causes = []
+    try:
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if 0 <= files < FEW_FILES:
+            causes.append(f"only {files} files may be open (ulimit -n 65536)")
+    except (OSError, ValueError):
+        pass
+    try:
+        free = os.statvfs("/dev/shm")
+        mib = free.f_bavail * free.f_frsize / 2**20
+        if mib < LITTLE_MEMORY:
+            causes.append(f"/dev/shm has {mib:.0f} MiB left")
+    except OSError:
+        pass
+    return " and ".join(causes) or "the file system of the images may not answer"
 
 
 @contextmanager

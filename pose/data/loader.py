@@ -219,10 +219,12 @@ def train_loader(
     workers: int | None = None,
     device: torch.device | str = "cpu",
     context: str | None = None,
+    timeout: float = 0.0,
 ) -> TrainLoader:
     """Batches of `batch_size` for this process, from global step `start_step` on.
 
-    `context` is the way workers are started ("fork", "spawn"); none: the system's."""
+    `context` is the way workers are started ("fork", "spawn"); none: the system's.  timeout: seconds that a
+    batch is waited for, 0: for ever."""
     count = default_workers() if workers is None else workers
     some: dict[str, Any] = {"prefetch_factor": 2, "multiprocessing_context": context} if count else {}
     batches = ShapedBatchSampler if getattr(dataset, "whole", False) else ShardedBatchSampler
@@ -237,6 +239,7 @@ def train_loader(
             dataset=dataset,  # type: ignore[arg-type]
         ),
         num_workers=count,
+        timeout=timeout if count else 0,
         collate_fn=collate,
         pin_memory=torch.device(device).type == "cuda",
         worker_init_fn=prepare_worker,

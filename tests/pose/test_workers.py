@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from pose import workers
 from pose.data.loader import TrainStream, train_loader
 from pose.engine.signals import signals_for_this_process_only
 from pose.errors import UserError
-from pose.workers import one_sentence, prepare_worker, start, worker_death
+from pose.workers import one_sentence, prepare_worker, start, waiting_for, worker_death
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")
 
@@ -110,6 +112,27 @@ def test_what_a_worker_cannot_send_ends_it(capfd: pytest.CaptureFixture[str]) ->
     with pytest.raises(UserError, match="DataLoader worker .* lower data.workers"):
         first(start(loader(lambda: threading.Lock())))
     assert "cannot send what it made" in capfd.readouterr().err
+
+
+def test_workers_that_live_and_give_nothing_are_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sentence names what can be seen to be short."""
+    monkeypatch.setattr(workers, "PATIENCE", 0.2)
+    stream = TrainStream(range(8))
+    stuck = train_loader(
+        Numbers(lambda: time.sleep(60)), stream, 2, workers=1, context="fork", timeout=0.5
+    )  # fmt: skip
+    start_time = time.monotonic()
+    with pytest.raises(
+        UserError, match=r"timed out after 0\.5 seconds \(data\.timeout\) while its workers live: "
+    ):
+        next(iter(stuck))
+    assert time.monotonic() - start_time < 30
+    assert waiting_for() == "the file system of the images may not answer"
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (32, 32))
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=2, f_frsize=2**20))
+    assert waiting_for() == "only 32 files may be open (ulimit -n 65536) and /dev/shm has 2 MiB left"
 
 
 def test_no_room_for_workers_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
