@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -83,6 +84,17 @@ def _lock(file: IO[bytes], *, wait: bool) -> bool:
         return True
     except BlockingIOError:
         return False
+
+
+def cache_folders(folder: Path) -> list[Path]:
+    """Where what is worked out of a folder's files may be kept, the best place first: `.cache` in it, else
+    in the user's cache, apart for each folder."""
+    places = [folder / ".cache"]
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if os.path.isabs(home):
+        own = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+        places.append(Path(home) / "bottomup-pose" / own)
+    return places
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
+from pose.archives import is_file, open_file, read_bytes
 from pose.errors import UserError
-from pose.files import is_regular
 
 LARGEST_IMAGE = 178  # megapixels: beyond twice its MAX_IMAGE_PIXELS Pillow raises DecompressionBombError
 HEADER_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's, of damaged files
@@ -40,14 +40,14 @@ def read_image(path: Path, *, orientation: Literal["exif", "stored"] = "exif") -
     it as viewers do, photos upright and what is transparent white; "stored" leaves the pixels as they lie in
     the file, which is what COCO's annotations refer to.
 
-    Raises `UnreadableImage`."""
+    Raises `UnreadableImage`, and `UserError` for a damaged archive."""
     try:
-        if not is_regular(path) and os.path.exists(path):
+        if not is_file(path) and os.path.exists(path):
             raise UnreadableImage(f"{path} is no regular file")
-        raw = np.fromfile(path, np.uint8)
+        raw = read_bytes(path)
     except FileNotFoundError:
         raise UnreadableImage(f"no image {path}") from None
-    except UnreadableImage:
+    except UserError:  # also of an archive that is damaged as a whole
         raise
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise UnreadableImage(f"cannot read the image {path}: {error}") from None
@@ -93,10 +93,10 @@ def tell_unread(files: Iterable[Path], folder: Path) -> None:
 
 def header_size(path: Path) -> tuple[int, int] | None:
     """Height and width as the pixels are stored, from the first bytes; None for what is no image."""
-    if not is_regular(path):
+    if not is_file(path):
         return None
     try:
-        with Image.open(path) as image:
+        with open_file(path) as file, Image.open(file) as image:
             return stored_size(image)
     except HEADER_ERRORS:
         return None
@@ -118,7 +118,7 @@ def orientation_of(image: Image.Image) -> int:
 
 def exif_turn(path: Path) -> int:
     try:
-        with Image.open(path) as image:
+        with open_file(path) as file, Image.open(file) as image:
             return orientation_of(image)
     except HEADER_ERRORS:
         return 1

@@ -29,12 +29,12 @@ from pathlib import Path
 
 import torch
 
+from pose.archives import archive_at, files_below, is_file, is_folder
 from pose.data.images import SetImage
 from pose.engine.distributed import Processes, processes
 from pose.engine.launch import add_parallel, choose_gpus, launch, process_count
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, run_settings
-from pose.files import is_regular
 from pose.images import tell_unread
 from pose.options import (
     TEST_SETTINGS,
@@ -64,7 +64,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_mode(parser)
     add_weights(parser)
     parser.add_argument(
-        "--images", type=user_path, metavar="DIR", help="predict the images of a folder instead of the set"
+        "--images",
+        type=user_path,
+        metavar="DIR",
+        help="predict the images of a folder or an archive instead of the set",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="test a fixed random subset of N pictures")
     parser.add_argument(
@@ -101,10 +104,10 @@ def add_metric_options(parser: argparse.ArgumentParser) -> None:
 
 
 def folder_images(folder: Path) -> list[SetImage]:
-    """The pictures of a folder, numbered from 1 in the order of their names."""
-    if not folder.is_dir():
+    """The pictures of a folder or an archive, numbered from 1 in the order of their names."""
+    if not is_folder(folder):
         raise UserError(f"{folder} is a file; give its folder" if folder.exists() else f"no folder {folder}")
-    everything = sorted(folder.rglob("*"))
+    everything = files_below(folder) if archive_at(folder) else sorted(folder.rglob("*"))
     tell_unread(everything, folder)
     files = [file for file in everything if is_image(file, folder)]
     if not files:
@@ -116,7 +119,7 @@ def is_image(file: Path, folder: Path) -> bool:
     """By its suffix; hidden files, and those in hidden folders, are no images: `._x.jpg`, `__MACOSX`."""
     parts = file.relative_to(folder).parts
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return file.suffix.lower() in PICTURES and not hidden and is_regular(file)
+    return file.suffix.lower() in PICTURES and not hidden and is_file(file)
 
 
 def devices(options: argparse.Namespace, group: Processes) -> list[torch.device]:

@@ -21,7 +21,7 @@ import numpy as np
 from pose.annotations.issues import Told
 from pose.annotations.json_file import read_bytes
 from pose.annotations.training import ARRAYS, Parsed, Reading, parse_file
-from pose.files import locked
+from pose.files import cache_folders, locked
 
 FORMAT = 7  # raise it whenever the same JSON would give other arrays or findings
 ABANDONED = 24 * 3600.0  # seconds after which another process's unfinished cache is rubbish
@@ -32,7 +32,7 @@ logger = logging.getLogger("pose")
 def through_cache(path: Path, how: Reading) -> tuple[Parsed, Path | None]:
     """The parsed file and the folder that it is mapped from; None where no folder can be written, or where
     the file depends on images that are not there yet."""
-    roots = _cache_roots(path)
+    roots = cache_folders(path.resolve().parent)
     before = _state(path)
     digest = _digest(path, roots, before)
     rules = {name: asdict(rule) for name, rule in how.skeleton.derived.items()}
@@ -66,16 +66,6 @@ def through_cache(path: Path, how: Reading) -> tuple[Parsed, Path | None]:
             return found, folder
     logger.warning("%s: no writable folder for a cache; every process keeps its own copy in memory", path)
     return parsed or parse_file(path, how), None
-
-
-def _cache_roots(path: Path) -> list[Path]:
-    """Beside the file; else the user's cache, apart for each folder because stems repeat."""
-    roots = [path.resolve().parent / ".cache"]
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if os.path.isabs(home):
-        folder = hashlib.sha256(str(path.resolve().parent).encode()).hexdigest()[:8]
-        roots.append(Path(home) / "bottomup-pose" / folder)
-    return roots
 
 
 def _state(path: Path) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from pose import geometry
 from pose.annotations.annotations import Annotations
 from pose.annotations.image_files import locate, where_instead
+from pose.archives import SUFFIXES, is_file, is_folder
 from pose.data.augment import (
     IDENTITY_COLOR,
     PERSON_AREA,
@@ -210,11 +211,25 @@ def check_images(annotations: Annotations, images: Path, indices: Sequence[int])
 
 def check_files(folder: Path, names: Sequence[str], source: Path) -> None:
     """As `check_images`, by the names of the first images."""
-    if not os.path.isdir(folder):
-        what = "is no folder" if os.path.exists(folder) else "is missing"
-        raise UserError(f"the folder of images {folder} {what}; check data.root and the paths below it")
-    if names and not any(os.path.exists(locate(folder, name)) for name in names):
+    if not is_folder(folder):
+        raise UserError(
+            f"the folder of images {folder} {_missing(folder)}; check data.root and the paths below it"
+        )
+    if names and not any(_exists(locate(folder, name)) for name in names):
         raise UserError(
             f"{folder} has none of the first {len(names)} images of {source} (first: {names[0]}"
             f"{where_instead(folder, names[0])}); check data.root and the paths below it"
         )
+
+
+def _exists(path: Path) -> bool:
+    return is_file(path) or os.path.exists(path)
+
+
+def _missing(folder: Path) -> str:
+    """What is there instead of a folder of images."""
+    if os.path.exists(folder):
+        return "is no folder and no .zip or .tar archive"
+    packed = [folder.with_name(folder.name + suffix) for suffix in SUFFIXES]
+    there = next((one.name for one in packed if os.path.isfile(one)), None)
+    return "is missing" + (f" ({there} is there, which can be named instead)" if there else "")

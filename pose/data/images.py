@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pose.annotations.image_files import locate, where_instead
-from pose.files import is_regular
+from pose.archives import is_file
 from pose.images import UnreadableImage, exif_turn, header_size, read_image, turned, turns_sides
 
 Orientation = Literal["auto", "stored", "exif"]
@@ -35,7 +35,7 @@ def read_annotated(
     try:
         return read_of_size(path, size, orientation)
     except UnreadableImage as error:
-        if is_regular(path):
+        if is_file(path):
             raise
         raise UnreadableImage(f"{error}{where_instead(folder, name)}") from None
 

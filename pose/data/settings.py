@@ -21,7 +21,7 @@ class SetSettings(Settings):
     annotations: FilePath
     """COCO keypoint JSON."""
     images: FilePath
-    """Folder of the pictures."""
+    """Folder of the images; or a .zip, a .tar, or a folder of .tar files, which are read in place."""
     root: FilePath | None = None
     """Folder that its paths are relative to; null = data.root."""
 

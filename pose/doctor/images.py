@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +12,9 @@ from PIL import Image
 
 from pose.annotations.image_files import locate, where_instead
 from pose.annotations.issues import shown
+from pose.archives import is_file, open_file
 from pose.data.images import Orientation
 from pose.doctor.content import Content
-from pose.files import is_regular
 from pose.images import (
     HEADER_ERRORS,
     TOO_LARGE,
@@ -78,12 +77,12 @@ def _look(
 ) -> tuple[str, str] | None:
     """Kind and what is wrong; None where nothing is."""
     path = locate(folder, name)
-    if not is_regular(path):
+    if not is_file(path):
         if os.path.exists(path):  # Path.exists raises where a name is too long
             return "image_corrupt", "no regular file"
         return "image_missing", ""
     try:
-        with open(path, "rb") as file, Image.open(file) as image:
+        with open_file(path) as file, Image.open(file) as image:
             stored = stored_size(image)
             turn = orientation_of(image)
             if image.format == "JPEG" and not jpeg_ends(file):
@@ -110,11 +109,3 @@ def _look(
     if stored != shown and min(size) > 0:  # the size tells
         return ("image_turned", f"orientation {turn}") if size == shown else None
     return "image_turn_unclear", f"orientation {turn}"
-
-
-def same_image(one: Path, other: Path) -> bool:
-    """Whether two files hold the same bytes; False where one is missing."""
-    try:
-        return one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False)
-    except OSError:
-        return False

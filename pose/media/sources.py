@@ -14,6 +14,7 @@ from typing import Literal, TextIO
 
 import cv2
 
+from pose.archives import archive_at, files_below
 from pose.errors import UserError
 from pose.images import tell_unread
 
@@ -90,7 +91,7 @@ def _of(text: str, output: Path, names: Names) -> Iterator[Source]:
     path = Path(os.path.expanduser(text))
     if not _possible(path):
         raise UserError(f"no file can have the name {text[:60]}...")
-    if path.is_dir():
+    if path.is_dir() or archive_at(path) is not None:
         files = _below(path, output)
         if not files:
             raise UserError(
@@ -150,6 +151,11 @@ def _is_video(path: Path) -> bool:
 
 
 def _below(folder: Path, output: Path) -> list[Path]:
+    if archive_at(folder) is not None:
+        parts = {file: file.relative_to(folder).parts for file in files_below(folder)}
+        shown = [one for one in parts if not any(part.startswith((".", "__MACOSX")) for part in parts[one])]
+        tell_unread(shown, folder)
+        return [file for file in shown if file.suffix.lower() in PICTURES]  # no video is read in place
     inside, found = output.resolve(), []
     for root, folders, files in os.walk(folder):
         folders[:] = [

@@ -19,6 +19,7 @@ from pose import skeleton as skeletons
 from pose.annotations.aic import PICTURE_SUFFIXES
 from pose.annotations.aic_coco import Picture
 from pose.annotations.findings import Finding
+from pose.archives import archive_at, open_file
 from pose.errors import UserError
 from pose.experiment import config_folder
 from pose.images import HEADER_ERRORS, jpeg_ends
@@ -38,7 +39,7 @@ def add_source(parser: argparse.ArgumentParser, *, metavar: str, help: str) -> N
     """What to convert, as `options.annotations`; --images, --skip-missing and -o."""
     parser.add_argument("annotations", type=user_path, metavar=metavar, help=help)
     parser.add_argument(
-        "--images", required=True, type=user_path, metavar="DIR", help="its folder of pictures"
+        "--images", required=True, type=user_path, metavar="DIR", help="its folder or archive of pictures"
     )
     add_output(parser)
     parser.add_argument(
@@ -92,8 +93,10 @@ def _read_pictures(stems: Sequence[str], folder: Path) -> list[Picture | str]:
 
 def _picture_names(folder: Path) -> dict[str, str]:
     """Name without extension -> name, `.jpg` where there are several."""
+    archive = archive_at(folder)
     try:
-        files = [name for name in os.listdir(folder) if name.lower().endswith(PICTURE_SUFFIXES)]
+        there = os.listdir(folder) if archive is None else map(os.path.basename, archive.names)
+        files = [name for name in there if name.lower().endswith(PICTURE_SUFFIXES)]
     except OSError as error:
         raise UserError(f"--images: cannot read the folder {folder}: {error.strerror or error}") from None
     return {name[: name.rindex(".")]: name for name in sorted(files, key=lambda n: (n.endswith(".jpg"), n))}
@@ -104,7 +107,7 @@ def _read_picture(folder: Path, name: str, stem: str) -> Picture | str:
     if not name:
         return f"no {stem}.jpg"
     try:
-        with open(folder / name, "rb") as file, Image.open(file) as picture:
+        with open_file(folder / name) as file, Image.open(file) as picture:
             width, height = picture.size
             if picture.format == "JPEG" and not jpeg_ends(file):
                 return f"{name} is cut off"

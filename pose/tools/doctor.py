@@ -25,13 +25,14 @@ import torch
 from tqdm import tqdm
 
 from pose.annotations.reader import read
+from pose.archives import is_folder, same_content
 from pose.config import read_yaml
 from pose.data.settings import set_files, training_files
 from pose.doctor.bounds import measure
 from pose.doctor.checks import Fault, check, image_faults, shared_images
 from pose.doctor.content import Content, content_of
 from pose.doctor.diagnosis import Diagnosis, Source
-from pose.doctor.images import check_images, same_image
+from pose.doctor.images import check_images
 from pose.doctor.reports import html_report, json_report, table
 from pose.draw import pages
 from pose.engine.distributed import Processes
@@ -54,7 +55,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     what = add_config_or_run(parser)
     what.add_argument("--annotations", type=user_path, metavar="FILE", help="one COCO keypoint file")
-    parser.add_argument("--images", type=user_path, metavar="DIR", help="with --annotations: its pictures")
+    parser.add_argument(
+        "--images",
+        type=user_path,
+        metavar="DIR",
+        help="with --annotations: its pictures, a folder or an archive",
+    )
     parser.add_argument(
         "--skeleton", metavar="NAME",
         help="with --annotations: one of the project's skeletons or a YAML file (default: as the file says)",
@@ -118,8 +124,8 @@ def _decoded(text: str) -> int | None:
 
 def _sources(options: argparse.Namespace) -> list[Source]:
     if options.annotations is not None:
-        if options.images is not None and not options.images.is_dir():
-            raise UserError(f"--images: no folder {options.images}")
+        if options.images is not None and not is_folder(options.images):
+            raise UserError(f"--images: no folder {options.images}, and no archive")
         skeleton = None if options.skeleton is None else named_skeleton(options.skeleton)
         return [
             Source(
@@ -185,7 +191,7 @@ def examine(source: Source, decode: int | None) -> Diagnosis:
     )  # fmt: skip
     faults = check(content)
     if source.images is not None and decode != -1:
-        if not source.images.is_dir():
+        if not is_folder(source.images):
             raise UserError(
                 f"no folder of pictures {source.images}; check data.root, or look at the annotations alone: "
                 "--pictures none"
@@ -212,7 +218,7 @@ def _with_shared(found: Sequence[Diagnosis]) -> list[Diagnosis]:
         faults = one.faults
         if one.source.label == "val" and one.source.images is not None:
             folders = [(content, folder) for content, folder in train if folder is not None]
-            faults = shared_images(folders, (one.content, one.source.images), same_image) + faults
+            faults = shared_images(folders, (one.content, one.source.images), same_content) + faults
             faults = sorted(faults, key=_severity)
         result.append(Diagnosis(one.source, one.content, faults, one.bounds))
     return result

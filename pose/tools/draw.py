@@ -53,7 +53,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--annotations", required=True, type=user_path, help="COCO format")
     parser.add_argument(
-        "--images", required=True, type=user_path, metavar="DIR", help="where the pictures lie"
+        "--images", required=True, type=user_path, metavar="DIR", help="folder or archive of the pictures"
     )
     parser.add_argument(
         "--results", type=user_path, help="COCO keypoint results to draw instead of the annotations"

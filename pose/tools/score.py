@@ -25,6 +25,7 @@ from typing import Any
 from pose import skeleton
 from pose.annotations.image_files import locate
 from pose.annotations.keypoint_file import KeypointFile
+from pose.archives import is_folder
 from pose.config import Settings, parse_yaml
 from pose.errors import UserError, user_facing
 from pose.experiment import config_folder
@@ -79,7 +80,7 @@ def _add_metric(metrics: Any, name: str, metric: type[Metric], settings: type[Se
             "--images",
             type=user_path,
             metavar="DIR",
-            help="of the annotations' images: draws the worst on it",
+            help="folder or archive of the annotations' images: draws the worst on it",
         )
 
 
@@ -87,8 +88,8 @@ def score(args: argparse.Namespace) -> None:
     given = vars(args)
     if given.get("images") is not None and args.report is None:
         raise UserError("--images is for the page that --report FILE writes; give both")
-    if given.get("images") is not None and not args.images.is_dir():
-        raise UserError(f"--images: no folder {args.images}")
+    if given.get("images") is not None and not is_folder(args.images):
+        raise UserError(f"--images: no folder {args.images}, and no archive")
     image_ids = None if args.image_ids is None else read_image_ids(args.image_ids)
     own = METRICS[args.metric].component
     settings = settings_of(args.metric, {key: given[key] for key in own.score_options if key != "sigmas"})

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pose import geometry
 from pose.annotations.annotations import Annotations, load_annotations
+from pose.archives import is_file
 from pose.data.dataset import Item
 from pose.data.images import read_of_size
 from pose.data.loader import collate
@@ -116,7 +117,7 @@ class Annotated:
         for place, path in same_name:
             if path.resolve() == file.resolve():
                 return place
-        if not same_name or not file.exists():
+        if not same_name or not is_file(file):
             return None
         sizes = {read_image(file, orientation=how).shape[:2] for how in ("stored", "exif")}
         return next((place for place, _ in same_name if place.annotations.size(place.index) in sizes), None)

@@ -28,9 +28,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pose.archives import archive_at, files_below, is_folder, read_bytes
 from pose.data.settings import set_files
 from pose.errors import UserError, user_facing
-from pose.files import write_picture
+from pose.files import write_bytes, write_picture
 from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights, user_path
 from pose.predictor import Predictor
 from pose.synthetic import dataset as synthetic
@@ -147,16 +148,16 @@ def import_gradio(folder: Path) -> Any:
 def find_examples(given: Path | None, predictor: Predictor, folder: Path) -> list[Path]:
     """The first pictures of the folder `given`, else of the validation set, else drawn people."""
     if given is not None:
-        if not given.is_dir():
+        if not is_folder(given):
             raise UserError(f"--examples {given} is no folder")
-        if found := first_pictures(given):
+        if found := first_pictures(given, folder):
             return found
         raise UserError(f"--examples {given} has no pictures ({', '.join(SUFFIXES)})")
     try:
         source = set_files(predictor.experiment.config.data, "val").images
     except UserError:  # data.year is missing
         source = None
-    if source is not None and (found := first_pictures(source)):
+    if source is not None and (found := first_pictures(source, folder)):
         return found
     settings = synthetic.SyntheticConfig(size=480, max_people=4)
     paths = [folder / "drawn" / f"people-{i + 1}.jpg" for i in range(EXAMPLES)]
@@ -165,7 +166,17 @@ def find_examples(given: Path | None, predictor: Predictor, folder: Path) -> lis
     return paths
 
 
-def first_pictures(folder: Path) -> list[Path]:
+def first_pictures(folder: Path, copies: Path) -> list[Path]:
+    """The first pictures of a folder; of an archive copies of them in the folder `copies`."""
+    if archive_at(folder) is not None:
+        pictures = [file for file in files_below(folder) if file.name.lower().endswith(SUFFIXES)]
+        chosen = [file for file in pictures if not file.name.startswith(".")][:EXAMPLES]
+        try:
+            for number, file in enumerate(chosen, start=1):
+                write_bytes(copies / "archive" / f"{number}-{file.name}", read_bytes(file).tobytes())
+        except OSError:  # a damaged one
+            return []
+        return [copies / "archive" / f"{n}-{file.name}" for n, file in enumerate(chosen, start=1)]
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES)]

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from pose.data.settings import DataSettings, SetSettings
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 from pose.structures import InputSettings, Sample
+from tests.archives import sharded, zipped
 
 SKELETON = Skeleton("two", ("left_hand", "right_hand"))
 INPUT = InputSettings(size=(32, 48))
@@ -61,14 +63,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def open_data(folder: Path, **more: Any) -> Training:
-    files = SetSettings(annotations="people.json", images=".")
+def open_data(folder: Path, images: str = ".", **more: Any) -> Training:
+    files = SetSettings(annotations="people.json", images=images)
     settings = DataSettings(root=str(folder), train=files, val=files, **more)
     return training_data(settings, INPUT, SKELETON, seed=5)
 
 
-def batches(folder: Path, count: int, batch_size: int, **more: Any) -> list[Sample]:
-    dataset, stream = open_data(folder, negatives=0.5)
+def batches(folder: Path, count: int, batch_size: int, images: str = ".", **more: Any) -> list[Sample]:
+    dataset, stream = open_data(folder, images, negatives=0.5)
     more = {"workers": 0, **more}
     return [loaded.batch for loaded in islice(train_loader(dataset, stream, batch_size, **more), count)]
 
@@ -140,6 +142,19 @@ def test_samples_do_not_depend_on_who_prepares_them(folder: Path) -> None:
 @pytest.mark.slow
 def test_workers_can_be_spawned(folder: Path) -> None:
     assert same(batches(folder, 2, 3, workers=1, context="spawn"), batches(folder, 2, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [{}, {"workers": 2, "context": "fork"}, {"workers": 2, "context": "spawn"}])
+def test_samples_do_not_depend_on_where_the_images_lie(
+    folder: Path, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    zipped(folder, tmp_path / "data" / "a.zip", "train2017", 8)
+    sharded(folder, tmp_path / "data" / "shards", 3, "x/y")
+    alone = batches(folder, 7, 3)
+    for images in ("a.zip", "shards", "shards/"):
+        assert same(batches(tmp_path / "data", 7, 3, images, **how), alone)
 
 
 def test_the_global_generators_are_left_alone(folder: Path) -> None:

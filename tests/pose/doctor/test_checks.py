@@ -15,10 +15,11 @@ import pytest
 
 from pose.annotations.issues import SHOWN
 from pose.annotations.reader import parse
+from pose.archives import same_content
 from pose.config import read_yaml
 from pose.doctor.checks import check, image_faults, shared_images
 from pose.doctor.content import content_of
-from pose.doctor.images import check_images, same_image
+from pose.doctor.images import check_images
 from pose.doctor.sides import find_exchanged, pair_index, side_signs
 from pose.doctor.texts import KINDS
 from pose.errors import UserError
@@ -401,7 +402,7 @@ def test_shared_images_are_those_with_the_same_bytes(tmp_path: Path) -> None:
         for i, text in enumerate(texts, start=1):
             (tmp_path / folder / f"{i}.jpg").write_text(text)
     train, val = (content, tmp_path / "train"), (content, tmp_path / "val")
-    (fault,) = shared_images([train], val, same_image)
+    (fault,) = shared_images([train], val, same_content)
     assert fault.count == 2 and {example.file for example in fault.examples} == {"1.jpg", "3.jpg"}
     (fault,) = shared_images([val], val, lambda one, other: False)
     assert fault.count == 3, "of one folder, names are enough"
