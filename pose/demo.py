@@ -36,12 +36,12 @@ import cv2
 from pose.draw.options import add_style, style_of
 from pose.engine.signals import catch_signals
 from pose.errors import UserError, user_facing
-from pose.experiment import run_folder
 from pose.media.sources import STDIN, Source, find_sources, listed_sources, stdin_lines
 from pose.media.viewer import Viewer, Wishes
 from pose.options import add_device, add_mode, add_run, add_weights, user_path
 from pose.predictor import Predictor
 from pose.published.zoo_runs import run_name, run_of
+from pose.run_folders import run_folder
 from pose.structures import WORTH_SEEING
 
 SETTING = re.compile(r"\w+(\.\w+)+=")  # key.sub=value; the names of files may hold a = too

@@ -32,7 +32,7 @@ import torch
 from pose.data.images import SetImage
 from pose.engine.distributed import Processes, processes
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment, run_settings
+from pose.experiment import Experiment
 from pose.files import is_regular
 from pose.images import tell_unread
 from pose.options import (
@@ -43,6 +43,7 @@ from pose.options import (
     add_setting_options,
     add_settings,
     add_weights,
+    run_settings,
     user_path,
 )
 from pose.predict.images import Outcome, replicas

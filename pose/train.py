@@ -24,6 +24,7 @@ from torch import nn
 from pose import checkpoint, zoo
 from pose.backbones.base import FeatureBackbone
 from pose.backbones.pretrained import Pretrained
+from pose.config_files import DEFAULT_CONFIG
 from pose.engine.distributed import Processes, processes, wrap
 from pose.engine.freeze import FrozenStart, check_frozen_start
 from pose.engine.optim import layer_rates
@@ -31,18 +32,12 @@ from pose.engine.settings import TrainSettings
 from pose.engine.signals import Interrupted
 from pose.engine.trainer import Trainer, seed_everything
 from pose.errors import UserError, user_facing
-from pose.experiment import (
-    DEFAULT_CONFIG,
-    Experiment,
-    ExperimentConfig,
-    load_config,
-    model_weights,
-    run_folder,
-)
+from pose.experiment import Experiment, ExperimentConfig, load_config, model_weights
 from pose.model import PoseModel, TrainStep, resolve_precision
 from pose.options import add_device, add_settings
 from pose.published.transfer import by_keypoint_name
 from pose.published.zoo_runs import run_of
+from pose.run_folders import run_folder
 from pose.sessions import TrainingData, panel_drawer, prepare_data, shown_people, validator
 from pose.skeleton import Skeleton
 from pose.structures import NORMALIZATIONS

@@ -17,8 +17,8 @@ from pydantic import Field
 from pose import config as cfg
 from pose import download
 from pose.config import Settings
+from pose.config_files import config_folder
 from pose.errors import UserError
-from pose.experiment import config_folder
 from pose.registry import HEADS, nearest
 
 PREFIX = "zoo:"  # of a name on the command line, where it may also be a run's

@@ -36,10 +36,10 @@ from pose.draw.samples import LEGEND, SIDE, draw_annotations
 from pose.draw.sheets import Panel, captioned, contact_sheet
 from pose.engine.distributed import Processes
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment, ExperimentConfig, load_config, run_settings
+from pose.experiment import Experiment, ExperimentConfig, load_config
 from pose.files import write_picture, write_text
 from pose.heads.base import Head
-from pose.options import add_config_or_run, add_settings, user_path
+from pose.options import add_config_or_run, add_settings, run_settings, user_path
 from pose.registry import HEADS
 from pose.sessions import draw_synthetic
 from pose.structures import People, Sample

@@ -17,10 +17,10 @@ import sys
 from collections.abc import Sequence
 
 from pose.errors import UserError, user_facing
-from pose.experiment import RUNS
 from pose.files import write_bytes, write_text
 from pose.options import add_mode, user_path
 from pose.report.bootstrap import ROUNDS
+from pose.run_folders import RUNS
 from pose.tools.comparison.configs import config_rows
 from pose.tools.comparison.curves import curves
 from pose.tools.comparison.runs import Compared, Tested, compare, read_tested

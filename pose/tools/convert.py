@@ -20,9 +20,9 @@ import sys
 import torch
 
 from pose.errors import UserError, user_facing
-from pose.experiment import already_exists, run_folder
 from pose.options import add_settings, user_path
 from pose.published.conversion import SOURCES, convert, write_run
+from pose.run_folders import already_exists, run_folder
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from pose.annotations.reader import read
 from pose.config import read_yaml
+from pose.config_files import config_folder
 from pose.data.settings import set_files, training_files
 from pose.doctor.bounds import measure
 from pose.doctor.checks import Fault, check, image_faults, shared_images
@@ -36,9 +37,9 @@ from pose.doctor.reports import html_report, json_report, table
 from pose.draw import pages
 from pose.engine.distributed import Processes
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment, ExperimentConfig, config_folder, load_config, run_settings
+from pose.experiment import Experiment, ExperimentConfig, load_config
 from pose.files import write_text
-from pose.options import add_config_or_run, add_settings, user_path
+from pose.options import add_config_or_run, add_settings, run_settings, user_path
 from pose.sessions import draw_synthetic
 from pose.skeleton import Skeleton, from_dict
 

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 import pose
 from pose import checkpoint
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment, model_weights, run_settings
+from pose.experiment import Experiment, model_weights
 from pose.exported import (
     IMAGES,
     NOTES,
@@ -45,7 +45,7 @@ from pose.exported import (
 )
 from pose.files import write_bytes
 from pose.model import PoseModel
-from pose.options import TEST_SETTINGS, add_run, add_settings, add_weights, user_path
+from pose.options import TEST_SETTINGS, add_run, add_settings, add_weights, run_settings, user_path
 from pose.published.zoo_runs import run_of
 from pose.sessions import load_model
 

@@ -26,8 +26,8 @@ from pose import skeleton
 from pose.annotations.image_files import locate
 from pose.annotations.keypoint_file import KeypointFile
 from pose.config import Settings, parse_yaml
+from pose.config_files import config_folder
 from pose.errors import UserError, user_facing
-from pose.experiment import config_folder
 from pose.files import is_regular, read_text, write_json, write_text
 from pose.metrics.base import Metric, Scores, settings_of
 from pose.metrics.coco import Coco

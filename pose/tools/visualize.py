@@ -34,11 +34,11 @@ from pose.draw.fields import field_sheet
 from pose.draw.people import Style
 from pose.engine.distributed import pick_device
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment, ExperimentConfig, run_settings
+from pose.experiment import Experiment, ExperimentConfig
 from pose.files import write_picture
 from pose.images import read_image
 from pose.model import PoseModel, autocast
-from pose.options import add_device, add_mode, add_run, add_weights, user_path
+from pose.options import add_device, add_mode, add_run, add_weights, run_settings, user_path
 from pose.predict.batches import BatchPredictor
 from pose.predict.canvas import Prepared, map_back
 from pose.published.zoo_runs import run_of

@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from pose import checkpoint
+from pose.config_files import config_folder
 from pose.engine import log as log_module
 from pose.engine.trainer import Trainer
-from pose.experiment import config_folder
 from pose.model import TrainStep
 from tests.training_fixtures import command, drawn, environment, lines, settings
 

@@ -14,10 +14,11 @@ import torch
 from scipy.io import savemat
 
 from pose import config as cfg
+from pose.config_files import config_folder
 from pose.decoders import pairwise_statistics
 from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.errors import UserError
-from pose.experiment import Experiment, config_folder
+from pose.experiment import Experiment
 from pose.heads.pairwise import PairwiseHead
 from pose.published import deepercut
 from pose.sessions import load_model
