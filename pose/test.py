@@ -26,13 +26,10 @@ import re
 import sys
 import time
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from pose.data.images import SetImage
-from pose.engine.distributed import Processes, processes
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment
 from pose.files import is_regular
 from pose.images import tell_unread
 from pose.options import (
@@ -46,12 +43,13 @@ from pose.options import (
     run_settings,
     user_path,
 )
-from pose.predict.images import Outcome, replicas
-from pose.predict.predict_set import predict_set
-from pose.published.zoo_runs import run_of
 from pose.registry import METRICS
-from pose.sessions import draw_synthetic, load_model, test_workers, validation_set
-from pose.tested import Report
+
+if TYPE_CHECKING:
+    import torch
+
+    from pose.engine.distributed import Processes
+    from pose.predict.images import Outcome
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -119,12 +117,21 @@ def is_image(file: Path, folder: Path) -> bool:
 
 
 def devices(options: argparse.Namespace, group: Processes) -> list[torch.device]:
+    import torch
+
     if group.distributed or group.device.type != "cuda" or ":" in options.device:
         return [group.device]
     return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
 
 
 def test(options: argparse.Namespace, group: Processes) -> int:
+    from pose.experiment import Experiment
+    from pose.predict.images import replicas
+    from pose.predict.predict_set import predict_set
+    from pose.published.zoo_runs import run_of
+    from pose.sessions import draw_synthetic, load_model, test_workers, validation_set
+    from pose.tested import Report
+
     experiment = Experiment.open(run_of(options.name), overrides=options.settings)
     config = experiment.config
     model, weights = load_model(experiment, options.weights, group.device)
@@ -165,6 +172,8 @@ def speed(outcome: Outcome, seconds: float, count: int) -> str:
 
 def main() -> int:
     options = parse()
+    from pose.engine.distributed import processes
+
     with processes(options.device) as group:
         return test(options, group)
 

@@ -93,7 +93,7 @@ class ZooEntry(Settings):
     @property
     def usable(self) -> bool:
         """Whether the method is built here."""
-        return self.method in HEADS.names()
+        return HEADS.has_file(self.method)
 
     def score(self, test: Test) -> float | None:
         """AP as published; of COCO-WholeBody that over all keypoints.  None: not published."""

@@ -20,7 +20,7 @@ from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.errors import UserError
 from pose.experiment import Experiment
 from pose.heads.pairwise import PairwiseHead
-from pose.published import deepercut
+from pose.published import conversion, deepercut
 from pose.sessions import load_model
 from pose.skeleton import Skeleton, from_dict
 from pose.tools import convert
@@ -131,7 +131,7 @@ def test_a_red_picture_as_the_network_takes_it(
 ) -> None:
     """R, G, B from 0 to 255 minus the mean; what surrounds a picture is nearly 0."""
     checkpoint_of(variables, monkeypatch)
-    model = convert.convert(convert.SOURCES["deepercut"], Path("snapshot")).model
+    model = conversion.convert(convert.SOURCES["deepercut"], Path("snapshot")).model
     red = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     red[:, 0] = 255
     expected = torch.tensor([131.32, -116.779, -103.939])
