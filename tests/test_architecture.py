@@ -36,7 +36,7 @@ FLOORS = {
     8: ["published"],
     9: ["predictor"],
     10: ["web"],
-    11: ["train", "test", "demo", "tools"],
+    11: ["train", "training", "test", "demo", "tools"],
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # where the package's is another one
@@ -326,7 +326,7 @@ def test_a_config_makes_a_model_that_can_be_trained(path: Path) -> None:
     import torch
 
     from pose.experiment import load_config
-    from pose.train import check_shapes
+    from pose.training import check_shapes
 
     loaded = load_config(path)
     with torch.device("meta"):

@@ -449,6 +449,6 @@ def test_ctrl_c_before_the_training_starts(shell: Shell) -> None:
         raise KeyboardInterrupt
 
     with shell.monkeypatch.context() as patch:
-        patch.setattr("pose.train.prepare_data", interrupted)
+        patch.setattr("pose.training.prepare_data", interrupted)
         assert command(patch, *shell.new()) == 130
     assert "Traceback" not in shell.capsys.readouterr().err and not shell.runs.exists()

@@ -26,7 +26,7 @@ from pose.published.rtpose import plan_rtpose, rename_rtpose, rtpose_order
 from pose.registry import BACKBONES
 from pose.sessions import load_model
 from pose.tools import convert
-from pose.train import first_model
+from pose.training import first_model
 from tests.literal.reference import (
     ae_aic_group,
     ae_aic_network,
