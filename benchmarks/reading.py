@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.timing import command_line
 from pose.annotations.annotations import load_annotations
 from pose.config import read_yaml
-from pose.experiment import config_folder
+from pose.config_files import config_folder
 from pose.skeleton import from_dict
 
 IMAGES, ANNOTATIONS = 118_000, 260_000

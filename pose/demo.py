@@ -30,19 +30,21 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
 from pose.draw.options import add_style, style_of
 from pose.engine.signals import catch_signals
 from pose.errors import UserError, user_facing
-from pose.experiment import run_folder
 from pose.media.sources import STDIN, Source, find_sources, listed_sources, stdin_lines
-from pose.media.viewer import Viewer, Wishes
 from pose.options import add_device, add_mode, add_run, add_weights, user_path
-from pose.predictor import Predictor
-from pose.published.zoo_runs import run_name, run_of
+from pose.run_folders import run_folder
 from pose.structures import WORTH_SEEING
+
+if TYPE_CHECKING:
+    from pose.media.viewer import Viewer
+    from pose.predictor import Predictor
 
 SETTING = re.compile(r"\w+(\.\w+)+=")  # key.sub=value; the names of files may hold a = too
 
@@ -118,6 +120,8 @@ def output_folder(options: argparse.Namespace) -> Path:
 
 
 def build_predictor(options: argparse.Namespace) -> Predictor:
+    from pose.predictor import Predictor
+
     mode, device, settings = options.mode, options.device, options.settings
     if options.onnx is not None:
         return Predictor.from_exported(
@@ -129,6 +133,8 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
 
 
 def build_viewer(options: argparse.Namespace, predictor: Predictor, parts: ExitStack) -> Viewer:
+    from pose.media.viewer import Viewer, Wishes
+
     folder = output_folder(options)
     wishes = Wishes(
         folder=folder,
@@ -165,6 +171,8 @@ def one_thread_each() -> Iterator[None]:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    from pose.published.zoo_runs import run_name, run_of
+
     named = options.name
     options.name = None if named is None else run_name(named)
     folder = output_folder(options)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pose import config as cfg
 from pose.config import Merged, Settings, component_settings
+from pose.config_files import config_folder, find_config
 from pose.data.settings import DataSettings, resolve_skeleton
 from pose.engine.log import environment
 from pose.engine.settings import TrainSettings
@@ -23,6 +24,7 @@ from pose.necks.none import NoNeckSettings
 from pose.predict.settings import TestSettings
 from pose.predictors.conv import ConvSettings
 from pose.registry import BACKBONES, HEADS, NECKS, PREDICTORS, nearest
+from pose.run_folders import RUNS, already_exists, run_folder
 from pose.skeleton import Skeleton, to_dict
 from pose.structures import InputSettings
 
@@ -36,15 +38,6 @@ else:
     NeckSettings = component_settings(NECKS, default="none")
     PredictorSettings = component_settings(PREDICTORS, default="conv")
     HeadSettings = component_settings(HEADS)
-
-RUNS = Path("exp")
-DEFAULT_CONFIG = "synthetic/ae_small.yaml"
-# settings of a trained run: how it is tested, and where its data lie
-CHANGEABLE = ("test.", "head.decoder.")
-CHANGEABLE_DATA = (
-    "data.root=", "data.train.", "data.val.", "data.workers=", "data.strict=", "data.cache=", "data.year=",
-    "data.validation_people_only=", "data.synthetic=", "data.category=", "data.orientation=",
-)  # fmt: skip
 
 
 class ExperimentConfig(Settings):
@@ -83,31 +76,6 @@ class ExperimentConfig(Settings):
         return build_model(
             self.backbone, self.head, self.skeleton, self.input, neck=self.neck, predictor=self.predictor
         )
-
-
-def config_folder() -> Path:
-    """`configs/` of the checkout, or its copy inside an installed package."""
-    here = Path(__file__).resolve().parent
-    for folder in (here.parent / "configs", here / "_configs"):
-        if folder.is_dir():
-            return folder
-    raise UserError("the configs that belong to the package are missing; install it again")
-
-
-def find_config(name: str | Path) -> Path:
-    """A config file by path, or by its path inside the project's `configs/` folder (`.yaml` may be left
-    out)."""
-    given = Path(os.path.expanduser(name))
-    folder = config_folder()
-    inside = Path(*given.parts[1:]) if given.parts[:1] == ("configs",) else given
-    for candidate in (given, folder / inside, folder / f"{inside}.yaml"):
-        if candidate.is_file():
-            return candidate
-    known = [str(Path("configs") / p.relative_to(folder)) for p in sorted(folder.rglob("*.yaml"))]
-    known = [file for file in known if "/_" not in file and Path(file).parts[1] != "zoo"]
-    hint = nearest(str(name), known)
-    more = f" and {len(known) - 12} more" if len(known) > 12 else ""
-    raise UserError(f"no config file {name}{hint} (there are {', '.join(known[:12])}{more})")
 
 
 def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -278,35 +246,6 @@ def with_own_files(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
     own = {key: folder / Path(value).name for key, value in named.items() if value is not None}
     moved = {key: str(file) for key, file in own.items() if file.is_file()}
     return config.model_copy(update={"head": head.model_copy(update=moved)}) if moved else config
-
-
-def run_folder(name: str, runs: Path = RUNS) -> Path:
-    """The folder of a run; `exp/NAME/` is taken as NAME.  Raises `UserError` for what is no name."""
-    given = Path(name)
-    if len(given.parts) > 1 and given.parent.resolve() == runs.resolve():
-        name = given.name
-    if not re.fullmatch(r"[\w][\w.+-]*", name):
-        raise UserError(
-            f"{name!r} is no run name; use letters, digits, '.', '_', '+' and '-' (runs lie in {runs}/)"
-        )
-    return runs / name
-
-
-def run_settings(settings: Sequence[str], *, data: bool = False) -> list[str]:
-    """The `key.sub=value` settings that may be given for a trained run; data: also where its data lie.
-    Raises `UserError` for another."""
-    if isinstance(settings, str):  # a sequence of letters
-        settings = [settings]
-    keys = CHANGEABLE + (CHANGEABLE_DATA if data else ())
-    for text in settings:
-        if not text.startswith(keys):
-            known = ", ".join(f"{key}*" if key.endswith(".") else key.rstrip("=") for key in keys)
-            raise UserError(f"{text!r} cannot be changed for a trained run; {known} can")
-    return list(settings)
-
-
-def already_exists(name: str, folder: Path) -> str:
-    return f"{folder} exists already; continue it with -c {name}, choose another name, or remove the folder"
 
 
 def model_weights(state: dict[str, Any]) -> dict[str, Any]:

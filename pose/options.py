@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pose.config import Settings
+from pose.errors import UserError
 
 RUN = "the run exp/NAME/"
-TEST_SETTINGS = "test.*, head.decoder.*"  # what may be set for a trained run, see experiment.run_settings
+TEST_SETTINGS = "test.*, head.decoder.*"  # what may be set for a trained run, see `run_settings`
+# settings of a trained run: how it is tested, and where its data lie
+CHANGEABLE = ("test.", "head.decoder.")
+CHANGEABLE_DATA = (
+    "data.root=", "data.train.", "data.val.", "data.workers=", "data.strict=", "data.cache=", "data.year=",
+    "data.validation_people_only=", "data.synthetic=", "data.category=", "data.orientation=",
+)  # fmt: skip
 
 
 def user_path(text: str) -> Path:
@@ -57,6 +64,19 @@ def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
 def add_settings(parser: argparse.ArgumentParser, which: str = "changes to the config") -> None:
     """key.sub=value, any number of them; which: the sentence that says what they may be."""
     parser.add_argument("settings", nargs="*", metavar="key.sub=value", help=which)
+
+
+def run_settings(settings: Sequence[str], *, data: bool = False) -> list[str]:
+    """The `key.sub=value` settings that may be given for a trained run; data: also where its data lie.
+    Raises `UserError` for another."""
+    if isinstance(settings, str):  # a sequence of letters
+        settings = [settings]
+    keys = CHANGEABLE + (CHANGEABLE_DATA if data else ())
+    for text in settings:
+        if not text.startswith(keys):
+            known = ", ".join(f"{key}*" if key.endswith(".") else key.rstrip("=") for key in keys)
+            raise UserError(f"{text!r} cannot be changed for a trained run; {known} can")
+    return list(settings)
 
 
 # ---- settings of a metric as options

@@ -22,12 +22,14 @@ from pose import zoo
 from pose.draw.people import Style, draw_people
 from pose.engine.distributed import pick_device
 from pose.errors import UserError
-from pose.experiment import RUNS, Experiment, run_settings
+from pose.experiment import Experiment
 from pose.exported import is_onnx, load_exported
 from pose.images import as_rgb, read_image
+from pose.options import run_settings
 from pose.predict.batches import BatchPredictor
 from pose.predict.settings import Mode
 from pose.published.zoo_runs import run_of
+from pose.run_folders import RUNS
 from pose.sessions import load_model
 from pose.skeleton import Skeleton
 from pose.structures import People

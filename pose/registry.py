@@ -8,7 +8,7 @@ on first use, each registers its class together with the class of its configurat
 from __future__ import annotations
 
 import difflib
-import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
@@ -67,6 +67,10 @@ class Registry:
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
         self._imported = True
+
+    def has_file(self, name: str) -> bool:
+        """Whether the folder has the file of a component.  Imports none of them: most need torch."""
+        return importlib.util.find_spec(f"{self.package}.{name}") is not None
 
     def names(self) -> list[str]:
         self._import_all()

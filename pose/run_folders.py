@@ -1,10 +1,12 @@
-"""What the files of a run folder tell without its checkpoints: for pose.tools.list and pose.tools.compare."""
+"""Where runs lie, and what the files of their folders tell without the checkpoints: for pose.tools.list and
+pose.tools.compare."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +16,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from pose.engine.log import shown_numbers
+from pose.errors import UserError
 
+RUNS = Path("exp")
 RUNNING = 600.0  # seconds: a run that logged so lately is said to be running
 QUICK: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML has it
 
@@ -37,6 +41,22 @@ class Summary:
     changed: float = 0.0  # seconds since 1970
     size: int = 0  # bytes on the disk
     problems: list[str] = field(default_factory=list)
+
+
+def run_folder(name: str, runs: Path = RUNS) -> Path:
+    """The folder of a run; `exp/NAME/` is taken as NAME.  Raises `UserError` for what is no name."""
+    given = Path(name)
+    if len(given.parts) > 1 and given.parent.resolve() == runs.resolve():
+        name = given.name
+    if not re.fullmatch(r"[\w][\w.+-]*", name):
+        raise UserError(
+            f"{name!r} is no run name; use letters, digits, '.', '_', '+' and '-' (runs lie in {runs}/)"
+        )
+    return runs / name
+
+
+def already_exists(name: str, folder: Path) -> str:
+    return f"{folder} exists already; continue it with -c {name}, choose another name, or remove the folder"
 
 
 def run_folders(runs: Path) -> list[Path]:

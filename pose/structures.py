@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor
 
 from pose.config import Settings
 from pose.geometry import Layout
+
+if TYPE_CHECKING:  # what is on this floor is also for commands that need no torch, which takes seconds
+    from torch import Tensor
 
 # What the network takes: (R, G, B / 255 - mean) / std, then in channel_order
 NORMALIZATIONS: Mapping[str, Mapping[str, Any]] = {
@@ -114,7 +116,7 @@ class Sample(NamedTuple):
 
 Batch = Sample  # with a leading B on every field
 
-Fields = dict[str, Tensor]  # {"heatmap": (B, K, h, w), "tag": (B, K * D, h, w), ...}
+Fields: TypeAlias = "dict[str, Tensor]"  # {"heatmap": (B, K, h, w), "tag": (B, K * D, h, w), ...}
 
 
 WORTH_SEEING = 0.2  # score from which people are shown: fragments have less, whatever the head

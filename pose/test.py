@@ -26,15 +26,12 @@ import re
 import sys
 import time
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from pose.archives import archive_at, files_below, is_file, is_folder
 from pose.data.images import SetImage
-from pose.engine.distributed import Processes, processes
 from pose.engine.launch import add_parallel, choose_gpus, launch, process_count
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment, run_settings
 from pose.images import tell_unread
 from pose.options import (
     TEST_SETTINGS,
@@ -44,14 +41,16 @@ from pose.options import (
     add_setting_options,
     add_settings,
     add_weights,
+    run_settings,
     user_path,
 )
-from pose.predict.images import Outcome, replicas
-from pose.predict.predict_set import predict_set
-from pose.published.zoo_runs import run_of
 from pose.registry import METRICS
-from pose.sessions import draw_synthetic, load_model, test_workers, validation_set
-from pose.tested import Report
+
+if TYPE_CHECKING:
+    import torch
+
+    from pose.engine.distributed import Processes
+    from pose.predict.images import Outcome
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -123,12 +122,21 @@ def is_image(file: Path, folder: Path) -> bool:
 
 
 def devices(options: argparse.Namespace, group: Processes) -> list[torch.device]:
+    import torch
+
     if group.distributed or group.device.type != "cuda" or ":" in options.device:
         return [group.device]
     return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
 
 
 def test(options: argparse.Namespace, group: Processes) -> int:
+    from pose.experiment import Experiment
+    from pose.predict.images import replicas
+    from pose.predict.predict_set import predict_set
+    from pose.published.zoo_runs import run_of
+    from pose.sessions import draw_synthetic, load_model, test_workers, validation_set
+    from pose.tested import Report
+
     experiment = Experiment.open(run_of(options.name), overrides=options.settings)
     config = experiment.config
     model, weights = load_model(experiment, options.weights, group.device)
@@ -173,6 +181,8 @@ def main() -> int:
     count = process_count(options, lambda: "auto")
     if count > 1:
         return launch("pose.test", sys.argv[1:], count)
+    from pose.engine.distributed import processes
+
     with processes(options.device) as group:
         return test(options, group)
 

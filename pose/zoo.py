@@ -17,8 +17,8 @@ from pydantic import Field
 from pose import config as cfg
 from pose import download
 from pose.config import Settings
+from pose.config_files import config_folder
 from pose.errors import UserError
-from pose.experiment import config_folder
 from pose.registry import HEADS, nearest
 
 PREFIX = "zoo:"  # of a name on the command line, where it may also be a run's
@@ -93,7 +93,7 @@ class ZooEntry(Settings):
     @property
     def usable(self) -> bool:
         """Whether the method is built here."""
-        return self.method in HEADS.names()
+        return HEADS.has_file(self.method)
 
     def score(self, test: Test) -> float | None:
         """AP as published; of COCO-WholeBody that over all keypoints.  None: not published."""

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from pose.errors import UserError
-from pose.experiment import load_config, run_settings
+from pose.experiment import load_config
+from pose.options import run_settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")]

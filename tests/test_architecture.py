@@ -23,7 +23,7 @@ CONFIGS = ROOT / "configs"
 # A module imports only lower floors and its own folder.  The keys are the files and folders of pose/.
 FLOORS = {
     0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files", "images", "layers"]
-    + ["workers", "download", "pickles", "foreign"]
+    + ["workers", "download", "pickles", "foreign", "config_files"]
     + ["archives", "archive_members", "archive_tar", "archive_zip"],
     1: ["config", "structures"],
     # folders of one floor never import each other
@@ -37,7 +37,7 @@ FLOORS = {
     8: ["published"],
     9: ["predictor"],
     10: ["web"],
-    11: ["train", "test", "demo", "tools"],
+    11: ["train", "training", "test", "demo", "tools"],
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # where the package's is another one
@@ -327,7 +327,7 @@ def test_a_config_makes_a_model_that_can_be_trained(path: Path) -> None:
     import torch
 
     from pose.experiment import load_config
-    from pose.train import check_shapes
+    from pose.training import check_shapes
 
     loaded = load_config(path)
     with torch.device("meta"):

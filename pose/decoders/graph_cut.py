@@ -18,7 +18,6 @@ from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 NOBODY = -1
 ENOUGH = 1e-6  # the search ends when a sweep gains less
@@ -55,6 +54,13 @@ def energy(graph: Graph, label: np.ndarray) -> float:
     return float(graph.keep[kept].sum() + graph.cost[together].sum() / 2)
 
 
+def connected(linked: np.ndarray) -> tuple[int, np.ndarray]:
+    """linked (n, n) bool, symmetric -> the number of connected parts, and the part of each node (n,)."""
+    from scipy.sparse.csgraph import connected_components  # slow to import, and only multicut needs it
+
+    return connected_components(linked, directed=False)
+
+
 def solve(graph: Graph) -> np.ndarray:
     """The label of every node (n,) int64: clusters are counted from 0 in the order of their first nodes,
     suppressed nodes have NOBODY.
@@ -66,7 +72,7 @@ def solve(graph: Graph) -> np.ndarray:
         return np.zeros(0, np.int64)
     order = np.lexsort((graph.cost.max(1), graph.cost.min(1), graph.keep))
     ordered = part_of(graph, order)
-    count, group = connected_components(ordered.cost < 0, directed=False)
+    count, group = connected(ordered.cost < 0)
     label, used, tries = np.full(len(order), NOBODY), 0, TRIES
     for nodes in sorted((np.flatnonzero(group == one) for one in range(count)), key=len):
         part, tried = part_of(ordered, nodes), 0
@@ -346,7 +352,7 @@ class _State:
                 continue
             pieces = [nodes]
             if number in self.fresh:
-                count, piece = connected_components(self.graph.linked[nodes[:, None], nodes], directed=False)
+                count, piece = connected(self.graph.linked[nodes[:, None], nodes])
                 pieces = [nodes[piece == one] for one in range(count)]
                 fresh |= set(range(len(groups), len(groups) + count))
             groups += pieces

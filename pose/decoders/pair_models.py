@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from pose.decoders.detections import Detections, list_pairs, pair_errors, pair_features
 from pose.decoders.pairwise_statistics import PairModel
@@ -70,6 +68,9 @@ def fit(parts: Iterable[Examples], skeleton: Skeleton) -> tuple[dict[tuple[int, 
 def fit_one(features: np.ndarray, together: np.ndarray) -> PairModel:
     """features (E, 8), together (E,) bool -> the weights of the largest likelihood, less RIDGE / 2 times
     their squares."""
+    from scipy.optimize import minimize  # slow to import
+    from scipy.special import expit
+
     low, high = features.min(0), features.max(0)
     x = np.column_stack((scaled(features, low, high), np.ones(len(features))))
     y = together.astype(np.float64)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pose import geometry
@@ -346,6 +345,8 @@ def _match(tags: np.ndarray, heat: np.ndarray, mean: np.ndarray, settings: TagGr
 
     The tag decides in whole steps, among equal ones the heat: the cost is round(distance) * 100 - heat.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and training decodes nothing at first
+
     distance = _squared_distance(mean.T[:, None], tags.T[:, :, None])
     distance = np.sqrt(distance / tags.shape[1] if settings.distance == "rms" else distance)
     cost = np.rint(distance) * 100 - heat[:, None]

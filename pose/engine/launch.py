@@ -14,8 +14,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import torch
-
 from pose.errors import UserError
 
 Parallel = Literal["auto", "ddp", "dp", "none"]
@@ -46,6 +44,8 @@ def choose_gpus(options: argparse.Namespace) -> None:
     numbers = options.gpus.split(",")
     if not all(number.isdecimal() for number in numbers) or len({*numbers}) < len(numbers):
         raise UserError(f"--gpus {options.gpus}: expected different numbers with commas, such as 0,2")
+    import torch  # slow: commands read their options first
+
     count = torch.cuda.device_count()
     absent = [number for number in numbers if int(number) >= count]
     if absent:
@@ -78,6 +78,8 @@ def process_count(options: argparse.Namespace, parallel: Callable[[], Parallel])
 
 def visible_gpus(options: argparse.Namespace) -> int:
     """As --gpus leaves them; does not start CUDA in this process."""
+    import torch  # slow: commands read their options first
+
     count = torch.cuda.device_count()
     return count if options.gpus is None else min(count, len(options.gpus.split(",")))
 

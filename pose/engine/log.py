@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from pose.metrics.base import Scores
@@ -233,6 +232,8 @@ def keep_until(file: Path, step: int, validated: int) -> None:
 
 def environment() -> dict[str, Any]:
     """What a result depends on: versions, git state, command line, machine."""
+    import torch  # only here: pose.tools.list reads logs without it
+
     versions = {}
     for package in PACKAGES:
         try:

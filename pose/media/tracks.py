@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from pose.annotations.regions import BOX_TO_AREA
 from pose.structures import People
@@ -136,6 +135,8 @@ class Tracker:
 
     def _match(self, found: np.ndarray, seconds: float) -> list[tuple[int, int]]:
         """(place in `tracks`, place in `found`) of the pairs with the highest sum of OKS."""
+        from scipy.optimize import linear_sum_assignment  # slow to import, and only --tracks needs it
+
         if not self.tracks or not len(found):
             return []
         expected = np.stack([track.expected(seconds) for track in self.tracks])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pose.errors import UserError
 from pose.published.plan import Plan, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AE_AIC_STEM = (0, 2, 5, 7, 10, 12)  # of conv1 to conv6
 AE_AIC_LAYERS = {

@@ -9,20 +9,11 @@ from typing import Any, NamedTuple
 
 from pose import checkpoint
 from pose.errors import UserError
-from pose.experiment import RUNS, Experiment, ExperimentConfig, load_config
+from pose.experiment import Experiment, ExperimentConfig, load_config
 from pose.model import PoseModel
-from pose.published import ae_aic, deepercut, mmpose, pose_ae, rtpose
 from pose.published.plan import Source
+from pose.run_folders import RUNS
 from pose.sessions import head_buffers
-
-SOURCES = {
-    "pose-ae": pose_ae.SOURCE,
-    "rtpose": rtpose.SOURCE,
-    "ae-aic": ae_aic.SOURCE,
-    "higherhrnet": mmpose.HIGHERHRNET,
-    "mmpose": mmpose.MMPOSE,
-    "deepercut": deepercut.SOURCE,
-}
 
 
 class Converted(NamedTuple):

@@ -8,18 +8,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from pose.decoders.pairwise_statistics import NUM_FEATURES, PairModel, PairwiseStatistics
 from pose.errors import UserError
-from pose.heads.base import Head
-from pose.heads.pairwise import PairwiseHead
 from pose.published.plan import Plan, Source
 from pose.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pose.heads.base import Head
 
 UNITS = {"50": [3, 4, 6, 3], "101": [3, 4, 23, 3], "152": [3, 8, 36, 3]}
 FIELDS = {"part_pred": "heatmap", "locref_pred": "locref", "pairwise_pred": "pairwise"}
@@ -62,6 +63,8 @@ def read(path: Path) -> dict[str, Tensor]:
 def tensors(variables: Mapping[str, Any]) -> dict[str, Tensor]:
     """The variables that are weights, in torch's layout: convolutions (out, in, h, w), transposed ones (in,
     out, h, w).  Both are the other way round in TensorFlow."""
+    import torch
+
     made = {}
     for name, value in variables.items():
         if not OF_TRAINING.search(name):
@@ -170,6 +173,8 @@ def load_mat(path: Path) -> dict[str, Any]:
 
 def use_statistics(file: Path, models: Path | None, head: Head) -> None:
     """Fills the head's buffers from the published files.  Raises `UserError`."""
+    from pose.heads.pairwise import PairwiseHead
+
     assert isinstance(head, PairwiseHead)
     head.use_statistics(pairwise_statistics(file, models, head.skeleton))
 

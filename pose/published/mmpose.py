@@ -6,14 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from pose import foreign
-from pose.backbones.resnet import UNITS
 from pose.errors import UserError
 from pose.published.plan import Plan, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # HigherHRNet's configurations at 640 pixels put `1.` before every name
 WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)*(?:1\.)?(?:module\.)*")
@@ -80,6 +79,7 @@ def network(weights: Mapping[str, Tensor]) -> tuple[list[str], int, Callable[[st
     """Settings of the network, its number of keypoints, and how its tensors are called here.
 
     weights: under MMPose 0.x's names."""
+    from pose.backbones.resnet import UNITS
 
     def shape(name: str) -> Sequence[int]:
         return tuple(weights[name].shape)
@@ -190,6 +190,8 @@ def plan_with(
 
 def read(path: Path) -> dict[str, Tensor]:
     """The weights without what belongs to no layer.  Raises `UserError`."""
+    from pose import foreign
+
     weights = foreign.load(path)
     kept = {name: value for name, value in weights.items() if not published_name(name).startswith(IGNORED)}
     return {name: value.float() if value.is_floating_point() else value for name, value in kept.items()}

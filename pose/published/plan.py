@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from pose import checkpoint
 from pose.errors import UserError
-from pose.heads.base import Head
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pose.heads.base import Head
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,15 @@ class Plan:
 
 def torch_weights(path: Path) -> dict[str, Tensor]:
     """The named weights of a file of torch's.  Raises `UserError`."""
+    from pose import checkpoint
+
     return named_tensors(checkpoint.load(path), path)
 
 
 def named_tensors(state: Mapping[str, object], path: Path) -> dict[str, Tensor]:
     """The weights in a checkpoint, wherever it keeps them."""
+    from torch import Tensor
+
     inner = next(
         (state[key] for key in ("state_dict", "model") if isinstance(state.get(key), Mapping)), state
     )

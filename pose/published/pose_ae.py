@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pose.errors import UserError
 from pose.published.plan import Plan, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def rename_pose_ae(name: str) -> str:

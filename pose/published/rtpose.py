@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pose.errors import UserError
 from pose.published.plan import Plan, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BRANCH = {"1": "paf", "2": "heatmap"}  # _1 or L1, _2 or L2
 TRUNK = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from pose import zoo
 from pose.errors import UserError
-from pose.experiment import RUNS, Experiment, run_folder
-from pose.published.conversion import SOURCES, Converted, convert, write_run
+from pose.experiment import Experiment
+from pose.published.conversion import Converted, convert, write_run
 from pose.published.publications import Publication, is_publication
+from pose.published.sources import SOURCES
+from pose.run_folders import RUNS, run_folder
 
 # skeleton of an entry -> what the converters call its data set
 DATA = {

@@ -15,16 +15,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pose.errors import UserError, user_facing
-from pose.experiment import RUNS
 from pose.files import write_bytes, write_text
 from pose.options import add_mode, user_path
 from pose.report.bootstrap import ROUNDS
-from pose.tools.comparison.configs import config_rows
-from pose.tools.comparison.curves import curves
-from pose.tools.comparison.runs import Compared, Tested, compare, read_tested
-from pose.tools.comparison.tables import difference_rows, latex, markdown, number_rows
+from pose.run_folders import RUNS
+
+if TYPE_CHECKING:
+    from pose.tools.comparison.runs import Compared, Tested
 
 CHANGEABLE = ("data.root=", "data.val.", "data.year=")
 
@@ -59,6 +59,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    from pose.tools.comparison.curves import curves
+    from pose.tools.comparison.runs import compare, read_tested
+    from pose.tools.comparison.tables import latex
+
     if options.output.exists() and not options.output.is_dir():
         raise UserError(f"-o {options.output} is a file; give a folder")
     runs = [read_tested(name, options.mode, options.tag, options.settings) for name in options.names]
@@ -77,6 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def document(runs: Sequence[Tested], compared: Compared, options: argparse.Namespace) -> str:
     """All tables, as Markdown."""
+    from pose.tools.comparison.configs import config_rows
+    from pose.tools.comparison.tables import difference_rows, markdown, number_rows
+
     scales = f"{options.mode}{f', {options.tag}' if options.tag else ''}"
     settings = config_rows(runs, options.all)
     names = [run.name for run in runs]

@@ -20,8 +20,8 @@ from pose.annotations.aic import PICTURE_SUFFIXES
 from pose.annotations.aic_coco import Picture
 from pose.annotations.findings import Finding
 from pose.archives import archive_at, open_file
+from pose.config_files import config_folder
 from pose.errors import UserError
-from pose.experiment import config_folder
 from pose.images import HEADER_ERRORS, jpeg_ends
 from pose.options import user_path
 from pose.skeleton import Skeleton

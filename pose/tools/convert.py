@@ -17,12 +17,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-import torch
-
 from pose.errors import UserError, user_facing
-from pose.experiment import already_exists, run_folder
 from pose.options import add_settings, user_path
-from pose.published.conversion import SOURCES, convert, write_run
+from pose.published.sources import SOURCES
+from pose.run_folders import already_exists, run_folder
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -49,6 +47,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    import torch
+
+    from pose.published.conversion import convert, write_run
+
     folder = run_folder(options.experiment)
     if folder.exists():
         raise UserError(already_exists(options.experiment, folder))
@@ -56,8 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = {option: getattr(options, option) for option in source.options}
     # what pose.train -c starts from
     settings = [f"train.weights={folder / 'published.pt'}", *options.settings]
-    converted = convert(source, options.file, settings, **chosen)
-    experiment = write_run(options.experiment, converted, options.source)
+    with torch.no_grad():
+        converted = convert(source, options.file, settings, **chosen)
+        experiment = write_run(options.experiment, converted, options.source)
     parameters = sum(p.numel() for p in converted.model.parameters())
     print(f"{options.file}: {converted.told}; {parameters / 1e6:.2f} M parameters", file=sys.stderr)
     print(
@@ -69,5 +72,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     sys.exit(user_facing(main)())

@@ -20,14 +20,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from tqdm import tqdm
 
 from pose.annotations.reader import read
 from pose.archives import is_folder, same_content
 from pose.config import read_yaml
-from pose.data.settings import set_files, training_files
+from pose.config_files import config_folder
 from pose.doctor.bounds import measure
 from pose.doctor.checks import Fault, check, image_faults, shared_images
 from pose.doctor.content import Content, content_of
@@ -35,13 +35,13 @@ from pose.doctor.diagnosis import Diagnosis, Source
 from pose.doctor.images import check_images
 from pose.doctor.reports import html_report, json_report, table
 from pose.draw import pages
-from pose.engine.distributed import Processes
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment, ExperimentConfig, config_folder, load_config, run_settings
 from pose.files import write_text
-from pose.options import add_config_or_run, add_settings, user_path
-from pose.sessions import draw_synthetic
+from pose.options import add_config_or_run, add_settings, run_settings, user_path
 from pose.skeleton import Skeleton, from_dict
+
+if TYPE_CHECKING:
+    from pose.experiment import ExperimentConfig
 
 DECODED = 200  # pictures
 COSTLY = 0.01  # AP: what takes that much is serious, whatever its kind
@@ -133,12 +133,23 @@ def _sources(options: argparse.Namespace) -> list[Source]:
                 category=options.category, orientation=options.orientation,
             )
         ]  # fmt: skip
+    return _sets(_config(options), options.set)
+
+
+def _config(options: argparse.Namespace) -> ExperimentConfig:
+    """With its data set, where that is drawn."""
+    import torch
+
+    from pose.engine.distributed import Processes
+    from pose.experiment import Experiment, load_config
+    from pose.sessions import draw_synthetic
+
     if options.config is not None:
         config = load_config(options.config, options.settings)
     else:
         config = Experiment.open(options.name, overrides=run_settings(options.settings, data=True)).config
     draw_synthetic(config, Processes(torch.device("cpu")))
-    return _sets(config, options.set)
+    return config
 
 
 def named_skeleton(name: str) -> Skeleton:
@@ -163,6 +174,8 @@ def with_known_sigmas(content: Content) -> Content:
 
 def _sets(config: ExperimentConfig, which: str) -> list[Source]:
     """With validation_ids both sets are in one file, which is looked at once."""
+    from pose.data.settings import set_files, training_files
+
     data = config.data
     skeleton = None if data.skeleton is None else data.skeleton.build()
     wanted = []

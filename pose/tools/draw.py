@@ -26,12 +26,12 @@ from pose import skeleton as skeletons
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.reader import read
 from pose.annotations.skeletons import own_skeleton
+from pose.config_files import config_folder
 from pose.data.images import read_annotated
 from pose.draw.options import add_style, style_of
 from pose.draw.people import Style, draw_people
 from pose.draw.sheets import contact_sheet
 from pose.errors import UserError, user_facing
-from pose.experiment import config_folder
 from pose.files import write_picture
 from pose.images import UnreadableImage
 from pose.metrics.ground_truth import Record, clean_ground_truth

@@ -19,9 +19,8 @@ import time
 from collections.abc import Sequence
 
 from pose.errors import UserError, user_facing
-from pose.experiment import RUNS
 from pose.options import user_path
-from pose.run_folders import Summary, run_folders, summarize
+from pose.run_folders import RUNS, Summary, run_folders, summarize
 
 HEADER = ("run", "network", "skeleton", "steps", "state", "best", "metric", "date", "size", "tested")
 LEFT = ("run", "network", "skeleton", "state", "metric", "tested")

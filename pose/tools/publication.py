@@ -22,7 +22,6 @@ from pose.published.publications import CARD, CONFIG, WEIGHTS
 from pose.sessions import load_model
 from pose.tools.comparison.tables import markdown
 
-NO_LICENCE = "not stated yet"
 TAKEN = (
     "python",
     "cuda",

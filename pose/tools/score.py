@@ -27,8 +27,8 @@ from pose.annotations.image_files import locate
 from pose.annotations.keypoint_file import KeypointFile
 from pose.archives import is_folder
 from pose.config import Settings, parse_yaml
+from pose.config_files import config_folder
 from pose.errors import UserError, user_facing
-from pose.experiment import config_folder
 from pose.files import is_regular, read_text, write_json, write_text
 from pose.metrics.base import Metric, Scores, settings_of
 from pose.metrics.coco import Coco
@@ -36,8 +36,6 @@ from pose.metrics.coco_eval import header_lines
 from pose.metrics.results import file_order
 from pose.options import add_setting_options, user_path
 from pose.registry import METRICS
-from pose.report.analysis import analyse_matches, file_skeleton
-from pose.report.page import picture_reader, render
 from pose.skeleton import RULE_NAMES, is_rule, rule_sigma
 
 
@@ -129,6 +127,9 @@ def _write_report(
     image_ids: list[int] | None,
     scores: Scores,
 ) -> None:
+    from pose.report.analysis import analyse_matches, file_skeleton
+    from pose.report.page import picture_reader, render
+
     matches = metric.matches(metric.read(args.results), image_ids)
     analysis = analyse_matches(matches, file_skeleton(metric.file))
     reader = None if args.images is None else picture_reader(image_files(metric.file, args.images))

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from pose.config import describe, json_schema, to_yaml
 from pose.errors import UserError, user_facing
-from pose.experiment import ExperimentConfig, load_config
 from pose.options import add_settings, user_path
 
 SCHEMA = Path("configs/schema.json")
@@ -52,6 +51,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def schema_text() -> str:
     """The JSON schema of an experiment's YAML file, as `--schema` writes it."""
+    from pose.experiment import ExperimentConfig
+
     return json.dumps(json_schema(ExperimentConfig), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -69,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_schema(args.schema)
         print(f"wrote {args.schema}")
         return
+    from pose.experiment import load_config
+
     config = load_config(args.file, args.settings)
     print(to_yaml(config).rstrip() if args.plain else describe(config))
 

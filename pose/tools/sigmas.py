@@ -29,7 +29,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import yaml
-from scipy.optimize import linear_sum_assignment
 
 from pose.annotations.categories import plain_name
 from pose.annotations.keypoint_file import KeypointFile
@@ -124,6 +123,8 @@ def distances(one: People, other: People, a: np.ndarray, b: np.ndarray) -> np.nd
 
 def match_files(one: People, other: People, limit: float) -> np.ndarray:
     """(M, 2) rows of the annotations of the same people in two files."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     pairs = [np.zeros((0, 2), np.int64)]
     for image in one.rows:
         a, b = one.of(image), other.of(image)

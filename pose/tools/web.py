@@ -26,18 +26,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pose.archives import archive_at, files_below, is_folder, read_bytes
-from pose.data.settings import set_files
 from pose.errors import UserError, user_facing
 from pose.files import write_bytes, write_picture
 from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights, user_path
-from pose.predictor import Predictor
-from pose.synthetic import dataset as synthetic
-from pose.web.limits import Limits
-from pose.web.page import CSS, build
-from pose.web.views import Viewer
+
+if TYPE_CHECKING:
+    from pose.predictor import Predictor
+    from pose.web.limits import Limits
 
 EXAMPLES = 6
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -76,6 +74,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    from pose.predictor import Predictor
+    from pose.web.limits import Limits
+    from pose.web.page import build
+    from pose.web.views import Viewer
+
     limits = Limits(options.max_megapixels, options.max_megabytes)
     port = free_port(options.host, options.port)
     predictor = Predictor.from_run(
@@ -147,6 +150,9 @@ def import_gradio(folder: Path) -> Any:
 
 def find_examples(given: Path | None, predictor: Predictor, folder: Path) -> list[Path]:
     """The first pictures of the folder `given`, else of the validation set, else drawn people."""
+    from pose.data.settings import set_files
+    from pose.synthetic import dataset as synthetic
+
     if given is not None:
         if not is_folder(given):
             raise UserError(f"--examples {given} is no folder")
@@ -189,6 +195,8 @@ def first_pictures(folder: Path, copies: Path) -> list[Path]:
 def serve(page: Any, host: str, port: int, limits: Limits) -> None:
     """Until Ctrl-C or a request to end."""
     import gradio as gr
+
+    from pose.web.page import CSS
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -20,21 +20,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pose import config as cfg
 from pose import download, zoo
 from pose.errors import UserError, user_facing
-from pose.experiment import Experiment
 from pose.options import add_weights, user_path
-from pose.published.zoo_runs import run_of
 from pose.tools.comparison.tables import markdown
-from pose.tools.publication import NO_LICENCE, publish
 from pose.zoo import ZooEntry
 
 HEADER = ("name", "method", "data", "licence", "state", "input", "single", "multi", "parameters", "size")
 LEFT = 5  # columns
 NOT_BUILT = "method not built yet"
+NO_LICENCE = "not stated yet"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -55,15 +51,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     get.add_argument(
         "--to", type=user_path, metavar="DIR", help="folder for the file (default: the cache folder)"
     )
-    export = commands.add_parser("export", help="write a run for publishing")
-    export.add_argument("run", metavar="RUN", help="the run exp/RUN/")
-    export.add_argument(
+    publish = commands.add_parser("export", help="write a run for publishing")
+    publish.add_argument("run", metavar="RUN", help="the run exp/RUN/")
+    publish.add_argument(
         "-o", "--output", required=True, type=user_path, metavar="DIR", help="folder to write, new or empty"
     )
-    export.add_argument(
+    publish.add_argument(
         "--licence", default=NO_LICENCE, metavar="TEXT", help="licence of the weights, for the card"
     )
-    add_weights(export)
+    add_weights(publish)
     return parser.parse_args(arguments)
 
 
@@ -151,6 +147,21 @@ def get(name: str, folder: Path | None) -> Path:
     return target
 
 
+def export(options: argparse.Namespace) -> None:
+    import torch
+
+    from pose.experiment import Experiment
+    from pose.published.zoo_runs import run_of
+    from pose.tools.publication import publish
+
+    with torch.no_grad():
+        experiment = Experiment.open(run_of(options.run))
+        for file in publish(experiment, options.weights, options.output, options.licence):
+            print(file)
+    if options.licence == NO_LICENCE:
+        print(f"{options.output} states no licence; give one with --licence", file=sys.stderr)
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if options.command == "list":
@@ -164,14 +175,9 @@ def main(arguments: list[str] | None = None) -> int:
     elif options.command == "get":
         print(get(options.name, options.to))
     else:
-        experiment = Experiment.open(run_of(options.run))
-        for file in publish(experiment, options.weights, options.output, options.licence):
-            print(file)
-        if options.licence == NO_LICENCE:
-            print(f"{options.output} states no licence; give one with --licence", file=sys.stderr)
+        export(options)
     return 0
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     sys.exit(user_facing(main)())

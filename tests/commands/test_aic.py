@@ -108,7 +108,7 @@ def seeing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             people[one.id] = People(own, np.concatenate(scores).astype(np.float32))
         return people, Outcome(unreadable={0: "no picture"})
 
-    monkeypatch.setattr(test_command, "predict_set", find)
+    monkeypatch.setattr("pose.predict.predict_set.predict_set", find)
 
 
 def run(*arguments: str) -> int:
@@ -237,7 +237,7 @@ def test_a_list_is_about_pixels_as_they_are_stored(at_work, monkeypatch):
         seen.append(orientation)
         return {}, Outcome()
 
-    monkeypatch.setattr(test_command, "predict_set", find)
+    monkeypatch.setattr("pose.predict.predict_set.predict_set", find)
     for more in ([], ["--submission", "stored.json"]):
         assert run("-c", "plain", "--images", "pictures", *more) == 0
     assert seen == ["exif", "stored"]
@@ -267,7 +267,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("case", REFUSALS)
 def test_mistakes_get_one_sentence_and_exit_code_2(at_work, capsys, monkeypatch, case):
-    monkeypatch.setattr(test_command, "predict_set", None)
+    monkeypatch.setattr("pose.predict.predict_set.predict_set", None)
     for place in ("a.png", "below/a.jpg"):
         (at_work / "twice" / place).parent.mkdir(exist_ok=True, parents=True)
         (at_work / "twice" / place).write_bytes(b"")
@@ -279,7 +279,7 @@ def test_mistakes_get_one_sentence_and_exit_code_2(at_work, capsys, monkeypatch,
 
 
 def test_other_sets_have_no_official_score(at_work, monkeypatch, capsys):
-    monkeypatch.setattr(test_command, "predict_set", lambda *_, **__: ({}, Outcome()))
+    monkeypatch.setattr("pose.predict.predict_set.predict_set", lambda *_, **__: ({}, Outcome()))
     assert run("-c", "other") == 0
     assert "AI Challenger" not in capsys.readouterr().out
     metrics = written(at_work, "metrics-single.json", "other")

@@ -20,9 +20,9 @@ import pytest
 import torch
 
 from pose import checkpoint
+from pose.config_files import config_folder
 from pose.engine import log as log_module
 from pose.engine.update import Updater
-from pose.experiment import config_folder
 from pose.model import TrainStep
 from tests.training_fixtures import command, drawn, environment, lines, settings
 
@@ -481,6 +481,6 @@ def test_ctrl_c_before_the_training_starts(shell: Shell) -> None:
         raise KeyboardInterrupt
 
     with shell.monkeypatch.context() as patch:
-        patch.setattr("pose.train.prepare_data", interrupted)
+        patch.setattr("pose.training.prepare_data", interrupted)
         assert command(patch, *shell.new()) == 130
     assert "Traceback" not in shell.capsys.readouterr().err and not shell.runs.exists()

@@ -53,6 +53,7 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             # tests/test_contributing.py has the backbone of CONTRIBUTING.md
             file.write_text(code.replace("{name: tiny}", "{name: hourglass}"), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pose.config_files.config_folder", lambda: folder)
         patch.setattr("pose.experiment.config_folder", lambda: folder)
         yield folder
 

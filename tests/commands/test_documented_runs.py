@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pose.errors import user_facing
-from pose.experiment import RUNS
+from pose.run_folders import RUNS
 from pose.synthetic import dataset as synthetic
 from tests.command_lines import ROOT, SAMPLE_CONFIG, Line, documented_lines
 from tests.training_fixtures import DRAWN, command, settings

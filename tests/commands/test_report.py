@@ -46,7 +46,7 @@ def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def load(experiment: Experiment, choice: str, device: torch.device) -> Any:
         return dot_model(size=160), experiment.weights(choice)
 
-    monkeypatch.setattr(test_command, "load_model", load)
+    monkeypatch.setattr("pose.sessions.load_model", load)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pose.config import read_yaml
+from pose.config_files import config_folder
 from pose.decoders.pairwise_statistics import gather
-from pose.experiment import config_folder
 from pose.heads.base import Head
 from pose.heads.pairwise import PairwiseHead
 from pose.heads.tags import TagsHead

@@ -84,7 +84,7 @@ def seeing(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(experiment: Experiment, choice: str, device: torch.device) -> Any:
         return dot_model(size=160), experiment.weights(choice)
 
-    monkeypatch.setattr(test_command, "load_model", load)
+    monkeypatch.setattr("pose.sessions.load_model", load)
 
 
 def run(*arguments: str) -> int:

@@ -10,8 +10,9 @@ import pytest
 
 from pose import config as cfg
 from pose import skeleton, zoo
+from pose.config_files import config_folder, find_config
 from pose.errors import UserError
-from pose.experiment import ExperimentConfig, config_folder, find_config
+from pose.experiment import ExperimentConfig
 from tests.file_server import served
 from tests.small_zoo import CONTENT, make_zoo, use_mirror, write_entry
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from pose.experiment import Experiment
 from pose.report.bootstrap import Bootstrap, Interval
 from pose.run_folders import summarize
-from pose.tools.comparison.runs import Tested
+
+if TYPE_CHECKING:
+    from pose.experiment import Experiment
+    from pose.tools.comparison.runs import Tested
 
 
 def number(value: float) -> str:
@@ -73,6 +75,8 @@ def number_rows(
 
 def parameters(experiment: Experiment) -> int:
     """Numbers that are learnt."""
+    import torch
+
     config = experiment.config
     with torch.device("meta"):
         model = config.build_model()

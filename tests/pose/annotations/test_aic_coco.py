@@ -13,8 +13,8 @@ from pose import config, skeleton
 from pose.annotations import aic
 from pose.annotations.aic_coco import Picture, from_coco, to_coco
 from pose.annotations.reader import parse
+from pose.config_files import config_folder
 from pose.errors import UserError
-from pose.experiment import config_folder
 
 LABELLED = [n for k in range(14) for n in (10 + 5 * k, 20 + 7 * k, 1 + k % 2)]
 BOX = [5, 15, 105, 215]

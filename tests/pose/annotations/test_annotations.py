@@ -24,8 +24,8 @@ from pose.annotations.names import match_keypoints
 from pose.annotations.reader import parse
 from pose.annotations.skeletons import read_skeleton
 from pose.config import read_yaml
+from pose.config_files import config_folder
 from pose.errors import UserError
-from pose.experiment import config_folder
 from pose.skeleton import Derived, Skeleton, from_dict
 
 SKELETON = Skeleton("three", ("head", "left_hand", "right_hand"))

@@ -17,13 +17,13 @@ from pose.annotations.issues import SHOWN
 from pose.annotations.reader import parse
 from pose.archives import same_content
 from pose.config import read_yaml
+from pose.config_files import config_folder
 from pose.doctor.checks import check, image_faults, shared_images
 from pose.doctor.content import content_of
 from pose.doctor.images import check_images
 from pose.doctor.sides import find_exchanged, pair_index, side_signs
 from pose.doctor.texts import KINDS
 from pose.errors import UserError
-from pose.experiment import config_folder
 from pose.skeleton import Skeleton, from_dict
 
 Json = dict[str, Any]

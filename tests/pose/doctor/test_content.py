@@ -9,10 +9,10 @@ import pytest
 
 from pose.annotations.reader import parse
 from pose.config import read_yaml
+from pose.config_files import config_folder
 from pose.doctor.bounds import Bounds, measure
 from pose.doctor.checks import check
 from pose.doctor.content import Content, content_of
-from pose.experiment import config_folder
 from pose.skeleton import from_dict
 
 COCO = from_dict(read_yaml(config_folder() / "_skeletons" / "coco17.yaml"))

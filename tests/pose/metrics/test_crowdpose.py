@@ -10,8 +10,8 @@ import pytest
 
 from pose.annotations.reader import parse
 from pose.config import read_yaml
+from pose.config_files import config_folder
 from pose.errors import UserError
-from pose.experiment import config_folder
 from pose.metrics.base import bind, fitting
 from pose.metrics.crowdpose import NAMES, SIGMAS, CrowdPose, CrowdPoseSettings
 from pose.metrics.matching import keypoint_similarity

@@ -11,9 +11,9 @@ import pytest
 from pose.annotations.annotations import load_annotations
 from pose.annotations.reader import parse, read
 from pose.config import read_yaml
+from pose.config_files import config_folder
 from pose.data.images import SetImage
 from pose.errors import UserError
-from pose.experiment import config_folder
 from pose.metrics import coco_eval
 from pose.metrics import results as validation
 from pose.metrics.coco import Coco, CocoSettings

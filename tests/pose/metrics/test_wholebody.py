@@ -11,7 +11,7 @@ import pytest
 from pose.annotations.parts import PARTS, part_names
 from pose.annotations.reader import parse
 from pose.config import read_yaml
-from pose.experiment import config_folder
+from pose.config_files import config_folder
 from pose.metrics.base import fitting
 from pose.metrics.wholebody import COUNT, LISTS, SIGMAS, WholeBody, WholeBodySettings
 from pose.skeleton import Skeleton, from_dict

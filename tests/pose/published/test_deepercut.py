@@ -14,12 +14,13 @@ import torch
 from scipy.io import savemat
 
 from pose import config as cfg
+from pose.config_files import config_folder
 from pose.decoders import pairwise_statistics
 from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.errors import UserError
-from pose.experiment import Experiment, config_folder
+from pose.experiment import Experiment
 from pose.heads.pairwise import PairwiseHead
-from pose.published import deepercut
+from pose.published import conversion, deepercut
 from pose.sessions import load_model
 from pose.skeleton import Skeleton, from_dict
 from pose.tools import convert
@@ -130,7 +131,7 @@ def test_a_red_picture_as_the_network_takes_it(
 ) -> None:
     """R, G, B from 0 to 255 minus the mean; what surrounds a picture is nearly 0."""
     checkpoint_of(variables, monkeypatch)
-    model = convert.convert(convert.SOURCES["deepercut"], Path("snapshot")).model
+    model = conversion.convert(convert.SOURCES["deepercut"], Path("snapshot")).model
     red = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     red[:, 0] = 255
     expected = torch.tensor([131.32, -116.779, -103.939])

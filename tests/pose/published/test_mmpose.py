@@ -21,6 +21,7 @@ from pose.model import PoseModel
 from pose.predict.batches import BatchPredictor
 from pose.predict.canvas import lay_out, prepare
 from pose.predict.settings import Mode
+from pose.published import conversion
 from pose.structures import Fields
 from pose.tools import convert
 from tests.golden import golden
@@ -41,7 +42,7 @@ def check_network(folder: Path, file: Path, name: str, system: str, wrap: Any = 
     published = golden(folder, name)
     weights = {wrap(key): value for key, value in published.weights("").items()}
     torch.save({"state_dict": weights, "meta": {"epoch": 300}}, file)
-    converted = convert.convert(convert.SOURCES[system], file)
+    converted = conversion.convert(convert.SOURCES[system], file)
     model = converted.model.eval()
     assert sum(p.numel() for p in model.parameters()) == published.facts["parameters"]
     for case in published.cases:
@@ -259,7 +260,7 @@ def test_a_network_gives_the_published_maps_of_an_image(
     torch.save({"state_dict": golden(real_data, "mmpose_higherhrnet_w32").weights("")}, tmp_path / "file.pth")
     scales = sorted((float(scale) for scale in case["scales"]), reverse=True)
     mode: Mode = "single" if len(scales) == 1 else "multi"
-    converted = convert.convert(
+    converted = conversion.convert(
         convert.SOURCES["mmpose"],
         tmp_path / "file.pth",
         [f"test.{mode}={scales}", "test.precision=fp32"],
@@ -428,4 +429,4 @@ def small(keypoints: int = 17) -> dict[str, Tensor]:
 def test_files_that_are_something_else(tmp_path: Path, weights: Any, options: Any, says: str) -> None:
     torch.save({"state_dict": weights}, tmp_path / "file.pth")
     with pytest.raises(UserError, match=says):
-        convert.convert(convert.SOURCES["mmpose"], tmp_path / "file.pth", **options)
+        conversion.convert(convert.SOURCES["mmpose"], tmp_path / "file.pth", **options)

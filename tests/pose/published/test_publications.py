@@ -23,7 +23,7 @@ from pose.predictor import Predictor
 from pose.published.publications import CARD, CONFIG, WEIGHTS, is_publication
 from pose.published.zoo_runs import run_name, run_of
 from pose.tools.zoo import main as command
-from pose.train import zoo_weights
+from pose.training import zoo_weights
 from tests.small_networks import SMALL
 
 safetensors = pytest.importorskip("safetensors")

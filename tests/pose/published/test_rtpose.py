@@ -12,6 +12,7 @@ from torch import Tensor
 from pose.backbones.vgg19_cpm import Vgg19Cpm, Vgg19CpmSettings
 from pose.decoders.paf_groups import PafGroups, PafGroupsSettings
 from pose.experiment import load_config
+from pose.published import conversion
 from pose.published.rtpose import rtpose_order
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -54,7 +55,7 @@ def file(folder: Path, prefix: str) -> Path:
 def test_a_converted_run_reads_the_limbs_that_were_trained(
     tmp_path: Path, prefix: str, settings: list[str], limbs: dict[int, tuple[str, str]]
 ) -> None:
-    converted = convert.convert(convert.SOURCES["rtpose"], file(tmp_path, prefix), settings)
+    converted = conversion.convert(convert.SOURCES["rtpose"], file(tmp_path, prefix), settings)
     found = converted.config.skeleton.limbs
     assert {limb: found[limb] for limb in (9, 13)} == limbs
     assert found[:9] == skeleton("rtpose_cmu").limbs[:9] and len(found) == 19

@@ -18,7 +18,7 @@ from pose.data.loader import train_loader
 from pose.data.mixture import MixedDataset, Training, training_data
 from pose.errors import user_facing
 from pose.experiment import Experiment, ExperimentConfig, load_config
-from pose.tools import browse
+from pose.tools import browse, sample_sheets
 from tests.dot_people import SKELETON, write_set
 from tests.image_files import read_rgb
 from tests.small_networks import SMALL
@@ -57,7 +57,7 @@ def test_a_sheet_and_a_page_of_every_head(
     assert browse.main(["--config", "run.yaml", "-n", "5"]) == 0
     assert capsys.readouterr().out.split() == ["samples/samples.png", "samples/samples.html"]
     sheet = read_rgb("samples/samples.png")
-    assert sheet.shape[1] > 4 * browse.CELL and sheet.shape[0] > 2 * browse.CELL
+    assert sheet.shape[1] > 4 * sample_sheets.CELL and sheet.shape[0] > 2 * sample_sheets.CELL
     assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 100
     page = Path("samples/samples.html").read_text()
     assert page.count("<section") == 5
@@ -72,7 +72,7 @@ def test_the_keys_are_those_of_the_training_steps(folder: Path, crop: str, start
     write_config(augment={"crop": crop, "whole_multiple": 32})
     config = load_config("run.yaml")
     training = training_data(config.data, config.input, config.skeleton, seed=config.train.seed)
-    keys = list(browse.keys(config, training, start, 5))
+    keys = list(sample_sheets.keys(config, training, start, 5))
     loader = train_loader(training.dataset, training.stream, config.train.batch_size, workers=0)
     batches = [loaded.batch for loaded in itertools.islice(loader, 5)]
     trained = [(batch.image[i], batch.image_id[i]) for batch in batches for i in range(3)][start : start + 5]
@@ -86,13 +86,13 @@ def test_colours_are_those_of_the_training_step(folder: Path) -> None:
     write_config()
     config = load_config("run.yaml")
     training = training_data(config.data, config.input, config.skeleton)
-    (key,) = browse.keys(config, training, 0, 1)
-    batch = browse.collate([training.dataset[key]]).batch
+    (key,) = sample_sheets.keys(config, training, 0, 1)
+    batch = sample_sheets.collate([training.dataset[key]]).batch
     plain = batch.image[0].permute(1, 2, 0).numpy()
     still = AugmentSettings(hue=0, saturation=(1, 1), brightness=0, contrast=(1, 1))
-    np.testing.assert_array_equal(browse.colored(batch, still), plain)
-    jittered = browse.colored(batch, AugmentSettings())
-    expected = browse.color_jitter(batch.image.float() / 255, batch.color)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(sample_sheets.colored(batch, still), plain)
+    jittered = sample_sheets.colored(batch, AugmentSettings())
+    expected = sample_sheets.color_jitter(batch.image.float() / 255, batch.color)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(jittered / 255, expected, atol=0.003)
     assert not np.array_equal(jittered, plain)
 
@@ -106,7 +106,7 @@ def test_what_is_told_of_a_sample_is_what_was_done(folder: Path, flip: int) -> N
     dataset = training.dataset
     assert not isinstance(dataset, MixedDataset)
     index = int(np.flatnonzero((dataset.annotations.sizes == 48).all(1))[0])
-    told = browse.changes(dataset, index, 5, (64, 64))[0]
+    told = sample_sheets.changes(dataset, index, 5, (64, 64))[0]
     shape, scale, turned, mirrored = told.split(", ")
     assert shape == "48 x 48 -> 64 x 64 pixels"
     assert scale == f"scale {64 / 24:.2f}"
@@ -195,11 +195,11 @@ def test_keypoints_on_the_canvas_are_counted_by_its_width_and_its_height(
     sets: Path, size: tuple[int, int]
 ) -> None:
     config, training = training_of({**STILL, "scale": [0.6, 0.6]}, size)
-    painter = browse.Painter(config, training)
+    painter = sample_sheets.Painter(config, training)
     beyond_the_shorter_side = left_out = 0
-    for key in browse.keys(config, training, 0, 5):
+    for key in sample_sheets.keys(config, training, 0, 5):
         shown = painter(key)
-        assert isinstance(shown, browse.Shown)
+        assert isinstance(shown, sample_sheets.Shown)
         points = training.dataset[key].sample.keypoints.numpy().reshape(-1, 3)
         x, y = points[points[:, 2] > 0, :2].T
         on = (x >= -0.5) & (y >= -0.5) & (x < size[1] - 0.5) & (y < size[0] - 0.5)
@@ -211,11 +211,11 @@ def test_keypoints_on_the_canvas_are_counted_by_its_width_and_its_height(
 
 def test_a_whole_picture_is_told_with_the_size_of_its_own_canvas(sets: Path) -> None:
     config, training = training_of({"crop": "whole", "whole_multiple": 32}, (64, 64))
-    painter = browse.Painter(config, training)
+    painter = sample_sheets.Painter(config, training)
     sizes = set()
-    for key in browse.keys(config, training, 0, 5):
+    for key in sample_sheets.keys(config, training, 0, 5):
         shown = painter(key)
-        assert isinstance(shown, browse.Shown)
+        assert isinstance(shown, sample_sheets.Shown)
         height, width = training.dataset[key].sample.image.shape[-2:]
         told = re.search(r"-&gt; (\d+) x (\d+) pixels", shown.section)
         assert told is not None and (int(told[1]), int(told[2])) == (width, height)
@@ -238,10 +238,10 @@ def test_what_does_not_count_is_marked_on_the_picture(sets: Path, monkeypatch: p
         masks.setdefault(image.shape[:2], []).append(mask)
         return image
 
-    monkeypatch.setattr(browse, "draw_annotations", noted)
+    monkeypatch.setattr(sample_sheets, "draw_annotations", noted)
     config, training = training_of(STILL, (96, 96))
-    for key in browse.keys(config, training, 0, 5):
-        browse.Painter(config, training)(key)
+    for key in sample_sheets.keys(config, training, 0, 5):
+        sample_sheets.Painter(config, training)(key)
     (mask,) = masks[48, 64]
     assert mask is not None and mask.dtype == bool
     counts = np.ones((48, 64), bool)

@@ -19,13 +19,14 @@ from pose.errors import UserError
 from pose.experiment import Experiment
 from pose.predict.batches import BatchPredictor
 from pose.predict.settings import Mode
+from pose.published import conversion
 from pose.published.ae_aic import plan_ae_aic
 from pose.published.plan import named_tensors
 from pose.published.rtpose import plan_rtpose, rename_rtpose, rtpose_order
 from pose.registry import BACKBONES
 from pose.sessions import load_model
 from pose.tools import convert
-from pose.train import first_model
+from pose.training import first_model
 from tests.literal.reference import (
     ae_aic_group,
     ae_aic_network,
@@ -108,7 +109,7 @@ def test_keypoints_of_pose_ae_train(published, tmp_path: Path, monkeypatch, mode
 
 
 def test_settings_are_read_off_the_weights(published, tmp_path: Path):
-    config, model, *_ = convert.convert(convert.SOURCES["pose-ae"], published[0])
+    config, model, *_ = conversion.convert(convert.SOURCES["pose-ae"], published[0])
     backbone = config.backbone
     assert (backbone.stacks, backbone.width, backbone.growth, backbone.depth) == (2, 16, 8, 4)
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in published[1].parameters())
@@ -121,7 +122,7 @@ def test_batch_norm_is_converted(tmp_path: Path):
     net(x)  # moves the running statistics
     path = tmp_path / "bn.pth"
     torch.save(pose_ae_network.published_checkpoint(net, epoch=1), path)
-    model = convert.convert(convert.SOURCES["pose-ae"], path).model
+    model = conversion.convert(convert.SOURCES["pose-ae"], path).model
     ours = model.eval()(x)[-1]
     theirs = net.eval()(x)[:, -1]
     torch.testing.assert_close(
@@ -149,7 +150,7 @@ def test_another_networks_file(tmp_path: Path, state, message: str):
     path = tmp_path / "other.pth"
     torch.save(state, path)
     with pytest.raises(UserError, match=message):
-        convert.convert(convert.SOURCES["pose-ae"], path)
+        conversion.convert(convert.SOURCES["pose-ae"], path)
 
 
 def test_a_run_that_exists_is_kept(published, tmp_path: Path, monkeypatch):
@@ -295,7 +296,7 @@ def test_a_red_picture_as_each_of_them_takes_it(folder: Path):
     models = {}
     for who in CONFIGS:
         torch.save(small_rtpose(1), folder / "weights.pth")
-        converted = convert.convert(convert.SOURCES["rtpose"], folder / "weights.pth", weights_from=who)
+        converted = conversion.convert(convert.SOURCES["rtpose"], folder / "weights.pth", weights_from=who)
         models[who] = converted.model
     x = models["cmu"].normalize(red)[0, :, 0, 0]
     torch.testing.assert_close(x, torch.tensor([-0.5, -0.5, 255 / 256 - 0.5]), atol=1e-6, rtol=0)
@@ -455,7 +456,7 @@ def test_people_of_the_ai_challenger_entry(ae_aic: ae_aic_network.HG, mode: Mode
 def test_maps_of_the_ai_challenger_entry_bit_by_bit(ae_aic: ae_aic_network.HG, prefix: str):
     state = {prefix + name: value for name, value in ae_aic.state_dict().items()}
     torch.save({"state_dict": state, "epoch": 3}, "other.pth")
-    config, model, *_ = convert.convert(convert.SOURCES["ae-aic"], Path("other.pth"))
+    config, model, *_ = conversion.convert(convert.SOURCES["ae-aic"], Path("other.pth"))
     backbone = config.backbone
     assert backbone.name == "hourglass_swish"
     assert (backbone.stacks, backbone.width, backbone.growth, backbone.depth, backbone.stem_width) == (

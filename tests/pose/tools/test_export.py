@@ -21,7 +21,7 @@ from pose.model import PoseModel
 from pose.predict.batches import BatchPredictor
 from pose.predictor import Predictor
 from pose.sessions import load_model
-from pose.tools import export
+from pose.tools import export, exporting
 from tests.dot_people import SKELETON, dots
 from tests.small_networks import networks, pairs
 
@@ -133,7 +133,7 @@ def test_torch_without_the_older_exporter(at_work: Path, monkeypatch: pytest.Mon
     def gone(*_: Any) -> bytes:
         raise TypeError("unexpected keyword argument 'dynamo'")
 
-    monkeypatch.setattr(export, "trace_onnx", gone)
+    monkeypatch.setattr(exporting, "trace_onnx", gone)
     make_run(at_work, "hourglass_swish", "tags", stacks=1, depth=1)
     assert export.main(["-c", "run"]) == 0
     model, _ = load_model(Experiment.open("run"), None, CPU)
@@ -148,12 +148,12 @@ def test_what_differs_is_not_written(
     make_run(at_work, "vgg19_cpm", "paf")
     output = Path("network")
     output.write_text("the older one")
-    honest = export.Readout.forward
+    honest = exporting.Readout.forward
 
-    def shifted(self: export.Readout, images: torch.Tensor) -> Any:
+    def shifted(self: exporting.Readout, images: torch.Tensor) -> Any:
         return tuple(maps + 2e-3 for maps in honest(self, images))
 
-    monkeypatch.setattr(export.Readout, "forward", shifted)
+    monkeypatch.setattr(exporting.Readout, "forward", shifted)
     assert user_facing(lambda: export.main(["-c", "run", "--format", kind, "-o", "network"]))() == 2
     error = capsys.readouterr().err
     assert "differs from PyTorch's by 2.0e-03" in error and "is not written" in error

@@ -22,7 +22,7 @@ from pose.heads.pairwise import PairwiseHead
 from pose.predict.batches import BatchPredictor
 from pose.sessions import load_model
 from pose.test import main as pose_test
-from pose.tools import pairwise_stats
+from pose.tools import pair_statistics, pairwise_stats
 from tests.training_fixtures import command, differences, drawn, settings
 
 pytestmark = pytest.mark.slow  # most of them train
@@ -66,7 +66,7 @@ def test_a_training_keeps_the_statistics_of_its_samples(
     knee = experiment.config.skeleton.keypoints.index("left_knee")
     assert found.mean[hips[0], knee, 1] > 3  # pixels of a 64-pixel input: knees are below hips
     np.testing.assert_allclose(found.mean[hips[0], hips[1]], -found.mean[hips[1], hips[0]], atol=1e-4)
-    dataset, stream = pairwise_stats.opened(experiment.config).training
+    dataset, stream = pair_statistics.opened(experiment.config).training
     samples = [dataset.people(stream[p], p) for p in range(len(stream))]
     known = pairwise_statistics.gather(samples, experiment.config.skeleton)
     np.testing.assert_allclose(found.mean, known.mean)
@@ -112,12 +112,12 @@ def test_models_are_added_to_a_run_and_tested_with(
 def test_models_are_fitted_in_pixels_of_the_canvas(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     seen = []
-    monkeypatch.setattr(pairwise_stats, "examples", lambda _, keypoints, *__: seen.append(keypoints))
+    monkeypatch.setattr(pair_statistics, "examples", lambda _, keypoints, *__: seen.append(keypoints))
     experiment = Experiment.open("one")
     model, _ = load_model(experiment, "last", torch.device("cpu"))
     predictor = BatchPredictor(model, experiment.config.test, "single")
     assert isinstance(model.head, PairwiseHead)
-    assert list(pairwise_stats.detections_of(predictor, model.head, experiment.config, 8)) == [None] * 8
+    assert list(pair_statistics.detections_of(predictor, model.head, experiment.config, 8)) == [None] * 8
     labelled = np.concatenate([one[one[..., 2] > 0] for one in seen])
     assert 40 < labelled[:, :2].max() < 64  # of 128-pixel pictures in a canvas of 64
 

@@ -26,7 +26,7 @@ PANELS = {  # beside the people: of the targets, of the prediction
 }
 BACKBONES = {"tags": "hourglass", "paf": "vgg19_cpm", "pairwise": "resnet"}
 STAGES = {"tags": 2, "paf": 3, "pairwise": 2}
-SIDE = 6 * 64  # enlarged to visualize.SMALLEST
+SIDE = 6 * 64  # enlarged to field_sheets.SMALLEST
 
 
 @pytest.fixture(params=sorted(PANELS))
