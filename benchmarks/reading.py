@@ -3,13 +3,15 @@
     python -m benchmarks.reading [--smallest]
 
 118 000 images and 260 000 annotations, of which two fifths have no labelled keypoint, all with polygons, made
-anew.  Processor time of one process and its largest memory, beside those of `json.loads` alone,
-which is the least that any reader in Python takes.
+anew.  Processor time of one process and its largest memory, of which PyTorch alone takes what the first line
+says, beside those of `json.loads` alone and of pycocotools, which reads the same file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import multiprocessing
 import resource
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools.coco import COCO
 
 from benchmarks.timing import command_line
 from pose.annotations.annotations import load_annotations
@@ -30,31 +33,38 @@ from pose.config_files import config_folder
 from pose.skeleton import from_dict
 
 IMAGES, ANNOTATIONS = 118_000, 260_000
-POLYGON = 22  # points
+HEIGHT, WIDTH = 480, 640  # of the images
+LABELLED_POINTS, OTHER_POINTS = 33, 19  # of the outline of a person with and without labelled keypoints
+RUNS = 1000  # of a crowd
 CACHED = 20  # loads from the cache
 
 
 def write_file(path: Path, images: int, annotations: int) -> None:
-    """A file with COCO's keys, values that are likely, and no sense."""
+    """A file with COCO's keys and likely values: sizes, numbers of points and shares as in its own files."""
     rng = np.random.default_rng(0)
     names = list(read_yaml(config_folder() / "_skeletons/coco17.yaml")["keypoints"])
     with open(path, "w", encoding="utf-8") as file:
         file.write('{"images": [')
         for i in range(images):
             entry: dict[str, Any] = {
-                "license": 1, "file_name": f"{i:012}.jpg", "coco_url": f"http://x/{i:012}.jpg", "height": 480,
-                "width": 640, "date_captured": "2013-11-14 17:02:52", "flickr_url": f"http://y/{i}", "id": i,
+                "license": 1, "file_name": f"{i:012}.jpg", "coco_url": f"http://x/{i:012}.jpg",
+                "height": HEIGHT, "width": WIDTH, "date_captured": "2013-11-14 17:02:52",
+                "flickr_url": f"http://y/{i}", "id": i,
             }  # fmt: skip
             file.write(("" if not i else ",") + json.dumps(entry))
         file.write('], "annotations": [')
         for i in range(annotations):
+            labelled, crowd = i % 5 > 1, i % 40 == 0
             points = rng.integers(0, 480, (17, 3))
-            points[:, 2] = rng.integers(0, 3, 17) if i % 5 > 1 else 0
+            points[:, 2] = rng.integers(0, 3, 17) if labelled else 0
             points[points[:, 2] == 0] = 0
-            polygon = rng.uniform(0, 480, 2 * POLYGON).round(2).tolist()
-            box = rng.uniform(1, 240, 4).round(2).tolist()
+            sides = rng.lognormal(0, 0.8, 2) * ((85, 150) if labelled else (20, 34))
+            sides = sides.clip(4, (WIDTH - 1, HEIGHT - 1))
+            corner = rng.uniform(0, np.array([WIDTH, HEIGHT]) - sides)
+            box = np.concatenate([corner, sides]).round(2).tolist()
             entry = {
-                "segmentation": [polygon], "num_keypoints": int((points[:, 2] > 0).sum()), "iscrowd": 0,
+                "segmentation": _runs(rng) if crowd else [_outline(rng, corner, sides, labelled)],
+                "num_keypoints": int((points[:, 2] > 0).sum()), "iscrowd": int(crowd),
                 "area": box[2] * box[3] / 2, "keypoints": points.ravel().tolist(), "bbox": box,
                 "image_id": int(rng.integers(images)), "category_id": 1, "id": i + 1,
             }  # fmt: skip
@@ -63,7 +73,24 @@ def write_file(path: Path, images: int, annotations: int) -> None:
         file.write('], "categories": [' + json.dumps(category) + "]}")
 
 
+def _outline(rng: np.random.Generator, corner: np.ndarray, sides: np.ndarray, labelled: bool) -> list[float]:
+    """x0, y0, x1, y1, ... of a bumpy ellipse."""
+    angles = np.sort(rng.uniform(0, 2 * np.pi, LABELLED_POINTS if labelled else OTHER_POINTS))
+    rays = np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(0.7, 1, (len(angles), 1))
+    return (corner + (1 + rays) / 2 * sides).round(2).ravel().tolist()
+
+
+def _runs(rng: np.random.Generator) -> dict[str, Any]:
+    """A crowd's run lengths, not compressed."""
+    ends = np.sort(rng.choice(HEIGHT * WIDTH, RUNS, replace=False))
+    return {"size": [HEIGHT, WIDTH], "counts": np.diff(ends, prepend=0, append=HEIGHT * WIDTH).tolist()}
+
+
 SKELETON = from_dict(read_yaml(config_folder() / "_skeletons/coco17.yaml"))
+
+
+def nothing(path: Path) -> None:
+    """What importing takes."""
 
 
 def read_all(path: Path) -> None:
@@ -76,6 +103,11 @@ def read_cached(path: Path) -> None:
 
 def only_json(path: Path) -> None:
     json.loads(path.read_text(encoding="utf-8"))
+
+
+def pycocotools(path: Path) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        COCO(str(path))
 
 
 def measure(call: Callable[[Path], object], path: Path, runs: int, out: Any) -> None:
@@ -112,13 +144,15 @@ def main(arguments: list[str] | None = None) -> None:
         size = path.stat().st_size / 1e6
         print(f"{images} images, {annotations} annotations, {size:.0f} MB of JSON")
         for what, call, runs in (
+            ("imports alone", nothing, 1),
             ("json.loads alone", only_json, 1),
+            ("pycocotools' COCO(file)", pycocotools, 1),
             ("the first time", read_all, 1),
             ("and kept as a cache", read_cached, 1),
             ("from the cache", read_cached, CACHED),
         ):
             seconds, megabytes = in_own_process(call, path, runs)
-            print(f"{what:<22}{1000 * seconds:>10.1f} ms{megabytes:>10.0f} MB", flush=True)
+            print(f"{what:<25}{1000 * seconds:>10.1f} ms{megabytes:>10.0f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import json
 import stat
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ ANNOTATION_KEYS = (
     "human", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts",
 )  # fmt: skip
 IMAGE_KEYS = ("id", "image_id", "file_name", "width", "height", "crowdIndex", "aic_id", "url")
+KNOWN = frozenset(ANNOTATION_KEYS)
 LISTS = "_lists"  # added to an annotation: lengths of other lists of numbers that it has
+UNREAD = "_segmentation"  # instead of `segmentation`: its bytes
 
 MADE_BY = (  # keys at the top -> whose format it is, how to turn it into COCO's
     ({"shapes", "imagePath"}, "labelme's file of one image", "export the folder as COCO"),
@@ -66,15 +69,31 @@ def read_bytes(path: Path) -> bytes:
 def read_json(path: Path) -> Any:
     """The content of a JSON file, objects that look like images and annotations cut to the keys that are used
     and their numbers packed."""
+    from pose.annotations import quick_json  # it needs this module
+
     raw = read_bytes(path)
     size = len(raw)
     start = raw[:512]
-    try:
-        text = raw.decode(json.detect_encoding(raw), "surrogatepass")
-        del raw  # as large as the text
-        return json.loads(text, object_hook=_compact)
-    except (ValueError, RecursionError) as error:
-        raise UserError(why_no_json(path, start, size, error)) from None
+    with no_garbage_collection():
+        usual = quick_json.read(raw)
+        if usual is not None:
+            return usual
+        try:
+            text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+            del raw  # as large as the text
+            return json.loads(text, object_hook=compact)
+        except (ValueError, RecursionError) as error:
+            raise UserError(why_no_json(path, start, size, error)) from None
+
+
+def segmentations_of(annotations: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Those of annotations that `read_json` has read; None where there is none."""
+    from pose.annotations import quick_json
+
+    return [
+        one.get("segmentation") if one.get(UNREAD) is None else quick_json.read_segmentation(one[UNREAD])
+        for one in annotations
+    ]
 
 
 def why_no_json(path: Path, start: bytes, size: int, error: Exception) -> str:
@@ -96,22 +115,37 @@ def why_no_json(path: Path, start: bytes, size: int, error: Exception) -> str:
     return f"{path} is not JSON or was cut off ({error}; {size} bytes); fetch the file again"
 
 
-def _compact(entry: dict[str, Any]) -> dict[str, Any]:
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Python does not look for reference cycles inside: while millions of objects are made that have none, it
+    would look through all of them again and again, which takes as long as reading."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def compact(entry: dict[str, Any]) -> dict[str, Any]:
     """An object of the file as soon as it is read, in a fifth of the memory: whole numbers up to 32767 take
     two bytes, what nobody asks for is dropped."""
     if "image_id" in entry and ("keypoints" in entry or "category_id" in entry):
-        kept = {key: entry[key] for key in ANNOTATION_KEYS if key in entry}
+        if entry.keys() <= KNOWN:
+            kept, lists = entry, {}
+        else:
+            kept = {key: entry[key] for key in ANNOTATION_KEYS if key in entry}
+            lists = {
+                key: len(value)
+                for key, value in entry.items()
+                if isinstance(value, list) and key not in kept and value and isinstance(value[0], int | float)
+            }
         for key in ("keypoints", "bbox"):
             if isinstance(kept.get(key), list):
                 kept[key] = packed(kept[key])
-        segmentation = kept.get("segmentation")
-        if isinstance(segmentation, list):
-            kept["segmentation"] = [packed(one) if isinstance(one, list) else one for one in segmentation]
-        lists = {
-            key: len(value)
-            for key, value in entry.items()
-            if isinstance(value, list) and key not in kept and value and isinstance(value[0], int | float)
-        }
+        if "segmentation" in kept:
+            kept["segmentation"] = packed_segmentation(kept["segmentation"])
         if lists:
             kept[LISTS] = lists
         return kept
@@ -120,13 +154,35 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
+WHOLE, MIXED = {int}, {int, float}
+
+
 def packed(values: list[Any]) -> list[Any] | array[Any]:
     """The numbers of a list as an array of the smallest kind; the list itself where it has anything else."""
-    if set(map(type, values)) <= {int, float}:
-        for kind in ("h", "d"):
-            with contextlib.suppress(TypeError, OverflowError):
-                return array(kind, values)
-    return values  # looked at one by one later
+    kinds = set(map(type, values))
+    if not kinds <= MIXED:
+        return values  # looked at one by one later
+    if kinds <= WHOLE:
+        try:
+            return array("h", values)
+        except OverflowError:
+            pass
+    try:
+        return array("d", values)
+    except OverflowError:  # a whole number beyond 1e308
+        return values
+
+
+def packed_segmentation(value: Any) -> Any:
+    """Polygons or run lengths with their lists of numbers packed; anything else as it is."""
+    if isinstance(value, list):
+        return [packed(one) if isinstance(one, list) else one for one in value]
+    if isinstance(value, dict) and isinstance(value.get("counts"), list):
+        counts = value["counts"]
+        if set(map(type, counts)) == WHOLE:
+            with suppress(OverflowError):
+                return {**value, "counts": array("i", counts)}
+    return value
 
 
 def check_kind(data: Any, source: Path | str) -> Mapping[str, Any]:

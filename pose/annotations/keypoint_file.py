@@ -84,7 +84,8 @@ class KeypointFile:
     @cached_property
     def finite(self) -> np.ndarray:
         """(N, A) bool: x, y and v are numbers that can be meant."""
-        return np.all(np.abs(self.keypoints) < LARGEST, axis=2)
+        x, y, v = np.moveaxis(np.abs(self.keypoints) < LARGEST, 2, 0)
+        return x & y & v  # `all` over an axis of three takes six times as long
 
     @cached_property
     def labelled(self) -> np.ndarray:

@@ -36,7 +36,7 @@ def flat(values: Any) -> Any:
 
 def list_length(values: Any) -> int:
     """Length of a keypoint list; 0 for none, -1 for what is no list."""
-    if isinstance(values, list | array | tuple | np.ndarray):
+    if type(values) is array or isinstance(values, list | array | tuple | np.ndarray):
         return len(values)
     return 0 if values is None else -1
 
@@ -82,6 +82,7 @@ def keypoint_array(
     rows = np.zeros((total, 3 * count), np.float32)
     for first in range(0, total, AT_ONCE):
         chunk = np.zeros((min(AT_ONCE, total - first), 3 * count))
+        arrays: dict[str, list[tuple[int, array[Any]]]] = {}  # by kind: rows of the chunk, and their numbers
         for i, record in enumerate(records[first : first + AT_ONCE]):
             if parts:
                 values = _with_parts(record, body)
@@ -91,9 +92,12 @@ def keypoint_array(
             if length[first + i] != 3 * count or values is None:
                 continue
             if isinstance(values, array):
-                chunk[i] = values
+                arrays.setdefault(values.typecode, []).append((i, values))
             else:
                 chunk[i] = _numbers(values, odd, first + i)
+        for kind, some in arrays.items():
+            numbers = np.frombuffer(b"".join([values for _, values in some]), kind)
+            chunk[[i for i, _ in some]] = numbers.reshape(len(some), -1)
         with np.errstate(over="ignore"):
             small = chunk.astype(np.float32)
         if rows.dtype == np.float32 and not np.array_equal(small, chunk, equal_nan=True):

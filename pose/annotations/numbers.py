@@ -9,6 +9,7 @@ import math
 import re
 from array import array
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,6 +74,14 @@ def number(value: Any) -> float:
 
 def number_column(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     """(N,) float64, NaN for what is none, and (N,) bool: written as text."""
+    if set(map(type, values)) <= {int, float}:  # nearly always
+        try:
+            column = np.array(values, np.float64)
+        except OverflowError:  # a whole number beyond 1e308
+            pass
+        else:
+            column[~np.isfinite(column)] = np.nan
+            return column, np.zeros(len(values), bool)
     column = np.array([number(value) for value in values], np.float64)
     texts = np.array([isinstance(value, str) for value in values], bool) & ~np.isnan(column)
     return column, texts
@@ -128,8 +137,13 @@ class Columns:
 
     def boxes(self, key: str) -> np.ndarray:
         """(N, 4) float64, NaN where one is missing or has a number that is none."""
-        boxes = np.full((len(self.records), 4), np.nan)
-        for i, box in enumerate(self.given(key)):
+        given = self.given(key)
+        if all(type(box) is array and len(box) == 4 for box in given):  # nearly always
+            boxes = np.fromiter(chain.from_iterable(given), np.float64, 4 * len(given)).reshape(-1, 4)
+            boxes[~np.isfinite(boxes).all(1)] = np.nan
+            return boxes
+        boxes = np.full((len(given), 4), np.nan)
+        for i, box in enumerate(given):
             if isinstance(box, array) and len(box) == 4:
                 boxes[i] = box
             elif isinstance(box, list | tuple | np.ndarray) and len(box) == 4:

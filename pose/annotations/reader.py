@@ -11,9 +11,10 @@ import numpy as np
 from pose.annotations import mpii_json
 from pose.annotations.categories import CHOOSE, choose_categories, list_categories
 from pose.annotations.issues import Issue, Issues
-from pose.annotations.json_file import check_kind, read_json
+from pose.annotations.json_file import check_kind, no_garbage_collection, read_json, segmentations_of
 from pose.annotations.keypoint_file import Category, KeypointFile
 from pose.annotations.keypoint_lists import (
+    AT_ONCE,
     fitting_key,
     keypoint_array,
     keypoint_names,
@@ -32,6 +33,7 @@ SPREAD, LARGER = 50, 120  # coordinates in percent spread so far, in images whos
 NAME_KEYS = ("filename", "path", "image", "coco_url", "url")  # of files without file_name
 
 
+@no_garbage_collection()
 def read(path: Path | str, category: str | None = None, *, choose: str = CHOOSE) -> KeypointFile:
     """What a file says.  category: name or id of the one to take, where several list different keypoints;
     choose: how messages tell to name it.
@@ -215,7 +217,8 @@ def _annotations(
     alone = people & ~crowd.values
     _keypoint_issues(keypoints, odd, alone, images["sizes"][image[alone & (image >= 0)]], issues)
     issues.add("area_range", alone & (areas > RANGE), lambda row: f"area {areas[row]:g}")
-    hidden = people & (crowd.values | ~(keypoints[..., 2] > 0).any(1))
+    hidden = np.flatnonzero(people & (crowd.values | ~(keypoints[..., 2] > 0).any(1))).tolist()
+    segmentations = segmentations_of([records[row] for row in hidden])
     texts = columns.given("human")
     return {
         "category_ids": tuple(ids),
@@ -235,11 +238,7 @@ def _annotations(
         "boxes": boxes,
         "has_box": has_box,
         "has_crowd": columns.has("iscrowd"),
-        "masks": {
-            row: records[row]["segmentation"]
-            for row in np.flatnonzero(hidden).tolist()
-            if records[row].get("segmentation")
-        },
+        "masks": {row: segmentation for row, segmentation in zip(hidden, segmentations) if segmentation},
         "texts": tuple(text if isinstance(text, str) else "" for text in texts)
         if any(isinstance(text, str) for text in texts)
         else (),
@@ -256,22 +255,43 @@ def _keypoint_issues(
     """What is wrong with the numbers of people who are no crowd, whose images have these sizes."""
     if not keypoints.size:
         return
-    v = keypoints[..., 2]
-    finite = np.all(np.abs(keypoints) < LARGEST, axis=2)
-    unlabelled, labelled, wrong = v == 0, finite & (v > 0), finite & ((v < 0) | (v > 2))
-    issues.add("not_finite", people & (~finite & ~unlabelled).any(1))
-    issues.add("not_finite_unlabelled", people & (~finite & unlabelled).any(1))
-    issues.add("visibility", people & wrong.any(1), lambda row: f"v = {v[row][wrong[row]][0]:g}")
+    wrong = {
+        code: np.zeros(len(keypoints), bool) for code in ("not_finite", "unlabelled", "v", "minus", "any")
+    }
+    count, fractions, low, high = 0, False, np.full(2, np.inf), np.full(2, -np.inf)
+    for first in range(0, len(keypoints), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        x, y, v = np.moveaxis(keypoints[part], 2, 0)
+        finite = (np.abs(x) < LARGEST) & (np.abs(y) < LARGEST) & (np.abs(v) < LARGEST)
+        unlabelled, labelled = v == 0, finite & (v > 0)
+        wrong["not_finite"][part] = (~finite & ~unlabelled).any(1)
+        wrong["unlabelled"][part] = (~finite & unlabelled).any(1)
+        wrong["v"][part] = _bad_visibility(keypoints[part]).any(1)
+        wrong["minus"][part] = (labelled & (x == -1) & (y == -1)).any(1)
+        wrong["any"][part] = labelled.any(1)
+        points = keypoints[part][labelled & people[part, None]][:, :2]
+        count += len(points)
+        fractions = fractions or bool(np.any(points % 1))
+        low = np.minimum(low, points.min(0, initial=np.inf))
+        high = np.maximum(high, points.max(0, initial=-np.inf))
+    issues.add("not_finite", people & wrong["not_finite"])
+    issues.add("not_finite_unlabelled", people & wrong["unlabelled"])
+    issues.add(
+        "visibility", people & wrong["v"],
+        lambda row: f"v = {keypoints[row, _bad_visibility(keypoints[row]), 2][0]:g}",
+    )  # fmt: skip
     issues.add("visibility_truth", people & odd["truth"])
-    issues.add("minus_one", people & (labelled & (keypoints[..., :2] == -1).all(2)).any(1))
-    points = keypoints[people][labelled[people]][:, :2]
-    if len(points) < 3 or points.min() < 0 or not np.any(points % 1):
+    issues.add("minus_one", people & wrong["minus"])
+    if count < 3 or low.min() < 0 or not fractions:
         return
-    if points.max() <= SHARES and (not len(sizes) or np.median(sizes) > 16):
-        issues.add("shares", people & labelled.any(1))
-    elif (
-        (points.max() <= 100 and np.ptp(points, axis=0).min() > SPREAD)
-        and len(sizes)
-        and sizes.min() > LARGER
-    ):
-        issues.add("percent", people & labelled.any(1))
+    if high.max() <= SHARES and (not len(sizes) or np.median(sizes) > 16):
+        issues.add("shares", people & wrong["any"])
+    elif high.max() <= 100 and (high - low).min() > SPREAD and len(sizes) and sizes.min() > LARGER:
+        issues.add("percent", people & wrong["any"])
+
+
+def _bad_visibility(keypoints: np.ndarray) -> np.ndarray:
+    """(..., K, 3) -> (..., K) bool: numbers whose v is not 0 to 2."""
+    x, y, v = np.moveaxis(keypoints, -1, 0)
+    finite = (np.abs(x) < LARGEST) & (np.abs(y) < LARGEST) & (np.abs(v) < LARGEST)
+    return finite & ((v < 0) | (v > 2))

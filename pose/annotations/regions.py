@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pose.annotations.numbers import LARGEST, is_number
 
 MOST_TURNS = 64  # height and width of the image: what goes back and forth more often is no outline
 LONGEST_OUTLINE = 1e6  # pixels; drawing one takes 0.1 GB
+AT_ONCE = 256  # polygons drawn together
 LONGEST_DIGITS = 12  # of a run length: 2 ** 60 pixels
 BOX_TO_AREA = 0.53  # a person's share of its box, where a file gives no area; CrowdPose's figure
 
@@ -43,6 +45,63 @@ def region(segmentation: Any, box: np.ndarray, size: tuple[int, int]) -> dict[st
     x0, y0 = min(max(x, 0.0), width), min(max(y, 0.0), height)
     x1, y1 = min(max(x + w, x0), width), min(max(y + h, y0), height)
     return coco_mask.frPyObjects(np.array([[x0, y0, x1 - x0, y1 - y0]], np.float64), height, width)[0]
+
+
+def regions(
+    segmentations: Sequence[Any], boxes: np.ndarray, sizes: np.ndarray
+) -> list[dict[str, Any] | None]:
+    """`region` of N annotations: boxes (N, 4) x, y, width, height; sizes (N, 2) height and width of their
+    images.  Polygons, which nearly all are, are checked and drawn together."""
+    found: list[dict[str, Any] | None] = [None] * len(segmentations)
+    listed = [
+        i
+        for i, one in enumerate(segmentations)
+        if type(one) is list and one and all(type(points) is array for points in one)
+    ]
+    drawn = _drawn([segmentations[i] for i in listed], sizes[listed]) if listed else []
+    for i, parts in zip(listed, drawn, strict=True):
+        if parts:
+            found[i] = parts[0] if len(parts) == 1 else coco_mask.merge(parts)
+    for i, one in enumerate(found):
+        if one is None:
+            height, width = sizes[i].tolist()
+            found[i] = region(segmentations[i], boxes[i], (height, width))
+    return found
+
+
+def _drawn(segmentations: Sequence[list[array[Any]]], sizes: np.ndarray) -> list[list[dict[str, Any]]]:
+    """The encodings of each one's usable polygons; none where they might have too many pixels of edges."""
+    polygons = list(chain.from_iterable(segmentations))
+    owner = np.repeat(np.arange(len(segmentations)), [*map(len, segmentations)])
+    length = np.array([*map(len, polygons)])
+    whole = np.flatnonzero((length >= 6) & (length % 2 == 0))
+    if not len(whole):
+        return [[] for _ in segmentations]
+    owner, corners = owner[whole], length[whole] // 2
+    values = chain.from_iterable(polygons[i] for i in whole.tolist())
+    points = np.fromiter(values, np.float64, 2 * corners.sum()).reshape(-1, 2)
+    start = np.cumsum(corners) - corners
+    finite = np.logical_and.reduceat((np.abs(points.ravel()) < LARGEST), 2 * start)
+    points = np.minimum(points.clip(min=0), np.repeat(sizes[owner][:, ::-1], corners, axis=0))
+    edges = np.maximum(*np.abs(np.diff(points.T, append=points[-1:].T)))
+    edges[start[1:] - 1] = 0  # from one polygon to the next
+    with np.errstate(invalid="ignore"):
+        outline = np.bincount(owner[finite], np.add.reduceat(edges, start)[finite], len(segmentations))
+    # `_polygons` adds the edges up in another order and says what becomes of outlines as long as this
+    short = outline < 0.999 * np.minimum(MOST_TURNS * sizes.sum(1), LONGEST_OUTLINE)
+    found: list[list[dict[str, Any]]] = [[] for _ in segmentations]
+    usable = np.flatnonzero(finite & short[owner])
+    usable = usable[np.lexsort(sizes[owner[usable]].T)]  # by size, else in order
+    of_size = sizes[owner[usable]]
+    bounds = np.flatnonzero((of_size[1:] != of_size[:-1]).any(1)) + 1
+    for alike in np.split(usable, bounds) if len(usable) else []:
+        height, width = sizes[owner[alike[0]]].tolist()
+        for first in range(0, len(alike), AT_ONCE):
+            part = alike[first : first + AT_ONCE].tolist()
+            given = [points[start[i] : start[i] + corners[i]].ravel() for i in part]
+            for i, one in zip(part, coco_mask.frPyObjects(given, height, width), strict=True):
+                found[owner[i]].append(one)
+    return found
 
 
 def usable_mask(segmentation: Any, size: tuple[int, int]) -> bool:
@@ -82,7 +141,14 @@ def _runs(rle: Mapping[str, Any], size: tuple[int, int]) -> list[int] | None:
     if rle.get("size") != list(size):
         return None
     runs = _decode_counts(counts) if isinstance(counts, str) else counts
-    if not isinstance(runs, list) or not all(isinstance(run, int) and run >= 0 for run in runs):
+    if isinstance(runs, array):
+        runs = runs.tolist()
+    if not isinstance(runs, list):
+        return None
+    if set(map(type, runs)) == {int}:  # nearly always
+        if min(runs) < 0:
+            return None
+    elif not all(isinstance(run, int) and run >= 0 for run in runs):
         return None
     return runs if sum(runs) == size[0] * size[1] else None
 

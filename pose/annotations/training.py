@@ -11,10 +11,11 @@ import numpy as np
 from pose.annotations.findings import report
 from pose.annotations.image_files import with_header_sizes
 from pose.annotations.issues import CODES, Issue, Told
+from pose.annotations.json_file import no_garbage_collection
 from pose.annotations.keypoint_file import KeypointFile
 from pose.annotations.names import FileKeypoints, match_keypoints, name_issues, unnamed
 from pose.annotations.reader import read
-from pose.annotations.regions import BOX_TO_AREA, merged, region
+from pose.annotations.regions import BOX_TO_AREA, merged, regions
 from pose.errors import UserError
 from pose.skeleton import Skeleton
 
@@ -42,6 +43,7 @@ class Reading(NamedTuple):
     images: Path | None = None  # where sizes are read from that the file does not give
 
 
+@no_garbage_collection()
 def parse_file(path: Path, how: Reading) -> Parsed:
     """Raises `UserError` for a file that cannot be trained on."""
     file = read(path, how.category, choose="data.category=NAME")
@@ -81,21 +83,21 @@ def to_arrays(
         given[~file.labelled[part]] = 0
         keypoints[first : first + AT_ONCE] = _in_skeleton(given, skeleton, match.places)
     person = keypoints[..., 2].any(1) & ~file.crowd[rows]
-    regions: list[list[dict[str, Any]]] = [[] for _ in images]
-    lost = []
-    for row in rows[~person].tolist():
-        height, width = file.image_size[row].tolist()
-        ignored = region(file.masks.get(row), file.boxes[row], (height, width))
-        if ignored is None:
-            lost.append(row)
-        else:
-            regions[image[row]].append(ignored)
+    hidden = rows[~person]
+    ignored = regions(
+        [file.masks.get(row) for row in hidden.tolist()], file.boxes[hidden], file.image_size[hidden]
+    )
+    lost = [row for row, one in zip(hidden.tolist(), ignored, strict=True) if one is None]
+    of_images: dict[int, list[dict[str, Any]]] = {}
+    for place, one in zip(image[hidden].tolist(), ignored, strict=True):
+        if one is not None:
+            of_images.setdefault(place, []).append(one)
     people, keypoints = rows[person], keypoints[person]
     boxes, areas, without_area = _boxes_and_areas(file, people, keypoints)
     of_image = image[people]
     order = np.argsort(of_image, kind="stable")
     names = [file.file_names[row].encode("utf-8", "surrogatepass") for row in images.tolist()]
-    masks = [merged(ignored) for ignored in regions]
+    masks = [merged(of_images.get(place, [])) for place in range(len(images))]
     arrays = {
         "image_ids": file.image_ids[images],
         "name_bytes": np.frombuffer(b"".join(names), np.uint8),

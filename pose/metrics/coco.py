@@ -29,9 +29,9 @@ class OksSettings(Settings):
 
     sigmas: tuple[float, ...] | None = Field(None, min_length=1)
     """One OKS sigma per keypoint."""
-    backend: Literal["fast", "pycocotools", "hotcoco"] = "fast"
-    """Library that computes AP, with the same numbers: faster-coco-eval, pycocotools, or hotcoco (to be
-    installed)."""
+    backend: Literal["own", "fast", "pycocotools", "hotcoco"] = "own"
+    """What computes AP, with the same numbers: this package, faster-coco-eval (`fast`), pycocotools, or
+    hotcoco (to be installed)."""
     areas: Literal["file", "box", "keypoints"] = "file"
     """Area of a person in OKS: as the file has it, 0.53 of the box, or that of the rectangle round the
     labelled keypoints, as DeepLabCut and SLEAP take it."""

@@ -1,8 +1,9 @@
 """COCO's ten numbers (AP, AR) by OKS, for any skeleton.
 
-The numbers come from pycocotools or from one of its fast twins, faster-coco-eval and hotcoco.  All assume
-well-formed input: they drop ground truth without a word, crash without a name, or return a wrong AP.  So
-`ground_truth` and `result_files` check and copy the input first.
+The numbers come from `matching`, which works on whole arrays, or for comparison from pycocotools or one of
+its fast twins, faster-coco-eval and hotcoco.  The libraries assume well-formed input: they drop ground truth
+without a word, crash without a name, or return a wrong AP.  So `ground_truth` and `result_files` check and
+copy the input first.
 """
 
 from __future__ import annotations
@@ -11,22 +12,23 @@ import contextlib
 import importlib.util
 import io
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 
+from pose.annotations.numbers import rows_of
 from pose.annotations.reader import RANGE
 from pose.annotations.regions import BOX_TO_AREA
 from pose.errors import UserError
-from pose.metrics.ground_truth import Annotated, Record, clean_ground_truth, place_of, read_truth
-from pose.metrics.result_files import clean_results, floats, integer, load_content
+from pose.metrics.ground_truth import Annotated, Record, Targets, clean_ground_truth, place_of, read_truth
+from pose.metrics.result_files import Results, check_results, floats, integer, load_content
 
-Backend = Literal["fast", "pycocotools", "hotcoco"]
+Backend = Literal["own", "fast", "pycocotools", "hotcoco"]
 
 STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 MAX_PEOPLE = 20  # per image, best scores first: COCO's maxDets for keypoints
@@ -78,7 +80,7 @@ def evaluate(
     *,
     sigmas: Sequence[float] | None = None,
     image_ids: Sequence[int] | None = None,
-    backend: Backend = "fast",
+    backend: Backend = "own",
     category_id: int | None = None,
     where: str | None = None,
 ) -> CocoScores:
@@ -89,8 +91,8 @@ def evaluate(
     counts as one where nobody was found.
     category_id: None scores every category that has keypoints, and averages; several that list the same
     keypoints count as one where the results do not tell them apart.
-    backend: "fast" is faster-coco-eval, "pycocotools" the original, "hotcoco" the fastest, which has to be
-    installed; their numbers are equal.
+    backend: "own" is `pose.metrics.matching`, "pycocotools" the original, "fast" faster-coco-eval, "hotcoco"
+    has to be installed; their numbers are equal.
     Results whose first record has a `bbox` take their area from it, others from the keypoints' extent, as in
     COCOeval; the area only decides which unmatched results count for medium and large.
     where: how messages name the results (None: by their file).
@@ -101,35 +103,48 @@ def evaluate(
     task = prepare(
         annotations, results, sigmas=sigmas, image_ids=image_ids, category_id=category_id, where=where
     )
-    kinds = Counter(kind for person in task.targets for kind in _kinds(person))
-    ignored = {key: kinds[key] for key in IGNORED}
-    places = list(range(1, len(task.image_ids) + 1))
-    numbers = _BACKENDS[backend](task.targets, task.found, task.sigmas, places, task.category_ids)
+    kinds = _kinds(task.truth)
+    ignored = {key: kinds[key] for key in IGNORED if key in kinds}
+    numbers = score_task(task, backend)
     return CocoScores(
         stats=dict(zip(STATS, map(float, numbers), strict=True)),
         ignored={**ignored, "unlisted_image": task.num_unlisted, "other_category": task.num_other},
         doubtful={key: kinds[key] for key in DOUBTFUL},
         repaired=task.repaired,
-        num_images=len(places),
-        num_ground_truth=len(task.targets) + task.num_unlisted + task.num_other,
-        num_used=len(task.targets) - sum(ignored.values()),
-        num_results=len(task.found),
+        num_images=len(task.image_ids),
+        num_ground_truth=len(task.truth.ids) + task.num_unlisted + task.num_other,
+        num_used=len(task.truth.ids) - sum(ignored.values()),
+        num_results=len(task.people.ids),
         backend=backend,
     )
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is scored: checked copies, in which `image_id` is 1 + the image's position in `image_ids`."""
+    """What is scored: checked copies, in which the image's id is 1 + its position in `image_ids`."""
 
-    targets: list[Record]
-    found: list[Record]
+    truth: Targets
+    people: Results
     sigmas: np.ndarray  # (K,)
     image_ids: list[int]  # chosen ones, in order
     category_ids: list[int]
     num_unlisted: int
     num_other: int
     repaired: dict[str, int]  # keys REPAIRED
+
+    @cached_property
+    def targets(self) -> list[Record]:
+        """The annotations as the libraries take them."""
+        return self.truth.records()
+
+    @cached_property
+    def found(self) -> list[Record]:
+        return self.people.records()
+
+    @property
+    def places(self) -> list[int]:
+        """The images' ids here."""
+        return list(range(1, len(self.image_ids) + 1))
 
 
 def prepare(
@@ -144,37 +159,32 @@ def prepare(
     """Reads, checks and copies what `evaluate` is to score, whose arguments these are."""
     truth = clean_ground_truth(read_truth(annotations), category_id)
     sigmas_array = _check_sigmas(sigmas, truth.num_keypoints)
-    people = clean_results(load_content(results, "results"), truth, where or place_of(results, "results"))
+    people = check_results(load_content(results, "results"), truth, where or place_of(results, "results"))
     images = choose_images(image_ids, truth.image_ids)
     # 1, 2, ... keeps the order, which settles ties, whatever integers a file uses as ids
-    rank = {image_id: number for number, image_id in enumerate(images, start=1)}
-    pairs = list(zip(truth.people, truth.repairs, strict=True))
-    repaired = Counter(key for person, keys in pairs if person["image_id"] in rank for key in keys)
-    found = _within(rank, people)
+    ids = np.array(images, np.int64)
+    place, place_found = rows_of(ids, truth.targets.image_id), rows_of(ids, people.image_id)
+    chosen = place >= 0
+    used = place_found >= 0
     if category_id is not None:
-        found = [person for person in found if person["category_id"] == category_id]
-    targets, categories = _within(rank, truth.people), truth.category_ids
-    if truth.alike and len({person["category_id"] for person in people}) <= 1:
-        targets, found = (
-            [{**one, "category_id": categories[0]} for one in some] for some in (targets, found)
-        )
+        used &= people.category == category_id
+    targets = replace(truth.targets, image_id=place + 1).take(chosen)
+    found = replace(people, image_id=place_found + 1).take(used)
+    categories = truth.category_ids
+    if truth.alike and len(set(people.category.tolist())) <= 1:
         categories = categories[:1]
+        targets = replace(targets, category=np.full_like(targets.category, categories[0]))
+        found = replace(found, category=np.full_like(found.category, categories[0]))
     return Task(
-        targets=targets,
-        found=found,
+        truth=targets,
+        people=found,
         sigmas=sigmas_array,
         image_ids=images,
         category_ids=categories,
         num_unlisted=truth.num_unlisted,
         num_other=truth.num_other,
-        repaired={key: repaired[key] for key in REPAIRED},
+        repaired={key: int((truth.repaired[key] & chosen).sum()) for key in REPAIRED},
     )
-
-
-def _within(rank: Mapping[int, int], people: Sequence[Record]) -> list[Record]:
-    """Copies of the people in the chosen images, which `rank` numbers anew."""
-    chosen = (person for person in people if person["image_id"] in rank)
-    return [{**person, "image_id": rank[person["image_id"]]} for person in chosen]
 
 
 def table(scores: CocoScores, header: Mapping[str, str]) -> str:
@@ -229,17 +239,21 @@ def _wrapped(parts: Sequence[str], separator: str, width: int = 110) -> list[str
     return lines
 
 
-def _kinds(person: Mapping[str, Any]) -> list[str]:
-    """Which keys of IGNORED (at most one, by COCOeval's rule) and of DOUBTFUL the person falls under."""
-    labelled = any(v > 0 for v in person["keypoints"][2::3])
-    if person["iscrowd"]:
-        return ["crowd"]
-    if person["num_keypoints"] == 0:
-        return ["num_keypoints_0" if labelled else "no_keypoints"]
-    if person["area"] > RANGE:
-        return ["area_range"]
-    kinds = [] if labelled else ["num_keypoints_without_labels"]
-    return kinds + (["area_0"] if person["area"] == 0 else [])
+def _kinds(people: Targets) -> dict[str, int]:
+    """How many fall under each key of IGNORED (at most one, by COCOeval's rule) and of DOUBTFUL."""
+    crowd, labelled = people.crowd, people.labelled
+    empty = ~crowd & (people.num_keypoints == 0)
+    huge = ~crowd & ~empty & (people.areas > RANGE)
+    used = ~crowd & ~empty & ~huge
+    kinds = {
+        "crowd": crowd,
+        "no_keypoints": empty & ~labelled,
+        "num_keypoints_0": empty & labelled,
+        "area_range": huge,
+        "area_0": used & (people.areas == 0),
+        "num_keypoints_without_labels": used & ~labelled,
+    }
+    return {key: int(rows.sum()) for key, rows in kinds.items()}
 
 
 def _check_sigmas(sigmas: Sequence[float] | None, num_keypoints: int) -> np.ndarray:
@@ -272,44 +286,46 @@ def choose_images(image_ids: Sequence[int] | None, known: Sequence[int]) -> list
     return chosen
 
 
-# the two libraries
+# who computes the numbers
 
 
-def _score_with_pycocotools(
-    targets: list[Record], found: list[Record], sigmas: np.ndarray, images: list[int], categories: list[int]
-) -> np.ndarray:
+def _score_here(task: Task) -> np.ndarray:
+    from pose.metrics.matching import match_task  # it needs this module
+
+    return np.array(list(match_task(task).stats().values()))
+
+
+def _score_with_pycocotools(task: Task) -> np.ndarray:
     coco, cocoeval = _optional("pycocotools.coco", "pycocotools.cocoeval", package="pycocotools")
     with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes and has no switch for that
-        truth = _filled(coco.COCO(), targets, images, categories)
-        people = _filled(coco.COCO(), found, images, categories)
+        truth, people = (_filled(coco.COCO(), some, task) for some in (task.targets, task.found))
         run = cocoeval.COCOeval(truth, people, "keypoints")
-        run.params.kpt_oks_sigmas, run.params.imgIds, run.params.catIds = sigmas, images, categories
+        run.params.kpt_oks_sigmas, run.params.imgIds = task.sigmas, task.places
+        run.params.catIds = task.category_ids
         run.evaluate()
         run.accumulate()
         run.summarize()
     return run.stats
 
 
-def _score_fast(
-    targets: list[Record], found: list[Record], sigmas: np.ndarray, images: list[int], categories: list[int]
-) -> np.ndarray:
+def _score_fast(task: Task) -> np.ndarray:
     (core,) = _optional("faster_coco_eval.core", package="faster-coco-eval")
-    truth = _filled(core.COCO(print_function=_silent), targets, images, categories)
-    people = _filled(core.COCO(print_function=_silent), found, images, categories)
-    run = core.COCOeval_faster(truth, people, "keypoints", print_function=_silent, kpt_oks_sigmas=sigmas)
-    run.params.imgIds, run.params.catIds = images, categories
+    truth, people = (
+        _filled(core.COCO(print_function=_silent), some, task) for some in (task.targets, task.found)
+    )
+    run = core.COCOeval_faster(truth, people, "keypoints", print_function=_silent, kpt_oks_sigmas=task.sigmas)
+    run.params.imgIds, run.params.catIds = task.places, task.category_ids
     run.run()
     return run.all_stats
 
 
-def _score_hot(
-    targets: list[Record], found: list[Record], sigmas: np.ndarray, images: list[int], categories: list[int]
-) -> np.ndarray:
+def _score_hot(task: Task) -> np.ndarray:
     (hotcoco,) = _optional("hotcoco", package="hotcoco")
-    truth, people = (hotcoco.COCO(_data_set(some, images, categories)) for some in (targets, found))
+    truth, people = (hotcoco.COCO(_data_set(some, task)) for some in (task.targets, task.found))
     run = hotcoco.COCOeval(truth, people, "keypoints")
     params = run.params  # a copy
-    params.kpt_oks_sigmas, params.imgIds, params.catIds = sigmas.tolist(), images, categories
+    params.kpt_oks_sigmas, params.imgIds = task.sigmas.tolist(), task.places
+    params.catIds = task.category_ids
     run.params = params
     run.evaluate()
     run.accumulate()
@@ -319,24 +335,35 @@ def _score_hot(
     return np.array(run.stats)
 
 
-_BACKENDS: dict[str, Callable[..., np.ndarray]] = {
+_BACKENDS: dict[str, Callable[[Task], np.ndarray]] = {
+    "own": _score_here,
     "fast": _score_fast,
     "pycocotools": _score_with_pycocotools,
     "hotcoco": _score_hot,
 }
 
 
-def _filled(coco: Any, entries: list[Record], images: list[int], categories: list[int]) -> Any:
+def score_task(task: Task, backend: str) -> np.ndarray:
+    """The ten numbers, in the order of STATS."""
+    return _BACKENDS[backend](task)
+
+
+def installed() -> list[str]:
+    """The backends that can be used here."""
+    return [name for name in _BACKENDS if name not in PACKAGES or importlib.util.find_spec(PACKAGES[name])]
+
+
+def _filled(coco: Any, entries: list[Record], task: Task) -> Any:
     # not `loadRes`: it fails on an empty list, which is a valid (if poor) result
-    coco.dataset = _data_set(entries, images, categories)
+    coco.dataset = _data_set(entries, task)
     coco.createIndex()
     return coco
 
 
-def _data_set(entries: list[Record], images: list[int], categories: list[int]) -> dict[str, Any]:
+def _data_set(entries: list[Record], task: Task) -> dict[str, Any]:
     return {
-        "images": [{"id": image_id} for image_id in images],
-        "categories": [{"id": category, "name": str(category)} for category in categories],
+        "images": [{"id": image_id} for image_id in task.places],
+        "categories": [{"id": category, "name": str(category)} for category in task.category_ids],
         "annotations": entries,
     }
 
@@ -350,7 +377,7 @@ PACKAGES = {"fast": "faster_coco_eval", "pycocotools": "pycocotools", "hotcoco":
 
 def check_backend(backend: str) -> None:
     """Raises `UserError` for one that is not installed."""
-    if importlib.util.find_spec(PACKAGES[backend]) is None:
+    if backend in PACKAGES and importlib.util.find_spec(PACKAGES[backend]) is None:
         package = PACKAGES[backend].replace("_", "-")
         raise UserError(f"this backend needs {package}: pip install {package}")
 

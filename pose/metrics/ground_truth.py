@@ -8,7 +8,8 @@ name, or return a wrong AP.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,12 +28,54 @@ MOST_KEYPOINTS = 1e6  # of a person: a larger number was not counted
 
 
 @dataclass(frozen=True)
+class Targets:
+    """N annotations, complete: what a file leaves out is filled in."""
+
+    image_id: np.ndarray  # (N,) int64
+    category: np.ndarray  # (N,) int64
+    keypoints: np.ndarray  # (N, K, 3) float64 x, y, v
+    boxes: np.ndarray  # (N, 4) float64 x, y, width, height
+    areas: np.ndarray  # (N,) float64
+    crowd: np.ndarray  # (N,) bool
+    num_keypoints: np.ndarray  # (N,) int64
+    ids: np.ndarray  # (N,) int64, from 1: an id is COCOeval's "matched" mark, and 0 counts as missed
+
+    def take(self, rows: np.ndarray) -> Targets:
+        return Targets(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        """(N,) bool: with a labelled keypoint."""
+        return np.any(self.keypoints[..., 2] > 0, axis=1)
+
+    def records(self) -> list[Record]:
+        """As COCO's files have them."""
+        columns = {
+            "image_id": self.image_id,
+            "category_id": self.category,
+            "keypoints": self.keypoints.reshape(len(self.ids), 3 * self.keypoints.shape[1]),
+            "bbox": self.boxes,
+            "area": self.areas,
+            "iscrowd": self.crowd.astype(np.int64),
+            "num_keypoints": self.num_keypoints,
+            "id": self.ids,
+        }
+        return as_records(columns)
+
+
+def as_records(columns: Mapping[str, np.ndarray]) -> list[Record]:
+    """Columns of N values or lists -> N records."""
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row)) for row in rows]
+
+
+@dataclass(frozen=True)
 class GroundTruth:
     """What an annotation file says of the categories to score."""
 
     file: KeypointFile
-    people: list[Record]  # complete annotations, ours to change
-    repairs: list[list[str]]  # per person: which keys of REPAIRED
+    targets: Targets
+    repaired: dict[str, np.ndarray]  # keys of REPAIRED -> (N,) bool
     image_ids: list[int]
     category_ids: list[int]  # the ones to score
     known_categories: set[int]
@@ -40,6 +83,11 @@ class GroundTruth:
     num_unlisted: int  # of images that the file does not list
     num_other: int  # with keypoints, of categories that are not scored
     alike: bool  # several categories that list the same keypoints
+
+    @cached_property
+    def people(self) -> list[Record]:
+        """Complete annotations, ours to change."""
+        return self.targets.records()
 
 
 def place_of(source: object, what: str) -> str:
@@ -114,20 +162,12 @@ def clean_ground_truth(file: KeypointFile, category_id: int | None = None) -> Gr
         wanted = [category_id]
     ours = np.isin(file.category, wanted)
     rows = np.flatnonzero(ours & (file.image >= 0))
-    used = np.zeros(len(rows), bool)
-    used[1:] = _seen_before(file.ids[rows])[1:]
-    people, repairs = [], []
-    for count, row in enumerate(rows.tolist(), start=1):
-        person, missing = _record(file, row)
-        # an id is COCOeval's "matched" mark: a person with id 0 counts as missed, the same id twice hides one
-        people.append({**person, "id": count})
-        own = int(file.ids[row])
-        repairs.append(missing + (["id"] if own in (0, NONE) or used[count - 1] else []))
+    targets, repaired = _complete(file, rows)
     foreign = [file.issue(code) for code in ("category", "other_category")]
     return GroundTruth(
         file=file,
-        people=people,
-        repairs=repairs,
+        targets=targets,
+        repaired=repaired,
         image_ids=sorted(set(file.image_ids.tolist())),
         category_ids=sorted(wanted),
         known_categories=set(file.declared_ids),
@@ -144,29 +184,44 @@ def _seen_before(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _record(file: KeypointFile, row: int) -> tuple[Record, list[str]]:
-    """A complete record of one annotation (without its id), and the names of what had to be filled in."""
-    points = file.keypoints[row, : file.num_body].astype(np.float64)
+def _complete(file: KeypointFile, rows: np.ndarray) -> tuple[Targets, dict[str, np.ndarray]]:
+    """Rows of a file, and what had to be filled in of each."""
+    points = file.keypoints[rows, : file.num_body].astype(np.float64)
     points[~np.isfinite(points)] = 0  # where v = 0, or it would have been refused
-    seen = points[:, 2] > 0
-    labelled = points[seen, :2]
-    corners = np.concatenate([labelled.min(axis=0), labelled.max(axis=0)]) if len(labelled) else np.zeros(4)
-    extent = [*corners[:2].tolist(), *(corners[2:] - corners[:2]).tolist()]
-    box = file.boxes[row].tolist() if file.has_box[row] else extent
-    sides = box[2:] if min(box[2:]) > 0 else [extent[2], extent[3]]  # a box inside out has no area
-    area, said = float(file.areas[row]), float(file.num_keypoints[row])
-    counted = said.is_integer() and 0 <= said <= MOST_KEYPOINTS
-    person = {
-        "image_id": int(file.image_id[row]),
-        "category_id": int(file.category[row]),
-        "keypoints": points.ravel().tolist(),
-        "bbox": box,
-        "area": area if area >= 0 else BOX_TO_AREA * sides[0] * sides[1],
-        "iscrowd": int(file.crowd[row]),
-        "num_keypoints": int(said) if counted else len(labelled),
+    seen = points[..., 2] > 0
+    count = seen.sum(1)
+    low = np.where(seen[..., None], points[..., :2], np.inf).min(1, initial=np.inf)
+    high = np.where(seen[..., None], points[..., :2], -np.inf).max(1, initial=-np.inf)
+    extent = np.concatenate([low, high], 1)
+    extent[count == 0] = 0
+    extent[:, 2:] -= extent[:, :2]
+    has_box = file.has_box[rows]
+    boxes = np.where(has_box[:, None], file.boxes[rows], extent)
+    # a box inside out has no area
+    sides = np.where((boxes[:, 2:].min(1) > 0)[:, None], boxes[:, 2:], extent[:, 2:])
+    with np.errstate(over="ignore"):
+        shares = BOX_TO_AREA * sides[:, 0] * sides[:, 1]
+    given, said = file.areas[rows], file.num_keypoints[rows]
+    has_area = given >= 0
+    counted = (np.trunc(said) == said) & (said >= 0) & (said <= MOST_KEYPOINTS)
+    own = file.ids[rows]
+    again = np.zeros(len(rows), bool)
+    again[1:] = _seen_before(own)[1:]
+    targets = Targets(
+        image_id=file.image_id[rows],
+        category=file.category[rows],
+        keypoints=points,
+        boxes=boxes,
+        areas=np.where(has_area, given, shares),
+        crowd=file.crowd[rows],
+        num_keypoints=np.where(counted, said, count).astype(np.int64),
+        ids=np.arange(1, len(rows) + 1),
+    )
+    return targets, {
+        "iscrowd": ~file.has_crowd[rows],
+        "num_keypoints": ~counted,
+        "bbox": ~has_box,
+        "area": ~has_area,
+        "keypoints": file.length[rows] == 0,
+        "id": (own == 0) | (own == NONE) | again,
     }
-    missing = [] if file.has_crowd[row] else ["iscrowd"]
-    missing += [] if counted else ["num_keypoints"]
-    missing += [] if file.has_box[row] else ["bbox"]
-    missing += [] if area >= 0 else ["area"]
-    return person, missing + ([] if file.length[row] else ["keypoints"])

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pose.metrics.coco_eval import MAX_PEOPLE, STATS, Record, Task, prepare
+from pose.annotations.numbers import rows_of
+from pose.metrics.coco_eval import MAX_PEOPLE, STATS, Task, prepare
 from pose.metrics.ground_truth import Annotated
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS
 RECALLS = np.linspace(0, 1, 101)  # at which precision is averaged
 AREAS = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-CHUNK = 1 << 16  # pairs of people whose distances are in memory at once
+CHUNK = 1 << 13  # pairs of people whose distances are worked on together: they stay in the cache
 
 
 def match(
@@ -31,7 +33,10 @@ def match(
     image_ids: Sequence[int] | None = None,
 ) -> Matches:
     """Who was found by whom, by COCOeval's rules; the arguments and errors are those of `coco.evaluate`."""
-    task = prepare(annotations, results, sigmas=sigmas, image_ids=image_ids)
+    return match_task(prepare(annotations, results, sigmas=sigmas, image_ids=image_ids))
+
+
+def match_task(task: Task) -> Matches:
     pairing = pair(read_truth(task), read_found(task), task.sigmas)
     areas = [by_area(pairing, low, high) for low, high in AREAS.values()]
     return Matches(task.image_ids, pairing, rank(pairing, areas))
@@ -87,6 +92,25 @@ class Truth:
     crowd: np.ndarray  # (G,) bool
     ignored: np.ndarray  # (G,) bool: crowds and people without labelled keypoints
 
+    @cached_property
+    def axes(self) -> np.ndarray:
+        """(2, G, K): x and y."""
+        return _axes(self.keypoints)
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        """(G, K) bool."""
+        return self.keypoints[..., 2] > 0
+
+    @cached_property
+    def num_labelled(self) -> np.ndarray:
+        """(G,) int64."""
+        return self.labelled.sum(axis=1)
+
+
+def _axes(keypoints: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(keypoints[..., :2], 2, 0))
+
 
 @dataclass(frozen=True)
 class Found:
@@ -101,6 +125,11 @@ class Found:
     def __len__(self) -> int:
         return len(self.cell)
 
+    @cached_property
+    def axes(self) -> np.ndarray:
+        """(2, N, K): x and y."""
+        return _axes(self.keypoints)
+
     def take(self, index: np.ndarray) -> Found:
         return Found(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
@@ -111,49 +140,26 @@ class Found:
         return ordered.take(np.arange(len(ordered)) - first < MAX_PEOPLE)
 
 
-def _cells(task: Task, people: Sequence[Record]) -> np.ndarray:
-    number = {category: i for i, category in enumerate(task.category_ids)}
-    place = [
-        number.get(p["category_id"], -1) * len(task.image_ids) + p["image_id"] - 1
-        if p["category_id"] in number
-        else -1  # of a category that is not scored
-        for p in people
-    ]
-    return np.array(place, np.int64)
-
-
-def _column(people: Sequence[Record], key: str, *shape: int) -> np.ndarray:
-    return np.array([person[key] for person in people], np.float64).reshape(len(people), *shape)
+def _cells(task: Task, category: np.ndarray, image_id: np.ndarray) -> np.ndarray:
+    """-1 for a category that is not scored."""
+    number = rows_of(np.array(task.category_ids, np.int64), category)
+    return np.where(number >= 0, number * len(task.image_ids) + image_id - 1, -1)
 
 
 def read_truth(task: Task) -> Truth:
-    people, count = task.targets, len(task.sigmas)
-    crowd = _column(people, "iscrowd").astype(bool)
-    empty = np.array([person["num_keypoints"] == 0 for person in people], bool)
-    cell = _cells(task, people)
+    people = task.truth
+    cell = _cells(task, people.category, people.image_id)
     order = np.argsort(cell, kind="stable")
-    columns = (
-        cell,
-        _column(people, "keypoints", count, 3),
-        _column(people, "area"),
-        _column(people, "bbox", 4),
-        crowd,
-        crowd | empty,
-    )
+    ignored = people.crowd | (people.num_keypoints == 0)
+    columns = (cell, people.keypoints, people.areas, people.boxes, people.crowd, ignored)
     shape = len(task.category_ids), len(task.image_ids)
     return Truth(shape, *(column[order] for column in columns))
 
 
 def read_found(task: Task) -> Found:
-    people = task.found
-    cell = _cells(task, people)
-    found = Found(
-        cell,
-        _column(people, "keypoints", len(task.sigmas), 3),
-        _column(people, "score"),
-        _column(people, "area"),
-        np.array([person["id"] - 1 for person in people], np.int64),
-    )
+    people = task.people
+    cell = _cells(task, people.category, people.image_id)
+    found = Found(cell, people.keypoints, people.scores, people.areas, people.ids - 1)
     return found.take(cell >= 0).sorted()
 
 
@@ -206,24 +212,34 @@ def similarity(
     truth: Truth, found: Found, sigmas: np.ndarray, of_truth: np.ndarray, of_found: np.ndarray
 ) -> np.ndarray:
     """(P,) OKS of pairs.  Someone annotated without labelled keypoints is compared with twice the box."""
-    labelled = truth.keypoints[of_truth, :, 2] > 0
-    bare = ~labelled.any(axis=1)
-    distance = found.keypoints[of_found, :, :2] - truth.keypoints[of_truth, :, :2]
-    if bare.any():
-        box = truth.boxes[of_truth[bare]][:, None]
-        spots = found.keypoints[of_found[bare], :, :2]
-        low, high = box[..., :2] - box[..., 2:], box[..., :2] + 2 * box[..., 2:]
-        distance[bare] = np.maximum(low - spots, 0) + np.maximum(spots - high, 0)
-        labelled[bare] = True
-    close = keypoint_similarity(distance, truth.areas[of_truth], sigmas)
-    return np.where(labelled, close, 0).sum(axis=1) / labelled.sum(axis=1)
+    labelled, count = truth.labelled[of_truth], truth.num_labelled[of_truth]
+    bare = count == 0
+    squared = np.zeros(labelled.shape)
+    for axis in (0, 1):
+        distance = found.axes[axis][of_found] - truth.axes[axis][of_truth]
+        if bare.any():
+            spots = found.axes[axis][of_found[bare]]
+            start, side = truth.boxes[of_truth[bare]][:, [axis, axis + 2], None].swapaxes(0, 1)
+            low, high = start - side, start + 2 * side
+            distance[bare] = np.maximum(low - spots, 0) + np.maximum(spots - high, 0)
+        with np.errstate(over="ignore"):
+            squared += distance**2
+    labelled[bare], count[bare] = True, labelled.shape[1]
+    close = _closeness(squared, truth.areas[of_truth], sigmas)
+    return np.where(labelled, close, 0).sum(axis=1) / count
 
 
 def keypoint_similarity(distance: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
     """distance (..., K, 2) pixels, areas (...) of the people annotated -> (..., K) in 0 .. 1."""
+    with np.errstate(over="ignore"):
+        return _closeness((distance**2).sum(axis=-1), areas, sigmas)
+
+
+def _closeness(squared: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """squared (..., K): distances, pixels squared."""
     spread = (2 * sigmas) ** 2 * 2 * (areas[..., None] + np.spacing(1))
     with np.errstate(over="ignore"):
-        return np.exp(-(distance**2).sum(axis=-1) / spread)
+        return np.exp(-squared / spread)
 
 
 # ---- matching
@@ -262,7 +278,8 @@ def assign(pairing: Pairing, ignored: np.ndarray, thresholds: np.ndarray = THRES
         pool = np.where(regular.any(axis=-1, keepdims=True), regular, allowed)
         likeness = np.where(pool, near, -1.0)[..., ::-1]
         choice = place.shape[1] - 1 - likeness.argmax(axis=-1)
-        whom = np.where(pool.any(axis=-1), place[np.arange(len(place)), choice], -1)  # (A, T, B)
+        some = np.take_along_axis(pool, choice[..., None], -1)[..., 0]
+        whom = np.where(some, place[np.arange(len(place)), choice], -1)  # (A, T, B)
         matched[:, :, people] = whom
         a, t, b = np.nonzero(whom >= 0)
         taken[a, t, whom[a, t, b]] = True

@@ -17,6 +17,7 @@ from pose.metrics.coco_eval import COCO_SIGMAS, STATS, evaluate, table
 from pose.metrics.results import results_json, write_results
 
 BACKENDS: tuple[Any, ...] = (
+    "own",
     "fast",
     "pycocotools",
     *(["hotcoco"] if importlib.util.find_spec("hotcoco") else []),
