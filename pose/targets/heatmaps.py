@@ -22,15 +22,9 @@ def cells(
     (B, P, K) bool: labelled and on the grid.  Only where the last is True do the cells mean anything."""
     position = to_grid(keypoints[..., :2], stride, layout, size)
     cell = (position + 0.5).floor()
-    limit = _width_height(size, cell)
-    valid = (keypoints[..., 2] > 0) & ((cell >= 0) & (cell < limit)).all(-1)
-    cell = torch.where(valid[..., None], cell, torch.zeros_like(cell)).long()
-    return position, cell, valid
-
-
-def _width_height(size: tuple[int, int], like: Tensor) -> Tensor:
-    """(2,) filled on the device: a tensor made from a list would be copied there, and waited for."""
-    return torch.stack([like.new_full((), size[1]), like.new_full((), size[0])])
+    x, y = cell.unbind(-1)
+    valid = (keypoints[..., 2] > 0) & (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
+    return position, cell.where(valid[..., None], 0).long(), valid
 
 
 def flat_index(cell: Tensor, width: int) -> Tensor:
@@ -59,34 +53,39 @@ def draw_heatmaps(
     rtpose). People are combined by maximum, or summed and cut at 1.  Only the squares are computed and
     scattered, which for a few people is some percent of the grid."""
     height, width = size
-    batch, _, num_keypoints = valid.shape
-    # contiguous now, (B, K, P, ...), not when they have become patches
-    position, cell, valid = (one.transpose(1, 2).contiguous() for one in (position, cell, valid))
-    center = position if subpixel else cell.to(position.dtype)
+    batch, people, num_keypoints = valid.shape
+    # an unlabelled keypoint may hold any number
+    position = position.where(valid[..., None], 0) if subpixel else cell.to(position.dtype)
+    # person by person and maps last: operations run along the last axis, and people are added up in order
+    channel = torch.arange(batch * num_keypoints, device=cell.device)
+    center = position.permute(3, 1, 0, 2).reshape(2, people, 1, len(channel)).contiguous()
+    there = valid.transpose(0, 1).reshape(people, 1, len(channel)).contiguous()
     reach = int(3 * sigma + 1) if cutoff is None else sigma * math.sqrt(2 * cutoff)
     reach = min(reach, max(size))  # keypoints are on the grid: nothing of it is farther away
-    first = cell - reach if cutoff is None else (center - reach).ceil().long()
-    steps = torch.arange(int(2 * reach) + 1, device=cell.device)
-    around = first[..., None] + steps  # (B, K, P, 2, R) cells covered in x and in y
-    exponent = ((around - center[..., None]) ** 2) / (2 * sigma**2)
-    limit = _width_height(size, around)[:, None]
-    inside = (around >= 0) & (around < limit) & valid[..., None, None]
-    bell = torch.exp(-exponent).where(inside, 0)  # not a product: an unlabelled keypoint may hold any number
-    patch = bell[..., 1, :, None] * bell[..., 0, None, :]  # (B, K, P, R, R) rows are y
-    if cutoff is not None:
-        patch = patch.where(exponent[..., 1, :, None] + exponent[..., 0, None, :] <= cutoff, 0)
-    around = around.clamp(min=0).minimum(limit - 1)
-    index = around[..., 1, :, None] * width + around[..., 0, None, :]
-    index, patch = index.flatten(2), patch.flatten(2)
-    maps = patch.new_zeros(batch, num_keypoints + background, height * width)
-    keypoint_maps = maps[:, :num_keypoints]
-    if combine == "max":
-        keypoint_maps.scatter_reduce_(2, index, patch, "amax", include_self=True)
-    else:
-        keypoint_maps.scatter_add_(2, index, patch).clamp_(max=1)
+    first = (center + 0.5).floor() - reach if cutoff is None else (center - reach).ceil()
+    steps = torch.arange(int(2 * reach) + 1, device=cell.device, dtype=first.dtype)[:, None]
+    around = first + steps  # (2, P, R, B * K) cells covered in x and in y
+    exponent = (around - center).square_().div_(2 * sigma**2)
+    x, y = around.long()
+    inside = torch.stack(((x >= 0) & (x < width), (y >= 0) & (y < height))) & there
+    bell = torch.exp(-exponent).mul_(inside)
+    patch = bell[1, :, :, None] * bell[0, :, None]  # (P, R, R, B * K) rows are y
+    if cutoff is not None:  # products are several times faster than `where`
+        patch *= exponent[1, :, :, None] + exponent[0, :, None] <= cutoff
+    channels, area = num_keypoints + background, height * width
     if background:
-        maps[:, num_keypoints] = 1 - keypoint_maps.amax(1)
-    return maps.view(batch, num_keypoints + background, height, width)
+        channel = channel + channel.div(num_keypoints, rounding_mode="floor")
+    index = (y.clamp_(0, height - 1) * width + channel * area)[:, :, None] + x.clamp_(0, width - 1)[:, None]
+    maps, values, flat = patch.new_zeros(batch * channels * area), patch.view(-1), index.view(-1)
+    result = maps.view(batch, channels, height, width)
+    if combine == "max":
+        maps.scatter_reduce_(0, flat, values, "amax", include_self=True)
+    else:
+        maps.scatter_add_(0, flat, values)
+        result[:, :num_keypoints].clamp_(max=1)
+    if background:
+        result[:, num_keypoints] = 1 - result[:, :num_keypoints].amax(1)
+    return result
 
 
 def grid_mask(loss_mask: Tensor, stride: int) -> Tensor:
@@ -98,5 +97,9 @@ def grid_mask(loss_mask: Tensor, stride: int) -> Tensor:
     packed = stride < 256 and width * stride % 8 == 0
     rows = (whole.view(torch.int64) if packed else whole).view(batch, height, stride, -1).sum(2)
     rows = rows.view(torch.uint8) if packed else rows
-    count = rows.view(batch, 1, height, width, stride).sum(4)
-    return (2 * count > stride * stride).float()
+    if packed and stride == 8:  # the highest byte of such a product is the sum of all eight
+        count = (rows.view(torch.int64) * 0x0101010101010101).bitwise_right_shift_(56)
+        count = count.view(batch, 1, height, width)
+    else:
+        count = rows.view(batch, 1, height, width, stride).sum(4)
+    return (count > stride * stride // 2).float()
