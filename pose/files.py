@@ -13,12 +13,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
-
-import cv2
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any
 
 from pose.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 logger = logging.getLogger("pose")
 
@@ -128,6 +128,8 @@ def write_json(path: Path | str, data: Any, indent: int | None = None) -> None:
 def encode_picture(picture: np.ndarray, kind: str, quality: int = 90) -> bytes:
     """picture (H, W, 3) uint8 RGB -> the content of a file; kind: "png", "jpg" or another suffix that OpenCV
     writes.  quality: of JPEG and WebP, 1 to 100."""
+    import cv2  # every command reads files, few write pictures
+
     flags = {"jpg": cv2.IMWRITE_JPEG_QUALITY, "jpeg": cv2.IMWRITE_JPEG_QUALITY}
     flags["webp"] = cv2.IMWRITE_WEBP_QUALITY
     kind = kind.lower().removeprefix(".")

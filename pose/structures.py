@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator, model_validator
 
 from pose.config import Settings
 from pose.geometry import Layout
 
 if TYPE_CHECKING:  # what is on this floor is also for commands that need no torch, which takes seconds
+    import torch
     from torch import Tensor
 
 # What the network takes: (R, G, B / 255 - mean) / std, then in channel_order

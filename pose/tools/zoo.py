@@ -24,7 +24,6 @@ from pose import config as cfg
 from pose import download, zoo
 from pose.errors import UserError, user_facing
 from pose.options import add_weights, user_path
-from pose.tools.comparison.tables import markdown
 from pose.zoo import ZooEntry
 
 HEADER = ("name", "method", "data", "licence", "state", "input", "single", "multi", "parameters", "size")
@@ -94,6 +93,8 @@ def state(network: ZooEntry) -> str:
 
 def markdown_table(networks: Sequence[ZooEntry]) -> str:
     """The same on every machine."""
+    from pose.tools.comparison.tables import markdown
+
     rows = [row(one, "" if one.usable else NOT_BUILT) for one in networks]
     return markdown(HEADER, rows, left=LEFT)
 

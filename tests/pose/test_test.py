@@ -351,7 +351,8 @@ def test_a_run_with_a_neck_goes_from_cocos_annotations_to_cocos_results(
     truth = root / "annotations/person_keypoints_val.json"
     config = Experiment.open("run").config
     monkeypatch.setattr(
-        test_command, "predict_set", lambda *_, **__: (of_annotations(config.skeleton, truth), Outcome())
+        "pose.predict.predict_set.predict_set",
+        lambda *_, **__: (of_annotations(config.skeleton, truth), Outcome()),
     )
     capsys.readouterr()
     assert run("-c", "run", "--tag", "known") == 0
