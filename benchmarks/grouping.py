@@ -6,13 +6,14 @@ python -m benchmarks.grouping [--smallest]
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.timing import Row, median_ms, one_thread, print_rows
+from benchmarks.timing import Row, cold_rows, median_ms, one_thread, print_rows
 from pose.config import read_yaml
 from pose.decoders.tag_groups import TagGroups, TagGroupsSettings
 from pose.skeleton import from_dict
@@ -41,12 +42,31 @@ def scene(
     return np.minimum(heat, 1).astype(np.float32), tags.astype(np.float32)
 
 
-def row(people: int, noise: float, literal_runs: int, runs: int) -> Row:
+def ours(people: str, noise: str) -> Callable[[], object]:
+    """A call of the decoder, not yet made."""
     decoder = TagGroups(TagGroupsSettings(), from_dict(read_yaml(SKELETON)), layout=0.0)
-    heat, tags = scene(people, noise=noise)
-    slow = median_ms(partial(group_and_refine, heat, tags), literal_runs)
-    fast = median_ms(partial(decoder, *batch(heat, tags), 4), runs)
-    return Row(f"group + refine, {people} people, noise {noise}, 128 x 128", slow, fast)
+    return partial(decoder, *batch(*scene(int(people), noise=float(noise))), 4)
+
+
+def theirs(people: str, noise: str, matcher: str = "munkres") -> Callable[[], object]:
+    """A call of the literal restatement; matcher "scipy": with a compiled solver, as the package munkres has
+    one in newer versions."""
+    return partial(group_and_refine, *scene(int(people), noise=float(noise)), matcher=matcher)
+
+
+def row(people: int, noise: float, literal_runs: int, runs: int, matcher: str = "munkres") -> Row:
+    slow = median_ms(theirs(str(people), str(noise), matcher), literal_runs)
+    fast = median_ms(ours(str(people), str(noise)), runs)
+    compiled = ", compiled solver" if matcher == "scipy" else ""
+    return Row(f"group + refine, {people} people, noise {noise}, 128 x 128{compiled}", slow, fast)
+
+
+def rows_by_temperature(people: int, noise: float, smallest: bool = False) -> list[Row]:
+    """Hot and cold, against the literal way with a compiled solver."""
+    literal_runs, runs = (1, 1) if smallest else (7, 31)
+    makers = ("benchmarks.grouping:theirs", "benchmarks.grouping:ours")
+    cold = cold_rows(*makers, (people, noise, "scipy"), (people, noise), smallest)
+    return [row(people, noise, literal_runs, runs, "scipy"), *cold]
 
 
 def higherhrnet_row(people: int, size: int, literal_runs: int, runs: int) -> Row:
@@ -68,11 +88,15 @@ def rows(smallest: bool = False) -> list[Row]:
     """Per image, medians on one thread."""
     with one_thread():
         if smallest:
-            return [row(2, 0.02, literal_runs=1, runs=1), higherhrnet_row(2, 64, literal_runs=1, runs=1)]
+            few = [row(2, 0.02, literal_runs=1, runs=1), higherhrnet_row(2, 64, literal_runs=1, runs=1)]
+            return few + rows_by_temperature(2, 0.02, smallest=True)
         cases = ((10, 0.02), (10, 0.03), (10, 0.05), (30, 0.02), (30, 0.05))
         published = ((10, 128), (30, 128), (10, 256), (30, 256))
-        return [row(*case, literal_runs=7, runs=31) for case in cases] + [
-            higherhrnet_row(*case, literal_runs=5, runs=31) for case in published
+        return [
+            *(row(*case, literal_runs=7, runs=31) for case in cases),
+            *rows_by_temperature(10, 0.02),
+            *rows_by_temperature(30, 0.02),
+            *(higherhrnet_row(*case, literal_runs=5, runs=31) for case in published),
         ]
 
 

@@ -5,13 +5,14 @@ python -m benchmarks.paf_groups [--smallest]
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.timing import Row, median_ms, one_thread, print_rows
+from benchmarks.timing import Row, cold_rows, median_ms, one_thread, print_rows
 from pose.config import read_yaml
 from pose.decoders.paf_groups import Joints, PafGroups, PafGroupsSettings
 from pose.decoders.peaks import list_peaks
@@ -39,9 +40,23 @@ def scene_rows(people: int, literal_runs: int, runs: int) -> list[Row]:
     for preset in ("s1", "default"):
         fast = median_ms(partial(decoder(preset), maps, fields, STRIDE), runs)
         result.append(Row(f"peaks + limbs + people, {people} people, 46 x 62, {preset}", slow, fast))
+        if preset == "s1" and people != 15:
+            makers = ("benchmarks.paf_groups:theirs", "benchmarks.paf_groups:ours")
+            result += cold_rows(*makers, (people,), (people, preset), smallest=runs == 1)
     of_literal, of_ours = literal_parts(heat, paf, literal_runs), our_parts(maps, fields, runs)
     names = (f"  {part} alone, {people} people, s1" for part in ("peaks", "limbs", "people"))
     return result + [Row(*row) for row in zip(names, of_literal, of_ours, strict=True)]
+
+
+def ours(people: str, preset: str) -> Callable[[], object]:
+    """A call of the decoder, not yet made."""
+    heat, paf = literal.scene(int(people), 0)
+    maps, fields = (torch.from_numpy(one.transpose(2, 0, 1).copy())[None] for one in (heat, paf))
+    return partial(decoder(preset), maps, fields, STRIDE)
+
+
+def theirs(people: str) -> Callable[[], object]:
+    return partial(literal.decode_s1, *literal.scene(int(people), 0))
 
 
 def decoder(preset: str) -> PafGroups:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.timing import Row, median_ms, one_thread, print_rows
+from benchmarks.timing import Row, cold_rows, median_ms, one_thread, print_rows
 from pose.config import read_yaml
 from pose.heads.paf import PafHead, PafSettings, PafTargets
 from pose.skeleton import from_dict
@@ -132,6 +133,17 @@ def with_limb(
     return total / np.maximum(count, 1)[..., None]
 
 
+def ours(preset: str, pictures: str, number: str) -> Callable[[], object]:
+    """A call of the head's targets, not yet made."""
+    head = PafHead(PafSettings(preset=preset), SKELETON)  # type: ignore[arg-type]
+    return partial(head.targets, batch_of(people(int(pictures), int(number))), STRIDE)
+
+
+def theirs(preset: str, pictures: str, number: str) -> Callable[[], object]:
+    keypoints = people(int(pictures), int(number)).astype(np.float32).astype(float)
+    return partial(by_full_grids, keypoints, SYSTEMS[preset])
+
+
 def check(targets: PafTargets, expected: list[np.ndarray]) -> None:
     ours = torch.cat((targets.heatmap, targets.paf), 1).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(ours, np.stack(expected), atol=1e-4)
@@ -158,6 +170,13 @@ def rows(smallest: bool = False) -> list[Row]:
             if preset == "s1":
                 slowest = median_ms(partial(cell_by_cell, keypoints), 1)
                 result.append(Row(f"the same ({preset}), literal cell by cell", slowest, fast))
+                makers = ("benchmarks.paf_targets:theirs", "benchmarks.paf_targets:ours")
+                arguments = (preset, pictures, number)
+                result += cold_rows(*makers, arguments, arguments, smallest)
+        head = PafHead(PafSettings(), SKELETON)
+        fast = median_ms(partial(head.targets, batch, STRIDE), runs)
+        slow = median_ms(partial(by_full_grids, keypoints, SYSTEMS["s1"]), literal_runs)
+        result.append(Row("our own targets (default), literal as s1", slow, fast))
     return result
 
 

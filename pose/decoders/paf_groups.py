@@ -231,7 +231,7 @@ class PafGroups:
         grid = Grid(fields.reshape(-1), fields.shape[1], fields.shape[2], stride)
         base = torch.from_numpy(limb).int() * (2 * fields[0].numel())
         across = torch.from_numpy(joints.position.T.copy())
-        start, end = across[:, torch.from_numpy(a)], across[:, torch.from_numpy(b)]
+        start, end = (across.index_select(1, torch.from_numpy(peak)) for peak in (a, b))
         score = limb_scores(grid, base, start, end, self.settings).numpy()
         kept = score.nonzero()[0]
         return Candidates(limb[kept], a[kept], b[kept], score[kept])

@@ -31,7 +31,9 @@ from pose.structures import People
 NO_PERSON = 1e10  # the cost of a candidate that no person takes, where the matcher needs a square matrix
 CELLS_AT_ONCE = 1 << 24  # of one full search on an accelerator: 128 MiB per intermediate map
 # The pruned search looks at these shares of a map's cells, the hottest ones, before it takes all.
-HOT_SHARES = (1 / 24, 1 / 12, 1 / 4)
+HOT_SHARES = (1 / 32, 1 / 8)
+MOST_BINS = 60000  # of tags, in which cells are sorted; their numbers fit into 16 bits
+PAIRS_AT_ONCE = 1 << 18  # of a person and a cell, whose tags are compared
 SAMPLE_STEP = 61  # every so many cells the heat is read to tell which level such a share lies above
 MMPOSE1_WEIGHT = 100.0  # of a whole step of tags against heat
 ROUNDS_TO_ZERO = np.nextafter(0.25, 1)  # the greatest float64 whose square root rounds to 0
@@ -298,7 +300,7 @@ def group_by_tag(candidates: Candidates, order: tuple[int, ...], settings: TagGr
     total = np.zeros((capacity, dims))  # of the tags so far
     number = np.zeros(capacity)  # of keypoints so far
     starts: dict[float, int] = {}  # person by the first component of the first tag
-    people = 0
+    people, counted = 0, np.arange(most)
     for kind in order:
         if skip and people >= settings.max_people:
             break
@@ -306,19 +308,21 @@ def group_by_tag(candidates: Candidates, order: tuple[int, ...], settings: TagGr
         if not count:
             continue
         tags = candidates.tags[kind, :count]
-        person = np.full(count, -1)
         known = people if settings.overflow in ("all", "late_cut") else min(people, settings.max_people)
         if known:
             mean = total[:known] / number[:known, None]
             person = _match(tags, candidates.heat[kind, :count], mean, settings)
+        else:
+            person = np.full(count, -1)
         if settings.merge_equal_starts:
             people = _merge(tags, person, starts, total, number)
-            chosen[person, kind] = np.arange(count)  # of several the last one
+            chosen[person, kind] = counted[:count]  # of several the last one
             continue
-        new = np.flatnonzero(person < 0)
-        person[new] = np.arange(people, people + len(new))
-        people += len(new)
-        chosen[person, kind] = np.arange(count)
+        new = (person < 0).nonzero()[0]
+        if len(new):
+            person[new] = counted[: len(new)] + people
+            people += len(new)
+        chosen[person, kind] = counted[:count]
         total[person] += tags
         number[person] += 1
     return chosen[: min(people, settings.max_people) if settings.overflow in ("cut", "late_cut") else people]
@@ -347,9 +351,17 @@ def _match(tags: np.ndarray, heat: np.ndarray, mean: np.ndarray, settings: TagGr
     """
     from scipy.optimize import linear_sum_assignment  # slow to import, and training decodes nothing at first
 
-    distance = _squared_distance(mean.T[:, None], tags.T[:, :, None])
-    distance = np.sqrt(distance / tags.shape[1] if settings.distance == "rms" else distance)
-    cost = np.rint(distance) * 100 - heat[:, None]
+    squares = mean.T[:, None] - tags.T[:, :, None]  # (D, M, N)
+    squares *= squares
+    distance = squares[0]
+    for other in squares[1:]:
+        distance += other
+    if settings.distance == "rms":
+        distance /= len(squares)
+    np.sqrt(distance, out=distance)
+    cost = np.rint(distance)
+    cost *= 100
+    cost -= heat[:, None]
     rows, columns = _munkres(cost) if settings.matcher == "munkres" else linear_sum_assignment(cost)
     near = distance[rows, columns] < settings.tag_threshold
     person = np.full(len(tags), -1)
@@ -435,18 +447,18 @@ def search_pruned(
     """The result of `search_all`, found in most cases among the hottest cells of each map.
 
     heat (B, K, cells); tag (B, K, D, cells) -> (R,) int64."""
+    kinds, cells = heat.shape[1:]
     index = np.full(len(channel), -1)
-    order = np.argsort(channel, kind="stable")
-    starts = np.diff(channel[order], prepend=-1).nonzero()[0].tolist()
-    highest = heat.max(axis=2)
-    levels = _levels(heat)
-    for first, end in zip(starts, [*starts[1:], len(order)]):
-        rows = order[first:end]
-        at = divmod(int(channel[rows[0]]), heat.shape[1])
-        enough = float(highest[at]) - weight
-        index[rows] = _search_hottest(heat[at], tag[at], mean[rows], enough, levels[at].tolist())
-    for row in np.flatnonzero(index < 0):
-        image, kind = divmod(int(channel[row]), heat.shape[1])
+    enough = heat.max(axis=2).reshape(-1) - np.float64(weight)
+    flat, flat_tag = heat.reshape(-1, cells), tag.reshape(-1, tag.shape[2], cells)
+    rows = np.isfinite(mean[:, 0]).nonzero()[0]
+    for level in _levels(heat).reshape(-1, len(HOT_SHARES)).T:
+        if not len(rows):
+            break
+        index[rows] = _search_hottest(flat, flat_tag, channel[rows], mean[rows], level, enough)
+        rows = rows[index[rows] < 0]
+    for row in (index < 0).nonzero()[0]:
+        image, kind = divmod(int(channel[row]), kinds)
         index[row] = _search_map(heat[image, kind], tag[image, kind], mean[row], weight)
     return index
 
@@ -459,30 +471,98 @@ def _levels(heat: np.ndarray) -> np.ndarray:
 
 
 def _search_hottest(
-    heat: np.ndarray, tag: np.ndarray, mean: np.ndarray, enough: float, levels: list[float]
+    heat: np.ndarray,
+    tag: np.ndarray,
+    channel: np.ndarray,
+    mean: np.ndarray,
+    level: np.ndarray,
+    enough: np.ndarray,
 ) -> np.ndarray:
-    """heat (cells,), tag (D, cells), mean (R, D) -> the best cells (R,), -1 where this short look at the
-    cells above each of `levels` cannot tell.
+    """heat (C, cells), tag (C, D, cells), channel (R,), mean (R, D) -> the best cells (R,), -1 where this
+    short look at the cells above `level` (C,) of their maps cannot tell.
 
     Of the cells above some level, take the hottest whose distance rounds to 0, of equal ones the first.  All
-    hotter cells lose the weight of a step or more: if this one is above `enough`, the highest heat of the map
-    minus that weight, none of them is better.
-    """
-    index = np.full(len(mean), -1)
-    rows = np.arange(len(mean))
-    for level in levels:
-        cells = (heat > np.float32(level)).nonzero()[0]
-        if not len(cells):
+    hotter cells lose the weight of a step or more: if this one is above `enough` (C,), the highest heat of
+    the map minus that weight, none of them is better."""
+    index = np.full(len(channel), -1)
+    maps = np.bincount(channel, minlength=len(heat)).nonzero()[0]
+    own = maps.searchsorted(channel)
+    cells, counted = heat.shape[1], np.arange(len(maps))
+    some = heat if len(maps) == len(heat) else heat[maps]
+    at = (some > level[maps, None]).reshape(-1).nonzero()[0]
+    number = np.diff(at.searchsorted(counted * cells), append=len(at))
+    map_of = np.repeat(counted, number)
+    at += np.repeat((maps - counted) * cells, number)  # in all of `heat`
+    order, start, number = _like_tags(tag.reshape(-1), _first_component(at, tag), map_of, own, mean[:, 0])
+    lowest = np.maximum(level, enough)[channel]
+    limits = (np.cumsum(number) // PAIRS_AT_ONCE).searchsorted(
+        np.arange(1, number.sum() // PAIRS_AT_ONCE + 1)
+    )
+    for rows in np.split(np.arange(len(channel)), limits):
+        row, cell = _near_cells(tag, at, order, start[rows], number[rows], mean[rows])
+        if not len(row):
             continue
-        near = _squared_distance(tag.take(cells, 1)[:, None], mean[rows].T[..., None]) <= ROUNDS_TO_ZERO
-        value = np.where(near, heat.take(cells), np.float32(-np.inf))
-        first = value.argmax(axis=1)
-        decided = value[np.arange(len(rows)), first] > max(level, enough)
-        index[rows[decided]] = cells[first[decided]]
-        rows = rows[~decided]
-        if not len(rows):
-            break
+        value = heat.reshape(-1).take(cell)
+        first = np.diff(row, prepend=-1).nonzero()[0]  # of each row's cells
+        best = np.maximum.reduceat(value, first)
+        cell = np.where(value == np.repeat(best, np.diff(first, append=len(cell))), cell, heat.size)
+        cell, row = np.minimum.reduceat(cell, first) % cells, rows[row[first]]
+        decided = best > lowest[row]
+        index[row[decided]] = cell[decided]
     return index
+
+
+def _first_component(at: np.ndarray, tag: np.ndarray) -> np.ndarray:
+    """Cells `at` (n,) of all maps -> where the first component of their tags lies in the flat `tag`
+    (C, D, cells)."""
+    dims, cells = tag.shape[1:]
+    return at if dims == 1 else at + (at // cells) * ((dims - 1) * cells)
+
+
+def _like_tags(
+    tags: np.ndarray, places: np.ndarray, map_of: np.ndarray, own: np.ndarray, mean: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells (n,) of the maps `map_of`, whose tags have the first component tags[places]; rows (R,) of the
+    maps `own`, whose means have the first component `mean` -> an order of the cells (n,), and where in it
+    those begin that lie in a row's map and whose first component may be within half a step of its mean, and
+    how many there are (R,).  A few others are among them: cells are sorted into bins of half a step."""
+    reach = 0.5 + 1e-6 * (1 + np.abs(mean))  # more than rounding takes away
+    low, high = mean - reach, mean + reach
+    lowest, highest = float(low.min()), float(high.max())
+    maps, span = int(own.max()) + 1, highest - lowest
+    scale = min(2.0, max(0.0, MOST_BINS / maps - 2) / span)
+    bins = int(span * scale) + 1
+    tag = np.fmin(np.fmax(tags.take(places), lowest, dtype=np.float64), highest)  # NaN goes to an end
+    # the same arithmetic for cells and rows: it keeps their order
+    tag, low, high = (((one - lowest) * scale).astype(np.int64) for one in (tag, low, high))
+    key = map_of * bins + tag
+    order = key.astype(np.uint16 if maps * bins < 1 << 16 else np.int64).argsort(kind="stable")
+    first = np.zeros(maps * bins + 1, np.int64)
+    np.cumsum(np.bincount(key, minlength=maps * bins), out=first[1:])
+    start = first[own * bins + low]
+    return order, start, first[own * bins + high + 1] - start
+
+
+def _near_cells(
+    tag: np.ndarray,
+    at: np.ndarray,
+    order: np.ndarray,
+    start: np.ndarray,
+    number: np.ndarray,
+    mean: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """tag (C, D, cells); cells `at` (n,) of all C maps; of each row (R,) as `_like_tags` gives them -> all
+    pairs of a row and such a cell whose tag's distance to `mean` (R, D) rounds to 0, row by row: numbers of
+    rows (P,) and cells of all maps (P,)."""
+    row = np.repeat(np.arange(len(start)), number)
+    cell = at[order[np.arange(len(row)) + np.repeat(start - (np.cumsum(number) - number), number)]]
+    tags, places, total = tag.reshape(-1), _first_component(cell, tag), np.zeros(len(row))
+    for d in range(tag.shape[1]):
+        difference = tags.take(places + d * tag.shape[2]) - np.repeat(mean[:, d], number)
+        difference *= difference
+        total += difference
+    near = (total <= ROUNDS_TO_ZERO).nonzero()[0]
+    return row[near], cell[near]
 
 
 def _search_map(heat: np.ndarray, tag: np.ndarray, mean: np.ndarray, weight: float = 1.0) -> int:

@@ -210,10 +210,13 @@ def search_cases() -> Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray, np.
         yield torch.from_numpy(heat).float(), torch.from_numpy(tag).float(), channel, mean
 
 
+@pytest.mark.parametrize("pairs, bins", [(1 << 18, 60000), (50, 9)])
 @pytest.mark.parametrize("weight", [1.0, 100.0])
 def test_both_searches_find_the_first_best_cell_of_the_whole_map(
-    weight: float, monkeypatch: pytest.MonkeyPatch
+    weight: float, pairs: int, bins: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tag_groups, "PAIRS_AT_ONCE", pairs)
+    monkeypatch.setattr(tag_groups, "MOST_BINS", bins)
     open_rows = 0
     search_map = tag_groups._search_map
 
