@@ -13,7 +13,7 @@ import pytest
 
 from pose.errors import UserError
 from pose.files import write_json
-from pose.metrics.coco_eval import COCO_SIGMAS, STATS, evaluate, table
+from pose.metrics.coco_eval import COCO_SIGMAS, STATS, evaluate, prepare, table
 from pose.metrics.results import results_json, write_results
 
 BACKENDS: tuple[Any, ...] = (
@@ -406,3 +406,31 @@ def test_a_num_keypoints_that_is_no_count_is_counted_anew(said: Any) -> None:
     scores = evaluate(truth, [as_result(plain)])
     assert scores.num_used == scores.repaired["num_keypoints"] == 1
     assert scores.stats["AP"] == 1.0
+
+
+UNUSUAL: list[dict[str, Any]] = [
+    {"score": 1}, {"score": "0.9"}, {"image_id": "5"}, {"image_id": 5.0}, {"category_id": 1.0},
+    {"keypoints": np.array(GOOD["keypoints"])}, {"keypoints": tuple(GOOD["keypoints"])},
+    {"keypoints": np.reshape(GOOD["keypoints"], (17, 3)).tolist()},
+    {"keypoints": [int(value) for value in GOOD["keypoints"]]}, {"score": np.float64(0.9)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", UNUSUAL)
+def test_results_in_other_types_are_read_as_plain_ones(changes: dict[str, Any]) -> None:
+    truth = one_person()
+    plain = {**GOOD, "score": 1.0 if changes.get("score") == 1 else 0.9}
+    if "keypoints" in changes and isinstance(changes["keypoints"], list) and len(changes["keypoints"]) == 51:
+        plain["keypoints"] = [float(value) for value in changes["keypoints"]]
+    expected, found = prepare(truth, [GOOD, plain]), prepare(truth, [GOOD, {**plain, **changes}])
+    assert found.found == expected.found
+    kinds = [type(value) for record in found.found for value in record.values()]
+    assert kinds == [type(value) for record in expected.found for value in record.values()]
+
+
+def test_numbers_that_overflow_are_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    far = [1e200, -1e200, 1.0] * 17
+    far[:2] = [-1e200, 1e200]
+    evaluate(one_person(), [{**GOOD, "keypoints": far}])
+    evaluate(one_person(), [{**GOOD, "bbox": [0, 0, 1e200, 1e200]}])
+    assert not [str(one.message) for one in recwarn if issubclass(one.category, RuntimeWarning)]
