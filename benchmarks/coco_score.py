@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from benchmarks.timing import Row, median_ms, print_rows
-from pose.annotations.reader import parse
+from pose.annotations import reader
 from pose.metrics import coco_eval
 from pose.metrics.coco_eval import COCO_SIGMAS
 
@@ -85,7 +85,7 @@ def row(images: int, literal_runs: int, runs: int) -> list[Row]:
         truth = COCO()
         truth.dataset = content
         truth.createIndex()
-    file = parse(content, "annotations")
+    file = reader.parse(content, "annotations")
     sigmas = list(COCO_SIGMAS)
     ours = partial(coco_eval.evaluate, file, results, sigmas=sigmas)
     start = time.thread_time()
