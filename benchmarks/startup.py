@@ -94,7 +94,7 @@ def measure(command: Sequence[str], folder: Path, runs: int) -> Cost:
 
 
 def shown(command: Sequence[str], found: Cost) -> str:
-    named = " ".join(command[:2])
+    named = " ".join(word for word in command[:2] if "/" not in word)
     return f"{named:<36}{1000 * found.seconds:>7.0f} ms{found.megabytes:>7.0f} MB"
 
 
