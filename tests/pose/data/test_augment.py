@@ -11,7 +11,6 @@ import torch
 from pydantic import ValidationError
 
 from pose import geometry
-from pose.data import augment
 from pose.data.augment import (
     IDENTITY_COLOR,
     AugmentSettings,
@@ -240,38 +239,3 @@ def test_a_full_turn_of_hue_is_none() -> None:
     images = pictures(1)
     turned = color_jitter(images, torch.tensor([[1.0, 1, 0, 1]]))
     torch.testing.assert_close(turned, images, atol=2e-6, rtol=0)
-
-
-@pytest.mark.parametrize("hsv", [True, False])
-def test_colors_of_parts_of_images_are_those_of_the_whole(hsv: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = pictures()
-    color = torch.from_numpy(np.stack([draw_color(rng(i), AugmentSettings()) for i in range(4)]))
-    whole = torch.empty_like(images)
-    change = augment._change_hsv if hsv else augment._change_brightness
-    change(images.flatten(2), color[:, :, None], whole.flatten(2))  # as on a GPU
-    assert torch.equal(color_jitter(images, color, hsv=hsv), whole)
-    monkeypatch.setattr(augment, "PIXELS_AT_ONCE", 5)
-    assert torch.equal(color_jitter(images, color, hsv=hsv), whole)
-    transposed = images.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(color_jitter(transposed, color, hsv=hsv), whole)
-
-
-def test_strong_colors_stay_within_the_rounding_of_float32() -> None:
-    """Of pictures of 8 bits, in which channels are often alike, and of every turn of the hue."""
-    images = torch.from_numpy(rng().integers(0, 256, (32, 3, 16, 16)).astype(np.float32) / 255)
-    images[:8, 1:] = images[:8, :1] + torch.from_numpy(rng(1).normal(0, 1e-4, (8, 2, 16, 16))).float()
-    images.clamp_(0, 1)
-    color = torch.from_numpy(rng(2).uniform((-1, 0, -0.3, 0.5), (1, 2, 0.3, 1.5), (32, 4)).astype(np.float32))
-    exact = color_jitter(images.double(), color)
-    np.testing.assert_allclose(color_jitter(images, color).numpy(), exact.numpy(), atol=2e-6, rtol=0)
-    np.testing.assert_allclose(
-        exact[:, :, :2].numpy(),
-        np.stack([literal_jitter(images[i, :, :2].double().numpy(), color[i].numpy()) for i in range(32)]),
-        atol=1e-9, rtol=0,
-    )  # fmt: skip
-
-
-def test_colors_are_compiled_in_one_piece() -> None:
-    images, color = pictures(), torch.tensor([[0.1, 1.2, 0.1, 0.9]] * 4)
-    compiled = torch.compile(color_jitter, backend="eager", fullgraph=True)
-    assert torch.equal(compiled(images, color), color_jitter(images, color))
