@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -29,3 +30,11 @@ def sharded(folder: Path, target: Path, count: int = 3, top: str = "") -> Path:
 
 def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def written(folder: Path, content: Mapping[str, bytes]) -> Path:
+    """The folder with these files, by their paths in it."""
+    for name, data in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder

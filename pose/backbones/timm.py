@@ -78,7 +78,7 @@ class Timm(FeatureBackbone):
         self.feature_channels = tuple(network.feature_info.channels())
         self.feature_strides = tuple(network.feature_info.reduction())
         self.size_multiple = max(self.feature_strides)
-        self.channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
+        self.nhwc = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
         self._freeze_statistics()
         with torch.device("cpu"):
             self._check(
@@ -170,7 +170,7 @@ class Timm(FeatureBackbone):
     def forward(self, x: Tensor) -> list[Tensor]:
         """x (B, 3, H, W) float -> (B, C, H / stride, W / stride) for every stride."""
         features = self.net(x)
-        return [y.permute(0, 3, 1, 2) if self.channels_last else y for y in features]
+        return [y.permute(0, 3, 1, 2) if self.nhwc else y for y in features]
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """The stem and each stage, as timm groups them."""

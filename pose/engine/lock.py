@@ -35,6 +35,7 @@ class RunLock:
             "pid": os.getpid(),
             "machine": machine(),
             "start": begun(os.getpid()),
+            "folder": folder.stat().st_ino,  # a copy of the folder has another: its lock is nobody's
             "token": uuid.uuid4().hex,
         }
         self.ended = threading.Event()
@@ -104,6 +105,8 @@ class RunLock:
 
     def _alive(self, holder: dict[str, Any]) -> bool | None:
         """Whether the holder still trains; None: not known yet."""
+        if holder.get("folder") != self.own["folder"]:
+            return False
         if holder.get("machine") == self.own["machine"]:
             return holder.get("start") == begun(int(holder.get("pid", 0))) is not None
         first = self._age()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pose import zoo
 from pose.errors import UserError
-from pose.experiment import Experiment
 from pose.published.conversion import Converted, convert, write_run
 from pose.published.publications import Publication, is_publication
 from pose.published.sources import SOURCES
@@ -76,8 +75,3 @@ def _scales(network: zoo.ZooEntry) -> dict[str, list[float]]:
     """Test scales as published, by mode."""
     test = network.settings.get("test", {})
     return {mode: [float(s) for s in test[mode]] for mode in ("single", "multi") if mode in test}
-
-
-def open_run(name: str, runs: Path = RUNS, overrides: list[str] | None = None) -> Experiment:
-    """`Experiment.open` of a run, or of a network of the zoo."""
-    return Experiment.open(run_of(name, runs), runs, overrides or [])

@@ -16,18 +16,14 @@ from pose import archive_members, archive_tar
 from pose.archive_members import ArchiveFile, BadMember
 from pose.archive_tar import TarArchive, open_tars
 from pose.errors import UserError
-from tests.archives import sharded
+from tests.archives import sharded, written
 
 CONTENT = {"1.jpg": b"a" * 5000, "deep/2.jpg": bytes(range(256)) * 20, "3.jpg": b"", "deep/4.jpg": b"four"}
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    for name, content in CONTENT.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
+    return written(tmp_path / "images", CONTENT)
 
 
 @pytest.fixture

@@ -14,18 +14,14 @@ import pytest
 from pose.archive_members import BadMember
 from pose.archive_zip import open_zip
 from pose.errors import UserError
-from tests.archives import zipped
+from tests.archives import written, zipped
 
 CONTENT = {"1.jpg": b"a" * 5000, "deep/2.jpg": bytes(range(256)) * 20, "3.jpg": b""}
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    for name, content in CONTENT.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
+    return written(tmp_path / "images", CONTENT)
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ from pose.annotations.image_files import locate, where_instead
 from pose.archive_members import BadMember
 from pose.archives import archive_at, files_below, is_file, is_folder, open_file, read_bytes, same_content
 from pose.errors import UserError
-from tests.archives import sharded, zipped
+from tests.archives import sharded, written, zipped
 
 CONTENT = {"1.jpg": b"one", "deep/2.jpg": b"two" * 50}
 Make = Callable[[Path, Path], Path]
@@ -30,11 +30,7 @@ KINDS: dict[str, Make] = {
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    for name, content in CONTENT.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
+    return written(tmp_path / "images", CONTENT)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.replace(" ", "-"))

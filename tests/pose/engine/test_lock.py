@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -29,7 +30,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def held_by(folder: Path, age: float = 0.0, **more: Any) -> Path:
     file = folder / NAME
-    file.write_text(json.dumps({**ANOTHER, **more}))
+    file.write_text(json.dumps({**ANOTHER, "folder": folder.stat().st_ino, **more}))
     os.utime(file, (time.time() - age,) * 2)
     return file
 
@@ -81,7 +82,8 @@ def test_another_machine_is_alive_as_long_as_it_beats(tmp_path: Path) -> None:
     finally:
         stop.set()
         thread.join()
-    assert read(file) == ANOTHER
+    holder = read(file)
+    assert holder is not None and holder["host"] == "node-b"
 
 
 def test_another_machine_that_is_silent_is_waited_for(
@@ -137,7 +139,23 @@ def test_of_many_one_gets_it(tmp_path: Path) -> None:
 def test_a_lock_that_somebody_else_took_meanwhile_stays(tmp_path: Path) -> None:
     with RunLock(tmp_path):
         held_by(tmp_path)
-    assert read(tmp_path / NAME) == ANOTHER
+    holder = read(tmp_path / NAME)
+    assert holder is not None and holder["host"] == "node-b"
+
+
+def test_a_copy_of_a_run_is_free_as_the_message_says(tmp_path: Path) -> None:
+    """And a run that was moved is not: who trains it has only another name for it."""
+    run, copy, moved = (tmp_path / name for name in ("run", "copy", "moved"))
+    run.mkdir()
+    with RunLock(run):
+        shutil.copytree(run, copy)
+        with RunLock(copy):
+            pass
+        run.rename(moved)
+        with pytest.raises(UserError, match="is being trained by"):
+            RunLock(moved).__enter__()
+        moved.rename(run)
+    assert list(run.iterdir()) == list(copy.iterdir()) == []
 
 
 @pytest.mark.slow
