@@ -48,7 +48,7 @@ class Cost(NamedTuple):
 
 
 def cost(arguments: Sequence[str], folder: Path) -> Cost:
-    """Of one fresh process, `python ARGUMENTS`, in a folder."""
+    """Measures one fresh process, `python ARGUMENTS`, in a folder."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", LAUNCHER, *arguments]

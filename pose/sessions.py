@@ -35,7 +35,7 @@ from pose.predict.predict_set import predict_set
 from pose.structures import Batch, Fields, People
 from pose.synthetic import dataset as synthetic
 
-SHEET = 8  # pictures drawn at every validation
+SHEET = 8  # images drawn at every validation
 PANELS = 4  # training samples whose fields are drawn in the course of the training
 PANEL_CHOICE = 64  # samples from which these are chosen
 PANEL_SIDE = 224  # pixels
@@ -43,13 +43,13 @@ PREPARING = 20_000  # training samples that a head may look at before a new run
 
 
 def test_workers(config: ExperimentConfig) -> int:
-    """Processes that read and letterbox pictures for testing."""
+    """Processes that read and letterbox images for testing."""
     return default_workers() if config.data.workers is None else config.data.workers
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The training pictures in their endless order, and the pictures of validation."""
+    """The training images in their endless order, and the images of validation."""
 
     config: ExperimentConfig
     training: Training
@@ -206,7 +206,7 @@ def validator(
 def validation_loss(
     config: ExperimentConfig, data: TrainingData, group: Processes
 ) -> Callable[[PoseModel], float]:
-    """The mean loss over the validation pictures as they are, by all processes together."""
+    """The mean loss over the validation images as they are, by all processes together."""
     files, settings = set_files(config.data, "val"), config.data
     # rank 0 has filled the cache, where there is one
     annotations = open_annotations(settings, files, config.skeleton)
@@ -236,7 +236,7 @@ def drawn(
     orientation: Orientation = "auto",
     min_score: float = 0.2,
 ) -> np.ndarray:
-    """A contact sheet of pictures with their people."""
+    """A contact sheet of images with their people."""
     pictures = [
         draw_people(
             read_of_size(one.path, one.size, orientation),
@@ -258,7 +258,7 @@ def true_people(keypoints: np.ndarray) -> People:
 
 
 def of_first(fields: Fields) -> Fields:
-    """Of the first picture of a batch."""
+    """Of the first image of a batch."""
     return {name: maps[0] for name, maps in fields.items()}
 
 
@@ -303,7 +303,7 @@ class PanelDrawer:
         return collate([dataset[index, position, canvas]]).batch
 
     def _draw(self, model: PoseModel, batch: Batch) -> np.ndarray:
-        """Of a batch of one picture."""
+        """Of a batch of one image."""
         images = batch.image.float() / 255
         if self.config.data.augment.needs_color:
             images = color_jitter(images, batch.color, hsv=self.config.data.augment.needs_hsv)

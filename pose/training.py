@@ -50,7 +50,7 @@ def find_run(options: argparse.Namespace) -> Experiment:
 
 
 def check_shapes(config: ExperimentConfig, multiple: int) -> None:
-    """Batches of whole pictures must go through the network."""
+    """Batches of whole images must go through the network."""
     augment = config.data.augment
     if augment.crop == "whole" and augment.whole_multiple % multiple:
         raise UserError(
@@ -149,7 +149,7 @@ def make_trainer(
     experiment: Experiment, model: PoseModel, data: TrainingData, group: Processes, gpus: int, *, frozen: bool
 ) -> Trainer:
     """`model` is on its device; it is wrapped as the settings and `group` want it.  frozen: the run is still
-    in its first epochs, where pretrained layers may stand still."""
+    in its first epochs, where pretrained layers may be frozen."""
     config, settings = experiment.config, experiment.config.train
     last = settings.channels_last
     if last or (last is None and group.device.type == "cuda"):

@@ -136,7 +136,7 @@ def _polygon(points: Any, size: tuple[int, int]) -> np.ndarray | None:
 
 
 def _runs(rle: Mapping[str, Any], size: tuple[int, int]) -> list[int] | None:
-    """The run lengths of an encoding, checked: the C library trusts them and would write past the picture."""
+    """The run lengths of an encoding, checked: the C library trusts them and would write past the image."""
     counts = rle.get("counts")
     if rle.get("size") != list(size):
         return None

@@ -1,7 +1,7 @@
 """Limbs between peaks -> people, on the host: our rules, and those of rtpose (Cao, Simon, Wei, Sheikh:
 Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields, CVPR 2017).
 
-A peak is known by its number in the picture, a limb by its number in the skeleton.
+A peak is known by its number in the image, a limb by its number in the skeleton.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class MulticutSettings(PairSettings):
     name: Literal["multicut"] = "multicut"
     same_slope: float = Field(0.2, gt=0)
     """Two detections of a kind, d pixels apart, are of one person with the probability
-    1 / (1 + exp(same_slope * d - same_offset)).  For COCO's pictures at scale 1."""
+    1 / (1 + exp(same_slope * d - same_offset)).  For COCO's images at scale 1."""
     same_offset: float = 7.5
     """See same_slope."""
     default_slope: float = Field(7.5, gt=0)

@@ -82,7 +82,7 @@ class PafGroupsSettings(PresetSettings):
     or of CMU's original: cmu_matlab are the rules of its evaluation in MATLAB; cmu_demo has its peaks and
     limbs with the thresholds of its demos, which drop people of few keypoints or low scores (fewer than 4
     keypoints or below 0.4, in place of 3 and 0.2), and lets limbs from shoulder to ear do all but start a
-    person.  All but the first two are meant for maps enlarged to the size of the picture.  Two things are not
+    person.  All but the first two are meant for maps enlarged to the size of the image.  Two things are not
     repeated: rtpose's oversight of a conflict on the very first peak, and the half pixel that rtpose's and
     CMU's evaluations add to what they write, for maps drawn about the labels lie that much too far there."""
     detection_threshold: float = Field(0.1, ge=0)

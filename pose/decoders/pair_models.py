@@ -1,5 +1,5 @@
 """Logistic models of "these two detections belong to one person", fitted on what a trained network says of
-annotated pictures (Insafutdinov et al.: DeeperCut, ECCV 2016, section 3)."""
+annotated images (Insafutdinov et al.: DeeperCut, ECCV 2016, section 3)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Examples(NamedTuple):
 
 
 def examples(found: Detections, keypoints: np.ndarray, skeleton: Skeleton, near: float) -> Examples:
-    """The pairs of two kinds of one picture whose detections are both somebody's; keypoints (P, K, 3) in the
+    """The pairs of two kinds of one image whose detections are both somebody's; keypoints (P, K, 3) in the
     detections' pixels."""
     person = owners(found, keypoints, near)
     pairs = list_pairs(found.kind, skeleton)

@@ -170,7 +170,7 @@ def read(file: Path) -> dict[str, Any] | None:
 
 
 def machine() -> str:
-    """Of processes that see each other's numbers: one start of one kernel, one container."""
+    """Names what processes share that see each other's numbers: one start of one kernel, one container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

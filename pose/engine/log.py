@@ -1,4 +1,4 @@
-"""What a run says: a bar on the terminal, `log.jsonl`, TensorBoard, and a picture of its curves."""
+"""What a run says: a bar on the terminal, `log.jsonl`, TensorBoard, and an image of its curves."""
 
 from __future__ import annotations
 

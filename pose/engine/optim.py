@@ -57,7 +57,7 @@ class OptimSettings(Settings):
     plateau_threshold: float = Field(1e-4, ge=0)
     """Better means better by this fraction of the best."""
     plateau_metric: Literal["best", "loss"] = "best"
-    """What it looks at: the number that chooses best.pt, or the loss on the validation pictures without
+    """What it looks at: the number that chooses best.pt, or the loss on the validation images without
     augmentation."""
     warmup_steps: int = Field(0, ge=0)
     """Steps in which the rate rises linearly from nothing."""
@@ -120,8 +120,8 @@ def build_optimizer(
     cfg: OptimSettings,
     rates: Mapping[nn.Parameter, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """Of those named parameters that move; their names are in its state.  The fused form where the device has
-    it: one kernel, and a skipped step costs no wait for the device.
+    """Optimizes those named parameters that are not frozen; its state has their names.  Fused where the
+    device has it: one kernel, and a skipped step costs no wait for the device.
 
     rates: factors on the learning rate, 1 where there is none.  Each group has a `name` for the log:
     `backbone.0`, `backbone.1` and so on by rising factors, and `head` for all without a factor."""
@@ -216,7 +216,7 @@ def keep_settings(
     """Load the moments of `state`, each to the parameter of its name, but keep the optimiser's own groups and
     their settings: a rate that was edited in the config counts when a run is continued.
 
-    joined: parameters that `state` does not know have stood still until now, and begin anew.  Raises
+    joined: parameters that `state` does not know were frozen until now, and begin anew.  Raises
     `ValueError` where it lacks any other one, or is of another optimiser or other shapes."""
     own = optimizer.state_dict()
     saved = moments_by_name(state, own)

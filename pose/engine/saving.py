@@ -64,7 +64,7 @@ class Checkpoints:
         self.start_clock()
 
     def save_epoch(self, epoch: int) -> None:
-        """Of the newest epochs as many as `train.keep` says."""
+        """Keeps the newest epochs, as many as `train.keep` says."""
         if not self.settings.keep:
             return
         self.save(f"epoch-{epoch:04d}.pt")

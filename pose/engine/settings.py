@@ -44,7 +44,7 @@ class TrainSettings(OptimSettings):
     """Pictures of a fixed random subset; null = all."""
     validate_mode: Literal["single", "multi"] = "single"
     validate_loss: bool = False
-    """The loss on these pictures, without augmentation, is worked out too (always for `plateau` on it)."""
+    """The loss on these images, without augmentation, is worked out too (always for `plateau` on it)."""
     save_minutes: float = Field(10.0, gt=0)
     """`last.pt` is saved at every epoch, and after so many minutes within one."""
     save_steps: int | None = Field(None, ge=1)
@@ -52,7 +52,7 @@ class TrainSettings(OptimSettings):
     keep: int = Field(0, ge=0)
     """Epoch checkpoints kept beside last.pt and best.pt."""
     panels_every: int = Field(5000, ge=0)
-    """Steps between pictures of targets and predictions, of the same few training samples each time, in
+    """Steps between images of targets and predictions, of the same few training samples each time, in
     TensorBoard (`panels/0` and so on); the first are drawn after step 1; 0 = never."""
     log_every: int = Field(50, ge=1)
     """Steps between lines of the log (the only moments at which the loop waits for a GPU)."""

@@ -11,7 +11,7 @@ AGREE_SECONDS = 1.0  # how often processes agree whether to stop or save: well w
 
 
 class Agreement:
-    """Of several processes all must stop and save at the same step, and asking costs a wait for the GPUs.
+    """Lets several processes stop and save at the same step; asking costs a wait for the GPUs.
 
     They ask each other about every second, at a step on which they agreed the time before.
 

@@ -151,7 +151,7 @@ class Updater:
         return True
 
     def _fresh_optimizer(self) -> None:
-        """Of all weights that move, with the schedule at its beginning."""
+        """An optimiser of all weights that are not frozen, with the schedule at its beginning."""
         rates = layer_rates(self.model.backbone, self.settings)
         named = ((checkpoint.strip_wrappers(name), p) for name, p in self.model.named_parameters())
         self.optimizer = build_optimizer(named, self.settings, rates)

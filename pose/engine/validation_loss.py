@@ -1,4 +1,4 @@
-"""The training loss on pictures that are not trained on, as they are: upright, whole, colours untouched."""
+"""The training loss on images that are not trained on, as they are: upright, whole, colours untouched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pose.workers import one_sentence, prepare_worker, start
 
 
 def readable(items: Sequence[Item]) -> Batch | None:
-    """The batch without pictures that could not be read (the test for AP names them)."""
+    """The batch without images that could not be read (the test for AP names them)."""
     kept = [item for item in items if item.unreadable is None]
     return collate(kept).batch if kept else None
 
@@ -32,7 +32,7 @@ def mean_loss(
     workers: int,
     precision: str,
 ) -> float:
-    """The mean over the pictures `indices` of `dataset` (which does not augment), of all processes together.
+    """The mean over the images `indices` of `dataset` (which does not augment), of all processes together.
 
     Leaves the model in eval mode; draws from no generator that training uses."""
     step = TrainStep(model, precision=precision, color=False).eval()

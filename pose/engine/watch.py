@@ -14,7 +14,7 @@ from pose.errors import ToldElsewhere, UserError
 
 
 class Verdict(NamedTuple):
-    """Of a step; not read from the device yet."""
+    """Whether a step was finite; not read from the device yet."""
 
     step: int  # from 1
     image_ids: Tensor

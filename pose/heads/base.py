@@ -59,7 +59,7 @@ class Head(nn.Module, ABC):
 
         Each of `fields` by its name, without nan and 0 where nothing is asked for; `mask` (B, 1, h, w), 0
         where nothing counts; and for a field that is asked for at some cells only NAME_known (B, C, h, w)
-        bool, with as many maps as the field has or a divisor of them.  For pictures, not for training."""
+        bool, with as many maps as the field has or a divisor of them.  For images, not for training."""
         maps = {name: getattr(targets, name).float() for name in self.fields if hasattr(targets, name)}
         return {**maps, "mask": targets.mask.float()}
 

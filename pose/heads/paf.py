@@ -48,7 +48,7 @@ class PafSettings(PresetSettings):
     name: Literal["paf"] = "paf"
     preset: Literal["default", "s1", "cmu"] = "default"
     """Targets in the one pixel convention; or those of rtpose (PyTorch), or of CMU's original (but for
-    keypoints within half a pixel of the picture's border)."""
+    keypoints within half a pixel of the image's border)."""
     sigma: float = Field(0.875, gt=0)
     """Width of the target Gaussian in cells: 7 pixels at stride 8."""
     cutoff: float = Field(4.6052, gt=0)
@@ -77,7 +77,7 @@ class PafSettings(PresetSettings):
     """Squared errors on keypoints (times the target) and limbs count 1 + this: above 0, a short training
     leaves the all-zero maps sooner."""
     reduction: Reduction = "mean"
-    """Squared errors are averaged over all cells; or summed and halved per picture, as in Caffe.  With the
+    """Squared errors are averaged over all cells; or summed and halved per image, as in Caffe.  With the
     sum a learning rate is channels * cells / 2 times smaller."""
     over_stages: OverStages = "sum"
     """How the losses of the network's stages count: their sum, as published, or their mean."""
@@ -91,9 +91,7 @@ class PafTargets(NamedTuple):
     paf: Tensor  # (B, 2 L, h, w)
     mask: Tensor  # (B, 1, h, w)
     on_limb: Tensor  # (B, L, h, w) integers, above 0 where a limb lies
-    labelled: (
-        Tensor  # (B, K or K + 1) bool, False for keypoints that the picture's data set never labels; the
-    )
+    labelled: Tensor  # (B, K or K + 1) bool, False for keypoints that the image's data set never labels; the
     # background is known only where all are
     limb_labelled: Tensor  # (B, 2 L) bool, of both its ends
 

@@ -72,7 +72,7 @@ class PairwiseTargets(NamedTuple):
 
     heatmap: Tensor  # (B, K, h, w) 0 or 1
     mask: Tensor  # (B, 1, h, w)
-    labelled: Tensor  # (B, K) bool, False for keypoints that the picture's data set never labels
+    labelled: Tensor  # (B, K) bool, False for keypoints that the image's data set never labels
     discs: Discs
     position: Tensor  # (B, P, K, 2)
     visible: Tensor  # (B, P, K) bool, labelled

@@ -63,7 +63,7 @@ class TagTargets(NamedTuple):
     mask: Tensor  # (B, 1, h, w)
     cell_index: Tensor  # (B, P, K) int64, flat cell of each keypoint
     visible: Tensor  # (B, P, K) bool, labelled and on the grid
-    labelled: Tensor  # (B, K) bool, False for keypoints that the picture's data set never labels
+    labelled: Tensor  # (B, K) bool, False for keypoints that the image's data set never labels
 
 
 def _mean(terms: Sequence[Tensor], how: OverStages) -> Tensor:
@@ -83,7 +83,7 @@ class TagsHead(Head):
         tag_perm = tuple(k * dim + d for k in skeleton.flip_index for d in range(dim))
         self.fields = {
             "heatmap": FieldSpec(num_keypoints, skeleton.flip_index, (1.0,) * num_keypoints, fuse="mean"),
-            # tags are comparable only within one pass over the picture, so passes stay side by side
+            # tags are comparable only within one pass over the image, so passes stay side by side
             "tag": FieldSpec(
                 num_keypoints * dim, tag_perm, (1.0,) * num_keypoints * dim, "stack", strides=cfg.tag_strides
             ),

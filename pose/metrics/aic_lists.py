@@ -25,8 +25,8 @@ ROWS = 16  # thresholds spread evenly over the people, and as many over the rang
 class AicTest:
     """A test on AI Challenger's terms; without `truth` there is a list to write, but nothing to score."""
 
-    truth: list[AicImage] | None  # annotations of the tested pictures
-    names: dict[int, str]  # image id -> AI Challenger's, of every tested picture
+    truth: list[AicImage] | None  # annotations of the tested images
+    names: dict[int, str]  # image id -> AI Challenger's, of every tested image
     order: list[int]  # where the run's skeleton has each of the 14 keypoints
     threshold: float  # test.person_threshold
 
@@ -50,19 +50,19 @@ class Found:
     """People as a list holds them: whole pixels, v = 1 for what was found and 0 0 0 for the rest; nobody
     without any of the 14 keypoints."""
 
-    images: list[AicImage]  # every picture, in the order of the names
+    images: list[AicImage]  # every image, in the order of the names
     scores: dict[str, np.ndarray]  # image id -> (P,) float64: the people's own
 
     def above(self, threshold: float) -> list[AicImage]:
-        """The list of the people with `threshold` or more; every picture stays."""
+        """The list of the people with `threshold` or more; every image stays."""
         return [
             _entry(one.image_id, one.keypoints[self.scores[one.image_id] >= threshold]) for one in self.images
         ]
 
 
 def as_found(people: Mapping[int, People], names: Mapping[int, str], order: Sequence[int]) -> Found:
-    """names: image id -> AI Challenger's, of every picture; order: the people's keypoint that is each of the
-    14.  A picture without an entry in `people` (it could not be read) is one without people."""
+    """names: image id -> AI Challenger's, of every image; order: the people's keypoint that is each of the
+    14.  An image without an entry in `people` (it could not be read) is one without people."""
     images, scores = [], {}
     for image_id, name in names.items():
         own = people.get(image_id, People.none(max(order) + 1))
@@ -117,7 +117,7 @@ def aic_sigmas(file: KeypointFile, skeleton: Skeleton | None) -> list[float]:
     return [sigma[name] for name in names]
 
 
-# names of pictures
+# names of images
 
 
 def picture_names(images: Sequence[tuple[int, Path]]) -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""PCK, the percentage of correct keypoints, for pictures of one person each and for any skeleton.
+"""PCK, the percentage of correct keypoints, for images of one person each and for any skeleton.
 
 A keypoint is correct if it lies no further from its label than `threshold` times the longer side of the
 rectangle round the person's labelled keypoints (pose-tensorflow; after Yang and Ramanan, "Articulated Human

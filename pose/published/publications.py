@@ -73,7 +73,7 @@ class Publication:
         return Converted(config, model, str(report))
 
     def _settings(self) -> dict[str, Any]:
-        """Of that file alone, and without names of files: a download must not lead to others of this
+        """Settings of that file alone, without names of files: a download must not lead to others of this
         machine."""
         settings = cfg.read_yaml(self.config)
         data = settings.get("data")

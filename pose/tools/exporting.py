@@ -79,7 +79,7 @@ def notes_of(experiment: Experiment, model: PoseModel, weights: Path) -> Notes:
 
 
 def pictures(model: PoseModel, batch: int, height: int, width: int) -> Tensor:
-    """Random pictures (B, 3, H, W) uint8; height and width in multiples of the network's."""
+    """Random images (B, 3, H, W) uint8; height and width in multiples of the network's."""
     generator = torch.Generator().manual_seed(0)
     side = model.size_multiple
     return torch.randint(
@@ -164,7 +164,7 @@ def about(model: PoseModel, notes: Notes) -> str:
 
 
 def largest_difference(read: Callable[[Tensor], dict[str, Tensor]], model: PoseModel) -> Difference:
-    """Between `read` and the model, over random pictures of sizes and batches that were not traced."""
+    """Between `read` and the model, over random images of sizes and batches that were not traced."""
     worst = Difference(0.0, next(iter(model.head.fields)))
     for size in TRIED:
         images = pictures(model, *size)

@@ -43,7 +43,7 @@ SMALLEST = 384  # pixels of a panel's long side: smaller canvases are enlarged
 
 @dataclass(frozen=True)
 class Place:
-    """One picture of annotated ones."""
+    """One image of annotated ones."""
 
     annotations: Annotations
     index: int
@@ -51,9 +51,9 @@ class Place:
 
 @dataclass
 class Annotated:
-    """Sets of annotated pictures, of which each is found by its path, or else by its name and size."""
+    """Sets of annotated images, of which each is found by its path, or else by its name and size."""
 
-    sets: list[tuple[Annotations, Path]]  # with the folder of the pictures
+    sets: list[tuple[Annotations, Path]]  # with the folder of the images
 
     def __post_init__(self) -> None:
         self.by_name: dict[str, list[tuple[Place, Path]]] = {}
@@ -75,7 +75,7 @@ class Annotated:
 
 
 def annotated(config: ExperimentConfig, file: Path | None) -> Annotated:
-    """Of the file, or of the run's validation and training sets as far as they are there."""
+    """The images of the file, or of the run's validation and training sets as far as they exist."""
     if file is not None:
         return Annotated([(load_annotations(file, config.skeleton), Path())])
     sets: list[SetFiles] = [set_files(config.data, "val"), *training_files(config.data)]
@@ -84,7 +84,7 @@ def annotated(config: ExperimentConfig, file: Path | None) -> Annotated:
 
 
 def sample_of(place: Place, image: Tensor, matrix: np.ndarray, config: ExperimentConfig) -> Sample:
-    """image (3, H, W): the network's canvas; matrix (2, 3): picture -> canvas."""
+    """image (3, H, W): the network's canvas; matrix (2, 3): image -> canvas."""
     annotations, index = place.annotations, place.index
     canvas = (int(image.shape[1]), int(image.shape[2]))
     keypoints = annotations.keypoints(index)[: config.data.max_people].copy()
@@ -106,7 +106,7 @@ def sample_of(place: Place, image: Tensor, matrix: np.ndarray, config: Experimen
 
 
 def chosen(options: argparse.Namespace, config: ExperimentConfig) -> list[Path]:
-    """The pictures that are named, and those of the validation set that are asked for."""
+    """The images that are named, and those of the validation set that are asked for."""
     files: list[Path] = list(options.files)
     if options.ids:
         by_id = {str(number): path for number, path, _ in validation_images(config.data, config.skeleton)}
@@ -195,7 +195,7 @@ class Painter:
 
 
 def sheets(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """The sheet of each picture -> the picture; `UserError` for two pictures with one sheet."""
+    """The sheet of each image -> the image; `UserError` for two images with one sheet."""
     found: dict[Path, Path] = {}
     for file in files:
         output = folder / f"{file.stem}-fields.png"
@@ -209,7 +209,7 @@ def sheets(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
 
 @torch.no_grad()
 def visualize(options: argparse.Namespace) -> int:
-    """Writes a sheet for each picture."""
+    """Writes a sheet for each image."""
     settings = run_settings(options.settings, data=True)
     if options.max_side < 64:
         raise UserError(f"--max-side {options.max_side}: a panel needs 64 pixels or more")

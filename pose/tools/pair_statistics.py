@@ -34,7 +34,7 @@ def opened(config: ExperimentConfig) -> TrainingData:
 
 
 def means(config: ExperimentConfig) -> PairwiseStatistics:
-    """Of the training set as it is trained on, whatever file the config names."""
+    """Statistics of the training set as it is trained on, whatever file the config names."""
     if not hasattr(config.head, "statistics"):
         raise UserError(
             f"head.name: {config.head.name!r} takes no pairwise statistics; the head `pairwise` does"
@@ -45,7 +45,7 @@ def means(config: ExperimentConfig) -> PairwiseStatistics:
 def detections_of(
     predictor: BatchPredictor, head: PairwiseHead, config: ExperimentConfig, pictures: int
 ) -> Iterator[Examples]:
-    """The examples of training pictures, upright and as they are tested."""
+    """The examples of training images, upright and as they are tested."""
     dataset, stream = opened(config).training
     settings = head.decoder.settings
     if not isinstance(settings, DetectionSettings):

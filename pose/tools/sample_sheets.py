@@ -1,4 +1,4 @@
-"""Training samples as pictures: the sheet and the page of pose.tools.browse."""
+"""Training samples as images: the sheet and the page of pose.tools.browse."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from pose.structures import People, Sample
 
 CELL = 400  # pixels of a sample on the sheet
 COLUMNS = 4  # of the sheet
-WIDTH = 340  # pixels of a picture on the page: three stand side by side
+WIDTH = 340  # pixels of an image on the page: three stand side by side
 
 Key = tuple[int, int] | tuple[int, int, tuple[int, int]]
 
@@ -69,7 +69,7 @@ def keys(config: ExperimentConfig, training: Training, start: int, count: int) -
 
 
 class Painter:
-    """Samples of a config's training by their keys, as pictures."""
+    """Samples of a config's training by their keys, as images."""
 
     def __init__(self, config: ExperimentConfig, training: Training) -> None:
         self.config = config
@@ -80,7 +80,7 @@ class Painter:
             self.strides = sorted({*config.build_model().strides})
 
     def __call__(self, key: Key) -> Shown | str:
-        """A sentence instead where the picture cannot be read."""
+        """A sentence instead where the image cannot be read."""
         part, index = within(self.dataset, key[0])
         item = self.dataset[key]
         if item.unreadable is not None:
@@ -142,7 +142,7 @@ def _counts(part: KeypointDataset, index: int) -> np.ndarray | None:
 
 
 def colored(batch: Sample, settings: AugmentSettings) -> np.ndarray:
-    """The picture of a batch of one, (H, W, 3) uint8 RGB, with colours as in the training step."""
+    """The image of a batch of one, (H, W, 3) uint8 RGB, with colours as in the training step."""
     images = batch.image.float() / 255
     if settings.needs_color:
         images = color_jitter(images, batch.color, hsv=settings.needs_hsv)
@@ -150,7 +150,7 @@ def colored(batch: Sample, settings: AugmentSettings) -> np.ndarray:
 
 
 def changes(part: KeypointDataset, index: int, position: int, canvas: tuple[int, int]) -> list[str]:
-    """What was done to the picture, in words."""
+    """What was done to the image, in words."""
     matrix, flip, color = part.changes(index, position, canvas)
     turn = matrix[:, :2] * np.array([[-1.0], [1.0]]) if flip else matrix[:, :2]
     scale = math.sqrt(abs(float(np.linalg.det(turn))))
@@ -169,7 +169,7 @@ def changes(part: KeypointDataset, index: int, position: int, canvas: tuple[int,
 
 
 def square(picture: np.ndarray, side: int) -> np.ndarray:
-    """The picture in the middle of a white square."""
+    """The image in the middle of a white square."""
     zoom = side / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * zoom)), max(1, round(picture.shape[0] * zoom)))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
@@ -196,14 +196,14 @@ def report(source: str, config: ExperimentConfig, shown: Sequence[Shown], bad: S
 
 
 def section(facts: Sequence[str], rows: Sequence[Sequence[Panel]]) -> str:
-    """Facts line by line, then rows of pictures."""
+    """Facts line by line, then rows of images."""
     text = "<br>".join(pages.text(fact) for fact in facts)
     lines = ["".join(_figure(panel.picture, panel.caption) for panel in row) for row in rows]
     return f"<p>{text}</p>" + "".join(f"<div>{line}</div>" for line in lines)
 
 
 def _figure(picture: np.ndarray, caption: str) -> str:
-    """As wide as the others' longer side: pictures of one sample stand in one line."""
+    """As wide as the others' longer side: images of one sample stand in one line."""
     width = round(WIDTH * picture.shape[1] / max(picture.shape[:2]))
     return pages.picture(picture, caption, width=max(width, WIDTH // 2))
 

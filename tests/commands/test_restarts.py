@@ -92,7 +92,7 @@ def cluster(tmp_path: Path, data: Path) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """Of two processes that nothing happened to."""
+    """A run of two processes that nothing happened to."""
     folder = tmp_path_factory.mktemp("reference")
     subprocess.run(
         [sys.executable, "-m", "pose.train", "-e", "run", "--device", "cpu", "--processes", "2"]

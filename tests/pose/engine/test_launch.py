@@ -269,7 +269,7 @@ def test_a_signal_saves_and_ends_all(data: Path, tmp_path: Path, number: signal.
 def test_nothing_is_left_after_a_kill(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Of the launcher or of a rank, at any moment; and the run goes on by one process."""
+    """The launcher or a rank is killed, at any moment; and the run goes on by one process."""
     rng = random.Random(seed)
     one = long_run(data, tmp_path, "data.workers=1")
     time.sleep(rng.random() * 2)

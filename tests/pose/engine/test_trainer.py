@@ -527,7 +527,7 @@ def layered(folder: Path, loaded: Sequence[Loaded], **train: Any) -> Trainer:
 
 
 def moments(one: Trainer) -> dict[str, Any]:
-    """Of every parameter, by the network's names."""
+    """Moments of every parameter, by the network's names."""
     return {name: dict(one.updater.optimizer.state[p]) for name, p in one.updater.model.named_parameters()}
 
 
