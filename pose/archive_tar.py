@@ -102,6 +102,9 @@ def scan(file: ArchiveFile) -> Shard:
     """Reads the headers of a tar.  Raises `UserError` for one that is cut off, corrupt or no tar at all."""
     names, entries, size = [], [], file.state[0]
     try:
+        first = read_at(file.path, file.state, 0, BLOCK)
+        if len(first) == BLOCK and not any(first):  # the end; tarfile of 3.10 fails on it
+            return Shard([], np.array([], ENTRY))
         # a small buffer: on some file systems the usual one is megabytes, and every header would fill it
         with open(file.path, "rb", buffering=2 * BLOCK) as stream:
             archive = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115
