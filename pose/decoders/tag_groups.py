@@ -534,13 +534,13 @@ def _like_tags(
     bins = int(span * scale) + 1
     tag = np.fmin(np.fmax(tags.take(places), lowest, dtype=np.float64), highest)  # NaN goes to an end
     # the same arithmetic for cells and rows: it keeps their order
-    tag, low, high = (((one - lowest) * scale).astype(np.int64) for one in (tag, low, high))
-    key = map_of * bins + tag
+    tag_bin, low_bin, high_bin = (((one - lowest) * scale).astype(np.int64) for one in (tag, low, high))
+    key = map_of * bins + tag_bin
     order = key.astype(np.uint16 if maps * bins < 1 << 16 else np.int64).argsort(kind="stable")
     first = np.zeros(maps * bins + 1, np.int64)
     np.cumsum(np.bincount(key, minlength=maps * bins), out=first[1:])
-    start = first[own * bins + low]
-    return order, start, first[own * bins + high + 1] - start
+    start = first[own * bins + low_bin]
+    return order, start, first[own * bins + high_bin + 1] - start
 
 
 def _near_cells(
