@@ -25,19 +25,20 @@ FLOORS = {
     0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files", "images", "layers"]
     + ["workers", "download", "pickles", "foreign", "config_files"]
     + ["archives", "archive_members", "archive_tar", "archive_zip"],
-    1: ["config", "structures"],
+    1: ["config"],
+    2: ["structures"],
     # folders of one floor never import each other
-    2: ["annotations", "synthetic", "backbones", "necks", "predictors", "targets", "losses"]
+    3: ["annotations", "synthetic", "backbones", "necks", "predictors", "targets", "losses"]
     + ["decoders", "draw"],
-    3: ["data", "heads"],
-    4: ["model"],
-    5: ["predict", "metrics"],
-    6: ["engine", "media", "report", "doctor"],
-    7: ["experiment", "sessions", "exported", "run_folders", "options", "tested", "zoo"],
-    8: ["published"],
-    9: ["predictor"],
-    10: ["web"],
-    11: ["train", "training", "test", "demo", "tools"],
+    4: ["data", "heads"],
+    5: ["model"],
+    6: ["predict", "metrics"],
+    7: ["engine", "media", "report", "doctor"],
+    8: ["experiment", "sessions", "exported", "run_folders", "options", "tested", "zoo"],
+    9: ["published"],
+    10: ["predictor"],
+    11: ["web"],
+    12: ["train", "training", "test", "demo", "tools"],
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # where the package's is another one

@@ -1,0 +1,70 @@
+"""The base of every config class, and sections that name a component of a registry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Union, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from pose.registry import Registry
+
+
+def _file_path(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("no file name can hold the character \\0")
+    return os.path.expanduser(text)
+
+
+FilePath = Annotated[str, AfterValidator(_file_path)]
+"""A setting that names a file or folder; `~` is the home folder."""
+
+
+def _label(value: Any) -> Any:
+    """YAML reads an id as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Label = Annotated[str, BeforeValidator(_label)]
+"""A name or a number."""
+
+
+class Settings(BaseModel):
+    """Base of every config class: frozen, strict about types, unknown keys are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+    only_at_start: ClassVar[tuple[str, ...]] = ()
+    """Keys that only the start of a new run looks at: null in the run's own config."""
+
+
+def component_settings(registry: Registry, default: str | None = None) -> Any:
+    """The type of a section that names a component: the union of the config classes in `registry`.  A section
+    without a name is that of `default`.
+
+    Every component's config class has a field `name: Literal["its_name"]`."""
+    classes: tuple[type[Settings], ...] = tuple(registry[name].config for name in registry.names())
+    for name, cls in zip(registry.names(), classes, strict=True):
+        if get_args(cls.model_fields["name"].annotation) != (name,):
+            raise ValueError(f"{cls.__name__}.name must be Literal[{name!r}]")
+    if len(classes) == 1:
+        return classes[0]
+    if default is None:
+        return Annotated[Union[classes], Field(discriminator="name")]  # noqa: UP007 -- built from a tuple
+    tagged = tuple(Annotated[cls, Tag(name)] for name, cls in zip(registry.names(), classes, strict=True))
+
+    def name_of(section: Any) -> str | None:
+        if isinstance(section, Mapping):
+            return str(section.get("name", default))
+        return getattr(section, "name", None)
+
+    return Annotated[Union[tagged], Discriminator(name_of)]  # noqa: UP007
+
+
+def settings_in(annotation: Any) -> list[type[Settings]]:
+    """The config classes inside a type: `A | None` -> [A]."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return [annotation]
+    return [cls for part in get_args(annotation) for cls in settings_in(part)]
