@@ -80,7 +80,9 @@ class ExperimentConfig(Settings):
 
 def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """The checked config of a YAML file, with `key.sub=value` settings above it."""
-    merged = cfg.merge(find_config(path) if path is not None else None, with_own_data(overrides))
+    merged = cfg.merge(
+        ExperimentConfig, find_config(path) if path is not None else None, with_own_data(overrides)
+    )
     _embed_skeleton(merged)
     return cfg.validate(ExperimentConfig, merged)
 
@@ -128,7 +130,7 @@ def _skeleton_of_annotations(data: dict[str, Any], merged: Merged, *, mirrored: 
             "data.skeleton: `annotations` takes the keypoints of one file, but data.sets are several; name a "
             "skeleton with the keypoints of all of them"
         )
-    plain = Merged()
+    plain = Merged(DataSettings)
     plain.origin = merged.origin
     plain.data = {k: v for k, v in data.items() if k != "skeleton"}
     skeleton = resolve_skeleton(cfg.validate(DataSettings, plain), mirrored=mirrored)
@@ -210,7 +212,7 @@ class Experiment:
             known = sorted(p.parent.name for p in runs.glob("*/config.yaml"))
             listed = f" (known: {', '.join(known)})" if known else f"; there are no runs in {runs}/ yet"
             raise UserError(f"no run {name!r}: {file} is missing{nearest(name, known)}{listed}")
-        merged = cfg.merge(file, with_own_data(overrides))
+        merged = cfg.merge(ExperimentConfig, file, with_own_data(overrides))
         return Experiment(folder, with_own_files(cfg.validate(ExperimentConfig, merged), folder))
 
     def path(self, file: str) -> Path:

@@ -243,7 +243,7 @@ def _config(notes: Notes, file: Path, settings: Sequence[str]) -> ExperimentConf
     data = cfg.parse_yaml(notes.config, str(file))
     if not isinstance(data, dict) or not isinstance(data.get("head"), dict):
         raise UserError(f"{file} holds notes that cannot be read; export it again")
-    merged = cfg.Merged()
+    merged = cfg.Merged(ExperimentConfig)
     merged.put(data, str(file))
     return cfg.validate(ExperimentConfig, cfg.override(merged, settings)).of_a_run()
 

@@ -118,7 +118,7 @@ def entry(name: str) -> ZooEntry:
         raise UserError(
             f"no network {name!r} in the zoo{nearest(name, known)}; python -m pose.tools.zoo list shows all"
         )
-    merged = cfg.merge(_folder() / f"{name}.yaml")
+    merged = cfg.merge(ZooEntry, _folder() / f"{name}.yaml")
     merged.put({"name": name}, str(_folder() / f"{name}.yaml"))
     return cfg.validate(ZooEntry, merged)
 

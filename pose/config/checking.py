@@ -157,4 +157,4 @@ def _member_name(member: Any) -> str | None:
 
 
 def load(schema: type[S], path: Path | None, overrides: Iterable[str] = ()) -> S:
-    return validate(schema, merge(path, overrides))
+    return validate(schema, merge(schema, path, overrides))

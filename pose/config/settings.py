@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import types
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Union, get_args
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
@@ -36,6 +37,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+    former_keys: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Keys that this section once had -> the section in it and the key there that they are today.  A key that
+    is a section today and was a name before leads to that section's `name`."""
     only_at_start: ClassVar[tuple[str, ...]] = ()
     """Keys that only the start of a new run looks at: null in the run's own config."""
 
@@ -68,3 +72,24 @@ def settings_in(annotation: Any) -> list[type[Settings]]:
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return [annotation]
     return [cls for part in get_args(annotation) for cls in settings_in(part)]
+
+
+def section_class(schema: type[Settings] | None, key: str, name: Any = None) -> type[Settings] | None:
+    """The class of the section `key` of a config of type `schema`, where it may have one of several that of
+    the component `name`, or of the default component for None.  None: it is no section, or there is no such
+    component."""
+    field = schema.model_fields.get(key) if schema else None
+    members = _members(field.annotation) if field else []
+    if len(members) < 2:
+        return members[0] if members else None
+    for one in field.metadata if field and name is None else ():
+        if isinstance(one, Discriminator) and callable(one.discriminator):
+            name = one.discriminator({})  # of a section without a name
+    return next((cls for cls in members if cls.model_fields["name"].default == name), None)
+
+
+def _members(annotation: Any) -> list[type[Settings]]:
+    """The config classes that a value of this type may be, not those of what it holds."""
+    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+        return [cls for part in get_args(annotation) for cls in _members(part)]
+    return settings_in(annotation) if isinstance(annotation, type) else []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +136,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise UserError(f"{path}: expected a mapping of names at the top, got {type(data).__name__}")
     return data
+
+
+def read_with_bases(path: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The mappings of a file and of those that it names in `base:` (relative to itself), each without that
+    key, from the lowest to the file itself.  above: the files that led to this one."""
+    real = path.resolve()
+    if real in above:
+        cycle = " -> ".join(p.name for p in (*above[above.index(real) :], real))
+        raise UserError(f"{path}: `base:` goes in a circle: {cycle}")
+    data = read_yaml(path)
+    bases = data.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"{path}: `base:` is a file name or a list of file names")
+    for base in bases:
+        if "\0" in base:
+            raise UserError(f"{path}: `base:` {base!r:.200} is a name that no file can have")
+        yield from read_with_bases(path.parent / os.path.expanduser(base), (*above, real))
+    yield path, data

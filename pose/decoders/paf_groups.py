@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -50,30 +50,7 @@ SAMPLES_AT_ONCE = 1 << 24  # of the fields on an accelerator: 128 MiB per interm
 class PafGroupsSettings(PresetSettings):
     """How peaks are found, joined by limbs and put together to people."""
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {},
-        "s1": {
-            "window": "cross", "subpixel": "patch", "max_peaks": 100, "min_pass": 0.6,
-            "include_end": False, "assembly": "s1", "starting_limbs": "all_but_last", "min_keypoints": 4,
-            "min_score": 0.3, "person_score": "constant",
-        },
-        "s1_old": {
-            "window": "cross", "subpixel": "patch", "max_peaks": 100, "min_pass": 0.8,
-            "include_end": True, "assembly": "s1_old", "starting_limbs": "all", "min_keypoints": 3,
-            "min_score": 0.2, "person_score": "total_times_parts",
-        },
-        "cmu_demo": {
-            "window": "strict", "min_distance": 6.0, "subpixel": "none", "max_peaks": 100, "min_pass": 0.8,
-            "include_end": True, "mean_over": "passing", "assembly": "s1", "starting_limbs": "tree",
-            "min_keypoints": 4, "min_score": 0.4, "person_score": "total_times_parts",
-        },
-        "cmu_matlab": {
-            "window": "strict", "min_distance": 6.0, "peak_order": "columns", "subpixel": "none",
-            "max_peaks": 100, "min_pass": 0.8, "include_end": True, "mean_over": "passing", "assembly": "s1",
-            "starting_limbs": "tree", "other_limbs": "fill", "min_keypoints": 3, "min_score": 0.2,
-            "person_score": "total_times_annotated",
-        },
-    }  # fmt: skip
+    preset_folder: ClassVar[str] = "paf_groups"
     former_presets: ClassVar[Mapping[str, str]] = {"cmu": "cmu_demo"}
 
     name: Literal["paf_groups"] = "paf_groups"

@@ -9,8 +9,8 @@ and one table of the keypoints still missing goes back and returns filled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Iterator
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -39,27 +39,10 @@ MMPOSE1_WEIGHT = 100.0  # of a whole step of tags against heat
 ROUNDS_TO_ZERO = np.nextafter(0.25, 1)  # the greatest float64 whose square root rounds to 0
 
 
-HIGHERHRNET: Mapping[str, Any] = {
-    "detection_threshold": 0.1, "tag_threshold": 1.0, "distance": "l2", "max_people": 30, "overflow": "first",
-    "merge_equal_starts": True, "max_peaks": 30, "nms_size": 5, "subpixel": "quarter", "matcher": "munkres",
-    "refine": True, "clip": None,
-}  # fmt: skip
-
-
 class TagGroupsSettings(PresetSettings):
     """How peaks are found, grouped and completed; the defaults are those of pose-ae-train."""
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {},
-        "higherhrnet": HIGHERHRNET,
-        "mmpose": {**HIGHERHRNET, "overflow": "all"},
-        "mmpose1": {
-            **HIGHERHRNET,
-            "overflow": "late_cut",
-            "subpixel": "inner_quarter",
-            "refine": "mmpose1",
-        },
-    }
+    preset_folder: ClassVar[str] = "tag_groups"
 
     name: Literal["tag_groups"] = "tag_groups"
     preset: Literal["default", "higherhrnet", "mmpose", "mmpose1"] = "default"

@@ -4,7 +4,7 @@ vectors along it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -32,18 +32,7 @@ else:
 class PafSettings(PresetSettings):
     """How targets are drawn and weighed."""
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {},
-        "s1": {"combine": "sum_clip", "extent": "box", "paf_grid": "corner"},
-        "cmu": {
-            "combine": "sum_clip",
-            "overlap": "overwrite",
-            "limb_edge": "closed",
-            "extent": "box",
-            "box_rounding": "half_up",
-            "paf_grid": "corner",
-        },
-    }
+    preset_folder: ClassVar[str] = "paf"
 
     name: Literal["paf"] = "paf"
     preset: Literal["default", "s1", "cmu"] = "default"

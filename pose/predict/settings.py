@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,15 +17,7 @@ class TestSettings(PresetSettings):
     """How pictures are tested.  The defaults are pose-ae-train's."""
 
     __test__ = False  # not a test case, whatever its name says to pytest
-    section: ClassVar[str] = "test"
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {},
-        "ae_aic": {
-            "input_size": (512, 512), "resize": "squash", "antialias": True, "flip": True, "single": (1.0,),
-            "multi": (1.0, 1.25), "grid_stride": None, "interpolation": "bilinear", "stack_within": 0.5,
-            "outlier_heat": None, "rounding": "ae_aic",
-        },
-    }  # fmt: skip
+    preset_folder: ClassVar[str] = "test"
 
     preset: Literal["default", "ae_aic"] = "default"
     """Values for the keys that are not given: default, or those of JakeRenn's associative-embedding entry to

@@ -63,7 +63,7 @@ class Publication:
             download.check(file, self.sha256)
         else:
             download.fetch(f"{self.address}/{WEIGHTS}", file, self.sha256)
-        merged = cfg.Merged()
+        merged = cfg.Merged(ExperimentConfig)
         merged.put(self._settings(), str(self.config))
         config = cfg.validate(ExperimentConfig, merged)
         model = config.build_model()

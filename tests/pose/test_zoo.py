@@ -64,7 +64,7 @@ def test_the_skeleton_and_the_settings_exist(network: zoo.ZooEntry) -> None:
     keypoints = skeleton.from_dict(cfg.read_yaml(config_folder() / "_skeletons" / f"{network.skeleton}.yaml"))
     counts = {"COCO": 17, "AI Challenger": 14, "CrowdPose": 14, "MHP": 16, "COCO-WholeBody": 133}
     assert len(keypoints) == counts[network.data]
-    merged = cfg.Merged()
+    merged = cfg.Merged(ExperimentConfig)
     merged.put({"data": {}, "backbone": {"name": "hourglass"}, "head": {"name": "tags"}}, "a config")
     merged.put(network.settings, network.name)
     config = cfg.validate(ExperimentConfig, merged)

@@ -134,7 +134,7 @@ def test_junk_anywhere_gives_settings_or_a_message_that_names_the_place() -> Non
     cases = [(path, junk) for path in leaves(plain) for junk in JUNK]
     refused = 0
     for path, junk in rng.sample(cases, 700):
-        merged = config.Merged()
+        merged = config.Merged(ExperimentConfig)
         merged.put(plain, "base")
         node = merged.data
         for key in path[:-1]:
@@ -150,7 +150,7 @@ def test_junk_anywhere_gives_settings_or_a_message_that_names_the_place() -> Non
                 f"{dotted}.".startswith(f"{place}.") or place.startswith(f"{dotted}.") for place in places
             ), (path, junk, places)
         else:
-            merged = config.Merged()
+            merged = config.Merged(ExperimentConfig)
             merged.put(config.parse_yaml(config.to_yaml(loaded), "written"), "written")
             assert config.validate(ExperimentConfig, merged) == loaded
     assert refused > 350

@@ -211,7 +211,7 @@ def test_cmu_is_what_cmu_demo_was_called() -> None:
 
 
 def test_the_presets_of_cmu_differ_in_what_is_dropped_and_in_the_ears() -> None:
-    demo, evaluation = (dict(PafGroupsSettings.presets[name]) for name in ("cmu_demo", "cmu_matlab"))
+    demo, evaluation = (PafGroupsSettings.preset_values(name) for name in ("cmu_demo", "cmu_matlab"))
     changed = {key: (demo.get(key), value) for key, value in evaluation.items() if demo.get(key) != value}
     assert changed == {
         "peak_order": (None, "columns"),

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from pose.decoders import peaks, tag_groups
-from pose.decoders.tag_groups import HIGHERHRNET, TagGroups, TagGroupsSettings
+from pose.decoders.tag_groups import TagGroups, TagGroupsSettings
 from pose.errors import UserError
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
@@ -188,7 +188,7 @@ def test_presets_are_the_rules_of_published_systems() -> None:
     assert ours == TagGroupsSettings() and ours.distance == "rms" and ours.overflow == "skip"
     assert (higherhrnet.distance, higherhrnet.nms_size, higherhrnet.clip) == ("l2", 5, None)
     assert (higherhrnet.overflow, mmpose.overflow) == ("first", "all")
-    assert mmpose == TagGroupsSettings(preset="mmpose", **{**HIGHERHRNET, "overflow": "all"})
+    assert mmpose == higherhrnet.model_copy(update={"preset": "mmpose", "overflow": "all"})
     assert TagGroupsSettings(preset="mmpose", subpixel="udp").subpixel == "udp"
 
 
