@@ -19,7 +19,8 @@ from torch import Tensor
 
 from benchmarks.timing import Row, one_thread, print_rows
 from pose.config import read_yaml
-from pose.engine.optim import OptimSettings, build_optimizer
+from pose.engine.optim import build_optimizer
+from pose.engine.optimizers.adam import AdamSettings
 from pose.experiment import load_config
 from pose.model import PoseModel, TrainStep
 from pose.published.mmpose import our_name
@@ -128,7 +129,7 @@ def step_row(width: int, side: int, images: int, runs: int) -> Row:
     pair.literal.train(), pair.ours.train()
     torch.testing.assert_close(step(batch)["loss"][0], loss(), rtol=1e-3, atol=1e-6)
     adam = torch.optim.Adam(pair.literal.parameters(), 1e-3)
-    own = build_optimizer(pair.ours.named_parameters(), OptimSettings(lr=1e-3))
+    own = build_optimizer(pair.ours.named_parameters(), AdamSettings(lr=1e-3))
 
     def literal() -> None:
         adam.zero_grad()

@@ -84,6 +84,11 @@ def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> Exper
         ExperimentConfig, find_config(path) if path is not None else None, with_own_data(overrides)
     )
     _embed_skeleton(merged)
+    for file, names in merged.former.items():
+        renamed = [f"{old} is now {new}" for old, new in sorted(names.items())]
+        more = f", and {len(renamed) - 3} more are in sections of their own" if renamed[3:] else ""
+        text = "%s: %s%s; this version takes the old names too"
+        logging.getLogger("pose").warning(text, file, ", ".join(renamed[:3]), more)
     return cfg.validate(ExperimentConfig, merged)
 
 

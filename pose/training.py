@@ -44,7 +44,7 @@ def find_run(options: argparse.Namespace) -> Experiment:
     with torch.device("meta"):  # a config that makes no model is found before the data are read
         model = config.build_model()
     check_shapes(config, model.size_multiple)
-    layer_rates(model.backbone, config.train)
+    layer_rates(model.backbone, config.train.optimizer)
     check_normalization(model, config)
     return Experiment.plan(options.experiment, config)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from pose.config import Merged, validate
 from pose.data.loader import Loaded
 from pose.engine.distributed import Processes
 from pose.engine.settings import TrainSettings
@@ -55,12 +56,12 @@ def settings(root: Path | str, *more: str, batch_norm: str = "before") -> list[s
         "backbone.depth=2",
         f"backbone.batch_norm={batch_norm}",
         "train.batch_size=4",
-        "train.optimizer=adamw",
-        "train.lr=0.004",
-        "train.schedule=cosine",
+        "train.optimizer.name=adamw",
+        "train.optimizer.lr=0.004",
+        "train.schedule.name=cosine",
         "train.epochs=3",
         "train.steps_per_epoch=5",
-        "train.warmup_steps=3",
+        "train.schedule.warmup_steps=3",
         "train.log_every=1",
         "train.ema=0.9",
         *more,
@@ -149,6 +150,13 @@ def batches(count: int, size: int = 4, *, people: int = 3, seed: int = 0) -> lis
     return result
 
 
+def train_settings(**given: Any) -> TrainSettings:
+    """As from a file: also by the flat names of former versions, such as `lr` for `optimizer: {lr: ...}`."""
+    merged = Merged(TrainSettings)
+    merged.put(given, "a test")
+    return validate(TrainSettings, merged)
+
+
 def trainer(
     folder: Path,
     loaded: Sequence[Loaded],
@@ -165,7 +173,7 @@ def trainer(
     return Trainer(
         step=step,
         wrapped=wrapped or step,
-        settings=TrainSettings(**{**plain, **train}),
+        settings=train_settings(**{**plain, **train}),
         group=CPU,
         loader=lambda start: loaded[start:],
         steps_per_epoch=steps_per_epoch or len(loaded),

@@ -179,8 +179,8 @@ class Timm(FeatureBackbone):
             whole = timm.create_model(self.cfg.model)
         if not hasattr(whole, "group_matcher"):
             raise UserError(
-                f"train.layer_decay: timm does not say which layers of {self.cfg.model} come after which; "
-                "set train.backbone_lr instead"
+                f"train.optimizer.layer_decay: timm does not say which layers of {self.cfg.model} come after "
+                "which; set train.optimizer.backbone_lr instead"
             )
         numbers = timm.models.group_parameters(whole, whole.group_matcher(coarse=True), reverse=True)
         # wrappers for features put `model.` before the names, or `_` for some dots

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from pose.config import FilePath
-from pose.engine.optim import OptimSettings
+from pose.config import FilePath, Settings, component_settings
+from pose.engine.optimizers.adam import AdamSettings
+from pose.engine.schedules.step import StepSettings
+from pose.registry import OPTIMIZERS, SCHEDULES
+
+if TYPE_CHECKING:
+    AnyOptimizer: TypeAlias = Any
+    AnySchedule: TypeAlias = Any
+else:
+    AnyOptimizer = component_settings(OPTIMIZERS, default="adam")
+    AnySchedule = component_settings(SCHEDULES, default="step")
 
 
-class TrainSettings(OptimSettings):
+class TrainSettings(Settings):
     """The defaults are pose-ae-train's."""
 
+    former_keys: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "optimizer": ("optimizer", "name"),
+        **{key: ("optimizer", key) for key in ("lr", "weight_decay", "backbone_lr", "layer_decay")},
+        **{key: ("optimizer", key) for key in ("betas", "momentum", "nesterov")},
+        "schedule": ("schedule", "name"),
+        **{key: ("schedule", key) for key in ("warmup_steps", "milestones", "gamma", "rates", "final_lr")},
+        **{
+            f"plateau_{key}": ("schedule", key)
+            for key in ("metric", "factor", "patience", "cooldown", "threshold")
+        },
+    }
+
+    optimizer: AnyOptimizer = AdamSettings()
+    """How gradients move the weights."""
+    schedule: AnySchedule = StepSettings()
+    """The learning rate by step."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Gradients are scaled down to this total norm."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of the moving average of the weights that is validated and tested; 0 = none.  It starts lower:
+    (1 + step) / (10 + step) while that is less."""
     batch_size: int = Field(32, ge=1, le=10_000)
     """Pictures per step over all GPUs and machines: the same config gives the same training on any number."""
     accumulate: int = Field(1, ge=1)
@@ -60,14 +91,14 @@ class TrainSettings(OptimSettings):
     """Steps in a row without a finite loss after which the run stops."""
 
     @model_validator(mode="after")
-    def _check_plateau(self) -> TrainSettings:
-        if self.schedule == "plateau" and not self.validate_every:
+    def _check_validation(self) -> TrainSettings:
+        if self.schedule.needs_validation and not self.validate_every:
             raise ValueError(
-                "the schedule plateau goes by validations, and there are none; set validate_every=1, or "
-                "another schedule"
+                f"the schedule {self.schedule.name} goes by validations, and there are none; set "
+                "validate_every=1, or another schedule"
             )
         return self
 
     @property
     def needs_validation_loss(self) -> bool:
-        return self.validate_loss or (self.schedule == "plateau" and self.plateau_metric == "loss")
+        return self.validate_loss or bool(self.schedule.needs_validation_loss)

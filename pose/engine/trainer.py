@@ -120,7 +120,7 @@ class Trainer:
             steps_per_epoch=steps_per_epoch,
             total_steps=self.total_steps,
         )
-        early = max(settings.warmup_steps, min(self.total_steps // 5, 5000))
+        early = max(settings.schedule.warmup_steps, min(self.total_steps // 5, 5000))
         self.reporter = Reporter(group, self.updater, steps_per_epoch=steps_per_epoch, quiet_steps=early)
 
     @property

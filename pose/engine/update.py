@@ -11,17 +11,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from pose import checkpoint
+from pose.engine.average import MovingAverage
 from pose.engine.freeze import FrozenStart
-from pose.engine.optim import (
-    MovingAverage,
-    Plateau,
-    build_optimizer,
-    build_scheduler,
-    continue_at,
-    keep_settings,
-    layer_rates,
-    rates_to_log,
-)
+from pose.engine.optim import build_optimizer, keep_settings, layer_rates
+from pose.engine.scheduling import build_schedule, build_scheduler, continue_at, rates_to_log
 from pose.engine.settings import TrainSettings
 from pose.model import PoseModel, TrainStep
 from pose.structures import Batch
@@ -54,9 +47,13 @@ class Updater:
         self.wrapped = wrapped
         self.settings = settings
         self.device = device
-        self.steps_per_epoch = steps_per_epoch
         self.frozen = frozen
-        self.plateau = Plateau(settings) if settings.schedule == "plateau" else None
+        self.schedule = build_schedule(
+            settings.schedule,
+            lr=settings.optimizer.lr,
+            total_steps=settings.epochs * steps_per_epoch,
+            steps_per_epoch=steps_per_epoch,
+        )
         self._fresh_optimizer()
         fp16 = step.precision == "fp16"
         # at scale 1 the scaler changes no number: it is torch's way to skip a step on the device itself
@@ -81,7 +78,7 @@ class Updater:
 
     def rates(self) -> dict[str, float]:
         """Learning rates for the log, by name."""
-        return rates_to_log(self.scheduler, self.settings)
+        return rates_to_log(self.scheduler, self.settings.optimizer.lr)
 
     def update(self, batch: Batch) -> Update:
         """Forward, backward and optimiser step for this process's share of a batch."""
@@ -152,13 +149,11 @@ class Updater:
 
     def _fresh_optimizer(self) -> None:
         """An optimiser of all weights that are not frozen, with the schedule at its beginning."""
-        rates = layer_rates(self.model.backbone, self.settings)
+        settings = self.settings.optimizer
+        rates = layer_rates(self.model.backbone, settings)
         named = ((checkpoint.strip_wrappers(name), p) for name, p in self.model.named_parameters())
-        self.optimizer = build_optimizer(named, self.settings, rates)
-        total = self.settings.epochs * self.steps_per_epoch
-        self.scheduler = build_scheduler(
-            self.optimizer, self.settings, total, self.steps_per_epoch, self.plateau
-        )
+        self.optimizer = build_optimizer(named, settings, rates)
+        self.scheduler = build_scheduler(self.optimizer, self.schedule)
 
     # ----------------------------------------------------------------------------------------------- state
 
@@ -169,7 +164,7 @@ class Updater:
             "ema": self.average.module.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": {k: v for k, v in self.scheduler.state_dict().items() if k != "lr_lambdas"},
-            "plateau": self.plateau.state_dict() if self.plateau else None,
+            "plateau": self.schedule.state_dict() or None,
             "frozen": self.frozen is not None,
             "scaler": self.scaler.state_dict(),
         }
@@ -181,8 +176,8 @@ class Updater:
         if self.average:
             self.average.module.load_state_dict(state["ema"])
         keep_settings(self.optimizer, state["optimizer"], joined=bool(state.get("frozen")))
-        if self.plateau and state.get("plateau"):
-            self.plateau.load_state_dict(state["plateau"])
+        if state.get("plateau"):
+            self.schedule.load_state_dict(state["plateau"])
         continue_at(self.scheduler, state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from pose.engine.distributed import Processes
 from pose.engine.log import Log
-from pose.engine.optim import set_rates
 from pose.engine.progress import Progress
+from pose.engine.scheduling import set_rates
 from pose.engine.signals import signals_for_this_process_only
 from pose.engine.update import Updater
 from pose.metrics.base import Scores
@@ -45,10 +45,8 @@ class Validator:
             scores = self.judge(updater.tested, progress.step, log)
         updater.model.train()
         progress.validated = progress.step
-        if updater.plateau and not updater.frozen:  # rtpose too begins to count at the release
-            if updater.plateau.metric == "best" and not progress.comparable(scores):
-                updater.plateau.restart()
-            updater.plateau.step(scores)
+        if not updater.frozen:  # rtpose too begins to count at the release
+            updater.schedule.validated(scores, comparable=progress.comparable(scores))
             set_rates(updater.scheduler)
         better = progress.improved_by(scores)
         log.scores(progress.step, scores)

@@ -63,7 +63,8 @@ class NonFinite:
     def _give_up(self, step: int, saved: str) -> None:
         text = (
             f"{self.folder}: the loss was not finite in {self.in_a_row} steps in a row (the last of "
-            f"them step {step}); they changed no weights, {saved}. Set a lower train.lr, train.clip_norm: 1 "
-            f"or train.precision: fp32 in {self.folder / 'config.yaml'}, then -c {self.folder.name}"
+            f"them step {step}); they changed no weights, {saved}. Set a lower train.optimizer.lr, "
+            f"train.clip_norm: 1 or train.precision: fp32 in {self.folder / 'config.yaml'}, then -c "
+            f"{self.folder.name}"
         )
         raise UserError(text) if self.group.main else ToldElsewhere(text)

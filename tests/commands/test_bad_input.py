@@ -105,7 +105,8 @@ def test_the_message_and_the_exit_code_of_the_real_command(data: Path, tmp_path:
         ("train.bach_size=4", ("train.bach_size: unknown key, did you mean 'batch_size'?", "command line")),
         ("train.batch_size=many", ("train.batch_size: expected int, got 'many'",)),
         ("train.batch_size=true", ("train.batch_size: expected int, got True",)),
-        ("train.lr=-1", ("train.lr",)),
+        ("train.optimizer.lr=-1", ("train.optimizer.lr",)),
+        ("train.lr=-1", ("train.optimizer.lr",)),
         ("backbone.name=hourglas", ("did you mean 'hourglass'?",)),
         ("train.seed", ("cannot read the setting 'train.seed'; write it as key.sub=value",)),
         ("train.accumulate=5", ("train.batch_size=4", "choose a multiple of 5")),
@@ -182,8 +183,8 @@ def test_derived_keypoints_of_other_annotations(shell: Shell) -> None:
 
 
 def test_mistakes_are_told_together(shell: Shell) -> None:
-    says = ("train.bach_size: unknown key", "train.lr: expected float", "head.sigma")
-    shell.fails(*shell.new("train.bach_size=4", "train.lr=fast", "head.sigma=-2"), says=says)
+    says = ("train.bach_size: unknown key", "train.optimizer.lr: expected float", "head.sigma")
+    shell.fails(*shell.new("train.bach_size=4", "train.optimizer.lr=fast", "head.sigma=-2"), says=says)
 
 
 @pytest.mark.parametrize("name", ["../run", "a/b", "", ".hidden", "a b"])
@@ -200,7 +201,9 @@ def test_a_new_run_does_not_touch_an_old_one(shell: Shell, finished: Path) -> No
     says = ("exp/good exists already", "continue it with -c good")
     shell.fails("-e", "good", *settings(shell.data), says=says)
     shell.fails("-c", "godo", says=("no run 'godo'", "did you mean 'good'?"))
-    shell.fails("-c", "good", "train.lr=1", says=("exp/good/config.yaml", "without other settings", "-e"))
+    shell.fails(
+        "-c", "good", "train.optimizer.lr=1", says=("exp/good/config.yaml", "without other settings", "-e")
+    )
     shell.fails("-c", "good", "--limit", "3", says=("without other settings",))
     assert before == {path: path.read_bytes() for path in shell.runs.rglob("*") if path.is_file()}
 

@@ -83,9 +83,9 @@ def test_a_path_an_array_and_a_pil_picture_give_the_same_people(
     [
         ("ran", {}, "no run 'ran'.*did you mean 'run'"),
         ("run", {"weights": "first"}, "no weights exp/run/first.pt; there are best.pt, last.pt"),
-        ("run", {"settings": ["train.lr=1"]}, "cannot be changed for a trained run"),
+        ("run", {"settings": ["train.optimizer.lr=1"]}, "cannot be changed for a trained run"),
         ("run", {"mode": "triple"}, "mode 'triple': expected single or multi"),
-        ("run", {"settings": "train.lr=1"}, "'train.lr=1' cannot be changed"),
+        ("run", {"settings": "train.optimizer.lr=1"}, "'train.optimizer.lr=1' cannot be changed"),
         ("run", {"device": "gpu"}, "unknown device 'gpu'"),
     ],
 )

@@ -264,7 +264,7 @@ REFUSALS = {
     "tag": (["-c", "tiny", "--tag", "a/b"], "--tag 'a/b'"),
     "backbone": (["-c", "tiny", "backbone.width=16"], "cannot be changed for a trained run"),
     "input": (["-c", "tiny", "input.size=[64, 64]"], "cannot be changed for a trained run"),
-    "training": (["-c", "tiny", "train.lr=1.0"], "cannot be changed for a trained run"),
+    "training": (["-c", "tiny", "train.optimizer.lr=1.0"], "cannot be changed for a trained run"),
     "skeleton": (["-c", "tiny", "data.skeleton=coco17"], "cannot be changed for a trained run"),
     "unknown key": (["-c", "tiny", "test.flipp=true"], "did you mean 'flip'"),
     "scale": (["-c", "tiny", "test.single=[0.0]"], "above 0"),

@@ -276,7 +276,7 @@ def test_more_epochs_in_the_config_go_on_from_the_end(
     file = run / "config.yaml"
     text = file.read_text().replace("epochs: 3", "epochs: 4").replace("lr: 0.004", "lr: 0.5")
     assert "lr: 0.5" in text and "epochs: 4" in text
-    file.write_text(text.replace("schedule: cosine", "schedule: constant"))
+    file.write_text(text.replace("name: cosine", "name: constant").replace("    final_lr: 0.01\n", ""))
     assert command(monkeypatch, "-c", "run") == 0
     train = lines(run, "train")
     assert [record["step"] for record in train] == list(range(1, 21))
@@ -288,7 +288,12 @@ def test_rates_by_layer_may_be_edited(data: Path, here: Path, monkeypatch: pytes
     """Between stop and continuation."""
     plain = [one for one in settings(data) if not one.startswith("backbone.")]
     net = ("name=hrnet", "width=4", "modules=[1, 1, 1]", "blocks=1")
-    more = [*plain, *(f"backbone.{one}" for one in net), "train.schedule=constant", "train.validate_every=0"]
+    more = [
+        *plain,
+        *(f"backbone.{one}" for one in net),
+        "train.schedule.name=constant",
+        "train.validate_every=0",
+    ]
     with at(Updater, "update", send(signal.SIGINT, 4)):
         assert command(monkeypatch, "-e", "run", *more) == 130
     file = here / "config.yaml"
@@ -315,7 +320,7 @@ def test_weights_start_a_run_and_not_its_continuation(
 ) -> None:
     weights = here.parents[1] / "start.pt"
     shutil.copy(reference / "last.pt", weights)
-    more = settings(data, f"train.weights={weights}", "train.lr=1e-30", "train.epochs=1")
+    more = settings(data, f"train.weights={weights}", "train.optimizer.lr=1e-30", "train.epochs=1")
     with at(Updater, "update", send(signal.SIGINT, 2)):
         assert command(monkeypatch, "-e", "run", *more) == 130
     assert "tensors loaded" in capsys.readouterr().err

@@ -18,7 +18,8 @@ import pose.test
 from pose.backbones.pretrained import Pretrained
 from pose.backbones.timm import Timm, TimmSettings, first_line
 from pose.engine.distributed import sync_batch_norm
-from pose.engine.optim import OptimSettings, layer_rates
+from pose.engine.optim import layer_rates
+from pose.engine.optimizers.adam import AdamSettings
 from pose.errors import UserError, user_facing
 from pose.heads.tags import TagsSettings
 from pose.necks.cat import CatSettings
@@ -236,7 +237,7 @@ def test_rates_fall_from_stage_to_stage(model: str) -> None:
     net = backbone(model)
     groups = net.layer_groups()
     assert sorted(map(id, net.parameters())) == sorted(id(p) for group in groups for p in group)
-    rates = layer_rates(net, OptimSettings(layer_decay=0.5))
+    rates = layer_rates(net, AdamSettings(layer_decay=0.5))
     names = {p: name for name, p in net.named_parameters()}
     of_groups = [{rates[p] for p in group} for group in groups]
     assert of_groups == [{0.5**above} for above in range(len(groups), 0, -1)]
@@ -384,7 +385,7 @@ def settings(data: Path, *more: str) -> list[str]:
         "train.epochs=1",
         "train.steps_per_epoch=2",
         "train.batch_size=2",
-        "train.layer_decay=0.8",
+        "train.optimizer.layer_decay=0.8",
         "train.validate_every=0",
         *more,
     ]

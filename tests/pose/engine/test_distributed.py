@@ -221,7 +221,13 @@ def finished(process: subprocess.Popen[str]) -> str:
         raise AssertionError("hangs") from None
 
 
-DDP = ("train.batch_size=8", "train.accumulate=2", "train.optimizer=sgd", "train.lr=0.05", "train.epochs=2")
+DDP = (
+    "train.batch_size=8",
+    "train.accumulate=2",
+    "train.optimizer.name=sgd",
+    "train.optimizer.lr=0.05",
+    "train.epochs=2",
+)
 
 
 def test_two_processes_train_as_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,14 +265,14 @@ HELD = [  # a small VGG-19 whose first layers stand still for 5 of 15 steps, and
     "head.sigma=1.0",
     "train.batch_size=8",
     "train.accumulate=2",
-    "train.optimizer=sgd",
-    "train.lr=0.05",
+    "train.optimizer.name=sgd",
+    "train.optimizer.lr=0.05",
     "train.freeze_epochs=1",
-    "train.schedule=plateau",
-    "train.plateau_metric=loss",
-    "train.plateau_patience=0",
-    "train.plateau_threshold=10",
-    "train.plateau_cooldown=0",
+    "train.schedule.name=plateau",
+    "train.schedule.metric=loss",
+    "train.schedule.patience=0",
+    "train.schedule.threshold=10",
+    "train.schedule.cooldown=0",
 ]
 
 

@@ -16,14 +16,13 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from pose import checkpoint
 from pose.engine.freeze import FrozenStart, check_frozen_start
-from pose.engine.settings import TrainSettings
 from pose.engine.signals import Interrupted
 from pose.engine.trainer import Trainer, seed_everything
 from pose.engine.update import Update, Updater
 from pose.errors import UserError
 from pose.experiment import load_config
 from pose.model import TrainStep
-from tests.training_fixtures import CPU, batches, command, differences, drawn, lines, settings
+from tests.training_fixtures import CPU, batches, command, differences, drawn, lines, settings, train_settings
 
 pytestmark = pytest.mark.slow  # most of them train
 
@@ -66,7 +65,7 @@ def held_trainer(folder: Path, count: int, held: int, *, compiled: bool = False,
     return Trainer(
         step=step,
         wrapped=step,
-        settings=TrainSettings(**{**plain, **train}),
+        settings=train_settings(**{**plain, **train}),
         group=CPU,
         loader=lambda start: loaded[start:],
         steps_per_epoch=count,
@@ -229,12 +228,12 @@ def arguments(data: Path, features: Path) -> list[str]:
         data,
         f"backbone.pretrained={features}",
         "train.freeze_epochs=1",
-        "train.schedule=plateau",
-        "train.plateau_metric=loss",
-        "train.plateau_patience=0",
-        "train.plateau_cooldown=0",
-        "train.plateau_threshold=10",  # nothing is ever better
-        "train.weight_decay=0.1",
+        "train.schedule.name=plateau",
+        "train.schedule.metric=loss",
+        "train.schedule.patience=0",
+        "train.schedule.cooldown=0",
+        "train.schedule.threshold=10",  # nothing is ever better
+        "train.optimizer.weight_decay=0.1",
         "train.keep=2",
         "train.save_steps=2",
     )
@@ -359,7 +358,7 @@ def test_what_cannot_be_done_is_said_before_anything_starts(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert command(monkeypatch, "-e", "run", *settings(data, "train.schedule=plateau", setting)) == 2
+    assert command(monkeypatch, "-e", "run", *settings(data, "train.schedule.name=plateau", setting)) == 2
     told = capsys.readouterr().err
     assert re.search(message, told) and "Traceback" not in told
     assert not (tmp_path / "exp").exists()

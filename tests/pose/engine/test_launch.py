@@ -222,7 +222,9 @@ def test_two_processes_train_and_test_as_one(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    more = settings(data, "train.batch_size=8", "train.optimizer=sgd", "train.lr=0.05", batch_norm="none")
+    more = settings(
+        data, "train.batch_size=8", "train.optimizer.name=sgd", "train.optimizer.lr=0.05", batch_norm="none"
+    )
     one = Started(tmp_path, "pose.train", "-e", "two", *more)
     assert command(monkeypatch, "-e", "one", "--device", "cpu", *more) == 0
     code, told = one.finished()

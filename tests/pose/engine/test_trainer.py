@@ -207,7 +207,7 @@ def test_too_many_bad_steps_in_a_row_end_the_run(tmp_path: Path, log_every: int)
         log_every=log_every,
         save_steps=2,
     )
-    told = r"not finite in 5 steps in a row.*step 9.*last\.pt holds step.*train\.lr"
+    told = r"not finite in 5 steps in a row.*step 9.*last\.pt holds step.*train\.optimizer\.lr"
     with pytest.raises(UserError, match=told):
         one.run()
     state = checkpoint.load(tmp_path / "last.pt")
@@ -643,7 +643,7 @@ def spoiled(state: dict[str, Any], kind: str) -> dict[str, Any]:
         (
             "old",
             {"layer_decay": 0.5},
-            r"no names and are of \[.*\] param.*train\.backbone_lr and train\.layer_",
+            r"no names and are of \[.*\] param.*backbone_lr and layer_decay of train\.optimizer",
         ),
         ("old", {"optimizer": "sgd"}, r"of another train\.optimizer"),
     ],

@@ -21,7 +21,16 @@ from pose.engine.validation_loss import mean_loss
 from pose.experiment import load_config
 from pose.model import PoseModel, TrainStep
 from pose.sessions import TrainingData, validation_loss
-from tests.training_fixtures import CPU, command, differences, drawn, lines, settings, tiny_step
+from tests.training_fixtures import (
+    CPU,
+    command,
+    differences,
+    drawn,
+    lines,
+    settings,
+    tiny_step,
+    train_settings,
+)
 
 VALIDATION = [
     "backbone.name=hourglass",
@@ -114,9 +123,9 @@ def test_it_leaves_no_trace(data: Path, workers: int) -> None:
 def test_it_is_worked_out_where_it_is_asked_for() -> None:
     assert not TrainSettings().needs_validation_loss
     assert TrainSettings(validate_loss=True).needs_validation_loss
-    assert TrainSettings(schedule="plateau", plateau_metric="loss").needs_validation_loss
-    assert not TrainSettings(schedule="plateau", plateau_metric="best").needs_validation_loss
-    assert not TrainSettings(schedule="step", plateau_metric="loss").needs_validation_loss
+    assert train_settings(schedule="plateau", plateau_metric="loss").needs_validation_loss
+    assert not train_settings(schedule="plateau", plateau_metric="best").needs_validation_loss
+    assert not train_settings(schedule="step", plateau_metric="loss").needs_validation_loss
 
 
 def test_a_session_takes_the_pictures_of_the_validation(data: Path) -> None:

@@ -112,10 +112,10 @@ def test_numbers_are_those_of_the_tests(capsys: Any) -> None:
 
 def test_what_differs_between_configs(capsys: Any) -> None:
     make_run("one", 1.0)
-    make_run("other", 1.0, train={"lr": 0.5}, head={"name": "paf"}, data={"workers": 3})
+    make_run("other", 1.0, train={"optimizer": {"lr": 0.5}}, head={"name": "paf"}, data={"workers": 3})
     assert compare.main(["one", "other", "-o", "out", *FEW]) == 0
     found = {cells[0]: cells[1:] for cells in rows(capsys.readouterr().out, "key")[1:]}
-    assert found["head.name"] == ["tags", "paf"] and found["train.lr"][1] == "0.5"
+    assert found["head.name"] == ["tags", "paf"] and found["train.optimizer.lr"][1] == "0.5"
     assert "data.workers" not in found and "head.tag_dim" not in found and "train.epochs" not in found
     assert compare.main(["one", "other", "-o", "out", *FEW, "--all"]) == 0
     found = {cells[0]: cells[1:] for cells in rows(capsys.readouterr().out, "key")[1:]}
@@ -198,7 +198,7 @@ def test_latex_has_the_intervals_and_the_best_in_bold(capsys: Any) -> None:
         (["one", "elsewhere"], "one on the other's: python -m pose.test -c elsewhere data.val.annotations="),
         (["one", "gone"], "that gone was tested on are not there"),
         (["one", "apart"], "with none in common"),
-        (["one", "two", "train.lr=1"], "'train.lr=1' cannot be changed here"),
+        (["one", "two", "train.optimizer.lr=1"], "'train.optimizer.lr=1' cannot be changed here"),
         (["one", "two", "--rounds", "3"], "expected 100 or more"),
         (["one", "two", "-o", "dots.json"], "-o dots.json is a file"),
     ],

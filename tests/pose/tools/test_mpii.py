@@ -483,7 +483,7 @@ TINY = [
     "data.workers=0", "data.augment.whole_scale=[0.2, 0.25]", "data.augment.whole_multiple=32",
     "input.size=[160, 160]", "backbone.pretrained=null", "backbone.blocks=[1, 1, 2, 1]", "backbone.width=8",
     "backbone.batch_norm=train", "head.radius=5", "train.batch_size=2", "train.epochs=2",
-    "train.steps_per_epoch=4", "train.validate_every=2", "train.rates=[[0, 0.01]]",
+    "train.steps_per_epoch=4", "train.validate_every=2", "train.schedule.rates=[[0, 0.01]]",
 ]  # fmt: skip
 
 

@@ -183,7 +183,7 @@ def test_models_are_not_fitted_on_offsets_of_nothing(trained: Path, monkeypatch:
 
 def test_a_stopped_run_goes_on_to_the_same_weights(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
-    given = settings(drawn(trained), *PAIRWISE, "train.schedule=constant", "train.validate_every=0")
+    given = settings(drawn(trained), *PAIRWISE, "train.schedule.name=constant", "train.validate_every=0")
     assert command(monkeypatch, "-e", "part", *given, "train.epochs=1") == 0
     file = Path("exp/part/config.yaml")
     file.write_text(file.read_text().replace("epochs: 1\n", "epochs: 3\n"))

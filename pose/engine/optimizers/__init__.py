@@ -1,0 +1,1 @@
+"""Optimisers: torch's own, one file each."""
