@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pose import config as cfg
-from pose.config import Merged, Settings, component_settings
+from pose.config import Counts, Merged, Settings, component_settings, keys_that_count
 from pose.config_files import config_folder, find_config
 from pose.data.settings import DataSettings, resolve_skeleton
 from pose.engine.log import environment
@@ -57,7 +57,7 @@ class ExperimentConfig(Settings):
     """The grouping method: targets, loss, decoder."""
     train: TrainSettings = TrainSettings()
     """The training recipe."""
-    test: TestSettings = TestSettings()
+    test: Annotated[TestSettings, Counts.AFTER_TRAINING] = TestSettings()
     """How pictures are tested."""
 
     @property
@@ -67,9 +67,8 @@ class ExperimentConfig(Settings):
     def of_a_run(self) -> ExperimentConfig:
         """Without what only the start of a new run looks at."""
         head: Settings = self.head
-        return self.model_copy(
-            update={"head": head.model_copy(update=dict.fromkeys(type(head).only_at_start))}
-        )
+        unread: dict[str, Any] = {key: None for (key,) in keys_that_count(type(head), Counts.ONLY_AT_START)}
+        return self.model_copy(update={"head": head.model_copy(update=unread)})
 
     def build_model(self) -> PoseModel:
         """The model with random weights, those of torch's generator."""
@@ -249,7 +248,7 @@ class Experiment:
 def with_own_files(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
     """Runs of before 0.9 had files of their own that the config names; the run may have been moved since."""
     head: Settings = config.head
-    named = {key: getattr(head, key) for key in type(head).only_at_start}
+    named = {key: getattr(head, key) for (key,) in keys_that_count(type(head), Counts.ONLY_AT_START)}
     own = {key: folder / Path(value).name for key, value in named.items() if value is not None}
     moved = {key: str(file) for key, file in own.items() if file.is_file()}
     return config.model_copy(update={"head": head.model_copy(update=moved)}) if moved else config

@@ -137,7 +137,7 @@ def config_to_keep(config: ExperimentConfig) -> str:
     plain["data"] = {"skeleton": to_dict(config.skeleton)}
     del plain["train"]
     plain["backbone"].pop("pretrained", None)
-    for key in type(config.head).only_at_start:
+    for (key,) in cfg.keys_that_count(type(config.head), cfg.Counts.ONLY_AT_START):
         plain["head"].pop(key, None)
     return json.dumps(plain)
 
@@ -259,8 +259,13 @@ def _same_run(file: Path, notes: Notes, experiment: Experiment) -> None:
     own, name = experiment.config, experiment.folder.name
     theirs = _config(notes, file, ())
     mine, other = cfg.to_plain(own), cfg.to_plain(theirs)
+    changeable = [
+        key
+        for when in (cfg.Counts.ONLY_AT_START, cfg.Counts.AFTER_TRAINING)
+        for (key,) in cfg.keys_that_count(type(own.head), when)
+    ]
     for plain in (mine, other):
-        for key in ("decoder", *type(own.head).only_at_start):  # may change after the training
+        for key in changeable:
             plain["head"].pop(key, None)
         plain["backbone"].pop("pretrained", None)
         plain["input"].pop("size", None)

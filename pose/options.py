@@ -8,17 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pose.config import Settings
+from pose.config import Counts, Settings, keys_that_count
 from pose.errors import UserError
 
 RUN = "the run exp/NAME/"
-TEST_SETTINGS = "test.*, head.decoder.*"  # what may be set for a trained run, see `run_settings`
-# settings of a trained run: how it is tested, and where its data lie
-CHANGEABLE = ("test.", "head.decoder.")
-CHANGEABLE_DATA = (
-    "data.root=", "data.train.", "data.val.", "data.workers=", "data.strict=", "data.cache=", "data.year=",
-    "data.validation_people_only=", "data.synthetic=", "data.category=", "data.orientation=",
-)  # fmt: skip
+TEST_SETTINGS = "test.*, head.decoder.*"  # what may be set for a trained run: `Counts.AFTER_TRAINING`
 
 
 def user_path(text: str) -> Path:
@@ -71,10 +65,16 @@ def run_settings(settings: Sequence[str], *, data: bool = False) -> list[str]:
     Raises `UserError` for another."""
     if isinstance(settings, str):  # a sequence of letters
         settings = [settings]
-    keys = CHANGEABLE + (CHANGEABLE_DATA if data else ())
+    if not settings:
+        return []
+    from pose.experiment import ExperimentConfig  # needs torch
+
+    marks = [Counts.AFTER_TRAINING, *([Counts.WITH_THE_DATA] if data else [])]
+    keys = [key for mark in marks for key in keys_that_count(ExperimentConfig, mark)]
     for text in settings:
-        if not text.startswith(keys):
-            known = ", ".join(f"{key}*" if key.endswith(".") else key.rstrip("=") for key in keys)
+        path = tuple(text.partition("=")[0].strip().split("."))
+        if not any(path[: len(key)] == key for key in keys):
+            known = ", ".join(map(".".join, keys))
             raise UserError(f"{text!r} cannot be changed for a trained run; {known} can")
     return list(settings)
 

@@ -14,7 +14,7 @@ import torch
 from pose import config, skeleton
 from pose.annotations.reader import parse
 from pose.metrics.base import settings_of
-from pose.registry import BACKBONES, HEADS, METRICS
+from pose.registry import BACKBONES, HEADS, METRICS, SCHEDULES
 from pose.skeleton import Skeleton
 from pose.structures import Batch
 
@@ -27,7 +27,7 @@ EXAMPLES = {
 @pytest.fixture(autouse=True)
 def registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the examples register is gone after the test."""
-    for registry in (BACKBONES, HEADS, METRICS):
+    for registry in (BACKBONES, HEADS, METRICS, SCHEDULES):
         registry.names()
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
 
@@ -113,11 +113,18 @@ def test_the_data_set(tmp_path: Path) -> None:
     assert loaded.data.root == "data/animals"
 
 
+def test_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = imported("pose/engine/schedules/polynomial.py", tmp_path, monkeypatch).PolynomialSettings
+    schedule = SCHEDULES.build(settings(power=2.0, warmup_steps=4), lr=0.1, total_steps=24, steps_per_epoch=5)
+    assert [schedule(step) for step in (0, 3, 4, 14, 24)] == [0.25, 1.0, 1.0, 0.25, 0.0]
+
+
 def test_every_example_is_tested() -> None:
     assert sorted(EXAMPLES) == [
         "configs/_skeletons/quadruped.yaml",
         "configs/animals/tiny.yaml",
         "pose/backbones/tiny.py",
+        "pose/engine/schedules/polynomial.py",
         "pose/heads/single.py",
         "pose/metrics/count.py",
     ]

@@ -10,7 +10,15 @@ from __future__ import annotations
 from pose.config.checking import load, validate
 from pose.config.merging import COMMAND_LINE, Merged, merge, override, parse_override
 from pose.config.presets import PresetSettings
-from pose.config.settings import FilePath, Label, Settings, component_settings, settings_in
+from pose.config.settings import (
+    Counts,
+    FilePath,
+    Label,
+    Settings,
+    component_settings,
+    keys_that_count,
+    settings_in,
+)
 from pose.config.writing import describe, json_schema, plain_to_yaml, to_plain, to_yaml
 from pose.config.yaml_files import LARGEST_FILE, LONGEST_NUMBER, MOST_VALUES, parse_yaml, read_yaml
 
@@ -19,6 +27,7 @@ __all__ = [
     "LARGEST_FILE",
     "LONGEST_NUMBER",
     "MOST_VALUES",
+    "Counts",
     "FilePath",
     "Label",
     "Merged",
@@ -27,6 +36,7 @@ __all__ = [
     "component_settings",
     "describe",
     "json_schema",
+    "keys_that_count",
     "load",
     "merge",
     "override",

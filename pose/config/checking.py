@@ -11,8 +11,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from pose.config.merging import COMMAND_LINE, KeyPath, Merged, merge
-from pose.config.settings import Settings, settings_in
+from pose.config.merging import COMMAND_LINE, Merged, merge
+from pose.config.settings import KeyPath, Settings, settings_in
 from pose.errors import UserError
 from pose.registry import nearest
 

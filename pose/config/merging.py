@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pose.config.presets import PresetSettings
-from pose.config.settings import Settings, section_class
+from pose.config.settings import KeyPath, Settings, section_class
 from pose.config.yaml_files import parse_yaml, read_with_bases
 from pose.errors import UserError
 
 COMMAND_LINE = "command line"
-KeyPath = tuple[str, ...]  # the keys from the top of a config to one value
 
 
 class Merged:

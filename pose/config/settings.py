@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import types
 from collections.abc import Mapping
+from enum import Enum
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from pose.registry import Registry
+
+KeyPath = tuple[str, ...]  # the keys from the top of a config to one value
 
 
 def _file_path(text: str) -> str:
@@ -31,6 +34,15 @@ Label = Annotated[str, BeforeValidator(_label)]
 """A name or a number."""
 
 
+class Counts(Enum):
+    """When a setting counts, where it is not for a run's whole training:
+    `key: Annotated[int, Counts.AFTER_TRAINING] = 3`."""
+
+    ONLY_AT_START = "read when a run begins, and null in the run's own config"
+    AFTER_TRAINING = "may be changed for a trained run"
+    WITH_THE_DATA = "may be changed for a trained run by commands that read its data"
+
+
 class Settings(BaseModel):
     """Base of every config class: frozen, strict about types, unknown keys are errors."""
 
@@ -40,8 +52,6 @@ class Settings(BaseModel):
     former_keys: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """Keys that this section once had -> the section in it and the key there that they are today.  A key that
     is a section today and was a name before leads to that section's `name`."""
-    only_at_start: ClassVar[tuple[str, ...]] = ()
-    """Keys that only the start of a new run looks at: null in the run's own config."""
 
 
 def component_settings(registry: Registry, default: str | None = None) -> Any:
@@ -93,3 +103,15 @@ def _members(annotation: Any) -> list[type[Settings]]:
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
         return [cls for part in get_args(annotation) for cls in _members(part)]
     return settings_in(annotation) if isinstance(annotation, type) else []
+
+
+def keys_that_count(schema: type[Settings], when: Counts, above: KeyPath = ()) -> list[KeyPath]:
+    """Every key of a config of type `schema` that is marked so, whatever its components are."""
+    found: dict[KeyPath, None] = {}
+    for key, field in schema.model_fields.items():
+        here = (*above, key)
+        if when in field.metadata:
+            found[here] = None
+        for cls in _members(field.annotation):
+            found |= dict.fromkeys(keys_that_count(cls, when, here))
+    return [*found]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from pose.annotations.skeletons import read_skeleton
-from pose.config import FilePath, Label, Settings
+from pose.config import Counts, FilePath, Label, Settings
 from pose.data.augment import AugmentSettings
 from pose.errors import UserError
 from pose.skeleton import Skeleton, from_dict
@@ -101,26 +101,26 @@ class SyntheticSettings(Settings):
 class DataSettings(Settings):
     """The data set and how it is sampled."""
 
-    synthetic: SyntheticSettings | None = None
+    synthetic: Annotated[SyntheticSettings | None, Counts.WITH_THE_DATA] = None
     """Draw people into `root` on first use instead of reading photos."""
-    root: FilePath = "data/coco"
+    root: Annotated[FilePath, Counts.WITH_THE_DATA] = "data/coco"
     """Folder that the paths of the sets are relative to."""
-    year: int | None = None
+    year: Annotated[int | None, Counts.WITH_THE_DATA] = None
     """Fills `{year}` in the paths of the sets."""
-    train: SetSettings = SetSettings(
+    train: Annotated[SetSettings, Counts.WITH_THE_DATA] = SetSettings(
         annotations="annotations/person_keypoints_train{year}.json", images="train{year}"
     )
     """The training set."""
     sets: tuple[MixedSetSettings, ...] = ()
     """Train on a mixture of these sets instead of `train`.  Keypoints go by name into `skeleton`; what a set
     never labels is not trained on its pictures, neither as there nor as absent."""
-    val: SetSettings = SetSettings(
+    val: Annotated[SetSettings, Counts.WITH_THE_DATA] = SetSettings(
         annotations="annotations/person_keypoints_val{year}.json", images="val{year}"
     )
     """The validation set."""
-    category: Label | None = None
+    category: Annotated[Label | None, Counts.WITH_THE_DATA] = None
     """Name or id of the category to take, where the annotations have several with different keypoints."""
-    orientation: Literal["auto", "stored", "exif"] = "auto"
+    orientation: Annotated[Literal["auto", "stored", "exif"], Counts.WITH_THE_DATA] = "auto"
     """How photos with an EXIF turn are read: `stored` as the pixels lie in the file, as COCO means it, `exif`
     as viewers show them, `auto` as stored, but turned where only that makes the size fit the annotations."""
     skeleton: SkeletonSettings | None = None
@@ -134,18 +134,18 @@ class DataSettings(Settings):
     validation_ids: FilePath | None = None
     """File (text or JSON) of image ids of the training annotations that make up the validation set instead of
     `val`, and are not trained on."""
-    validation_people_only: bool = False
+    validation_people_only: Annotated[bool, Counts.WITH_THE_DATA] = False
     """Validate and test on the pictures with labelled people only; what is found on the others then does not
     count against AP."""
-    strict: bool = False
+    strict: Annotated[bool, Counts.WITH_THE_DATA] = False
     """Stop at anything wrong with the data instead of repairing, counting and going on."""
-    workers: Annotated[int | None, Field(ge=0)] = None
+    workers: Annotated[int | None, Field(ge=0), Counts.WITH_THE_DATA] = None
     """Processes that prepare samples, for each training process; none: one less than the cores, at most 8."""
     timeout: float = Field(1800, ge=0)
     """Seconds without a batch from the workers after which training ends with a sentence; 0 = no limit."""
     augment: AugmentSettings = AugmentSettings()
     """Random changes to the training pictures."""
-    cache: bool = True
+    cache: Annotated[bool, Counts.WITH_THE_DATA] = True
     """Keep the parsed annotations in a folder `.cache` beside the file."""
 
     @model_validator(mode="after")

@@ -5,13 +5,13 @@ vectors along it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from pose.config import PresetSettings, component_settings
+from pose.config import Counts, PresetSettings, component_settings
 from pose.decoders.paf_groups import PafGroupsSettings
 from pose.errors import UserError
 from pose.geometry import PIXEL_CENTER, LayoutLike
@@ -70,7 +70,7 @@ class PafSettings(PresetSettings):
     sum a learning rate is channels * cells / 2 times smaller."""
     over_stages: OverStages = "sum"
     """How the losses of the network's stages count: their sum, as published, or their mean."""
-    decoder: DecoderSettings = PafGroupsSettings()
+    decoder: Annotated[DecoderSettings, Counts.AFTER_TRAINING] = PafGroupsSettings()
 
 
 class PafTargets(NamedTuple):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from pose.config import FilePath, Settings, component_settings
+from pose.config import Counts, FilePath, Settings, component_settings
 from pose.decoders import pairwise_statistics
 from pose.decoders.multicut import MulticutSettings
 from pose.decoders.pairwise_statistics import NUM_FEATURES, PairModel, PairwiseStatistics
@@ -42,14 +42,12 @@ TABLES = ("offset_mean", "offset_std", "pair_models")  # buffers
 class PairwiseSettings(Settings):
     """The defaults are pose-tensorflow's for COCO."""
 
-    only_at_start: ClassVar[tuple[str, ...]] = ("statistics",)
-
     name: Literal["pairwise"] = "pairwise"
     radius: float = Field(17.0, gt=0, le=512)
     """Cells whose centre is so near to a keypoint, in pixels of the input, are the ones that find it."""
     locref_std: float = Field(7.2801, gt=0)
     """Pixels that one unit of the location refinement stands for."""
-    statistics: FilePath | None = None
+    statistics: Annotated[FilePath | None, Counts.ONLY_AT_START] = None
     """JSON of pose.tools.pairwise_stats: means and deviations of the offsets, by which they are normalised,
     and the decoder's models of them.  null: `pose.train` works out means and deviations from the training
     set.  A run keeps them with its weights."""
@@ -64,7 +62,7 @@ class PairwiseSettings(Settings):
     """Weight of the pairwise offsets' Huber loss."""
     over_stages: OverStages = "sum"
     """How the losses of the network's stages count: their sum or their mean."""
-    decoder: DecoderSettings = MulticutSettings()
+    decoder: Annotated[DecoderSettings, Counts.AFTER_TRAINING] = MulticutSettings()
 
 
 class PairwiseTargets(NamedTuple):

@@ -4,13 +4,13 @@ per keypoint; keypoints of one person carry close tags."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from pose.config import Settings, component_settings
+from pose.config import Counts, Settings, component_settings
 from pose.decoders.tag_groups import TagGroupsSettings
 from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.heads.base import Head, build_decoder
@@ -53,7 +53,7 @@ class TagsSettings(Settings):
     """Strides of the network's levels that have tags; null = all.  HigherHRNet has them at 4 only."""
     over_stages: OverStages = "mean"
     """How the losses of the network's stages count: their mean, or their sum as in HigherHRNet."""
-    decoder: DecoderSettings = TagGroupsSettings()
+    decoder: Annotated[DecoderSettings, Counts.AFTER_TRAINING] = TagGroupsSettings()
 
 
 class TagTargets(NamedTuple):

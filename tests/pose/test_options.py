@@ -8,8 +8,10 @@ from typing import Literal
 
 import pytest
 
-from pose.config import Settings
-from pose.options import add_setting_options, was_given
+from pose.config import Counts, Settings, keys_that_count
+from pose.errors import UserError
+from pose.experiment import ExperimentConfig
+from pose.options import TEST_SETTINGS, add_setting_options, run_settings, was_given
 
 
 class Own(Settings):
@@ -56,3 +58,23 @@ def test_other_values_are_refused(words: list[str], capsys: pytest.CaptureFixtur
 def test_the_help_is_the_settings_own() -> None:
     text = " ".join(parser().format_help().split())
     assert "how much. 100 % is all" in text and "--output FILE where to" in text
+
+
+def test_what_may_be_changed_for_a_trained_run_is_what_its_settings_say() -> None:
+    for text in (
+        "test.flip=false",
+        "test={flip: false}",
+        "head.decoder.name=multicut",
+        "head.decoder.max_people=3",
+    ):
+        assert run_settings([text]) == [text]
+    for text in ("data.root=x", "data.val.images=x", "data.workers=0", "data.synthetic=null"):
+        assert run_settings([text], data=True) == [text]
+        with pytest.raises(UserError, match="cannot be changed for a trained run; .*test.* can"):
+            run_settings([text])
+    for text in ("testing.flip=1", "head.decoders=1", "head.sigma=1", "data.max_people=3", "train.lr=1"):
+        with pytest.raises(UserError):
+            run_settings([text], data=True)
+    named = {word.removesuffix(".*") for word in TEST_SETTINGS.split(", ")}
+    assert named == {".".join(key) for key in keys_that_count(ExperimentConfig, Counts.AFTER_TRAINING)}
+    assert keys_that_count(ExperimentConfig, Counts.ONLY_AT_START) == [("head", "statistics")]

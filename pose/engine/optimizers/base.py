@@ -15,6 +15,7 @@ ParameterGroup = dict[str, Any]
 class OptimizerSettings(Settings):
     """Learning rate and weight decay."""
 
+    name: str
     lr: float = Field(2e-4, gt=0)
     """Learning rate after warm-up, for the whole batch size."""
     weight_decay: float = Field(0.0, ge=0)

@@ -14,6 +14,7 @@ from pose.metrics.base import Scores
 class ScheduleSettings(Settings):
     """The warm-up."""
 
+    name: str
     warmup_steps: int = Field(0, ge=0)
     """Steps in which the rate rises linearly from nothing."""
 
