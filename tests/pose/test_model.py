@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from pose.backbones.hourglass import HourglassSettings
 from pose.config import read_yaml
+from pose.data.augment import IDENTITY_COLOR
 from pose.errors import UserError
 from pose.heads.tags import TagsHead, TagsSettings
 from pose.model import PoseModel, TrainStep, build_model, resolve_precision
 from pose.registry import HEADS
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import Batch, Fields, InputSettings
+from tests.batches import noise, part_of
 
 SKELETON = from_dict(read_yaml(Path(__file__).parents[2] / "configs" / "_skeletons" / "coco17.yaml"))
 
@@ -45,17 +47,8 @@ def model(head: Any = None, skeleton: Skeleton = SKELETON, **more: Any) -> PoseM
 
 def batch(seed: int = 0, people: int = 3, skeleton: Skeleton = SKELETON) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    xy = torch.rand(2, people, len(skeleton), 2, generator=generator) * torch.tensor([96, 64])
-    v = torch.randint(0, 3, (2, people, len(skeleton), 1), generator=generator)
-    return Batch(
-        image=torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=generator),
-        loss_mask=torch.rand(2, 64, 96, generator=generator) > 0.2,
-        keypoints=torch.cat([xy, v], -1),
-        areas=torch.ones(2, people),
-        color=torch.tensor([[0.1, 1.2, -0.1, 0.8]] * 2),
-        image_id=torch.arange(2),
-        labelled=torch.ones(2, len(skeleton), dtype=torch.bool),
-    )
+    strong = (0.1, 1.2, -0.1, 0.8)
+    return noise(generator, 2, people, (64, 96), kinds=len(skeleton), masked=0.2, color=strong)
 
 
 @pytest.mark.parametrize("head", HEADS.names())
@@ -102,7 +95,7 @@ def test_the_loss_is_float32_whatever_the_network_computes_in(precision: str) ->
 
 def test_the_identity_of_colours_changes_nothing() -> None:
     one = model()
-    same = batch()._replace(color=torch.tensor([[0.0, 1.0, 0.0, 1.0]] * 2))
+    same = batch()._replace(color=torch.tensor([IDENTITY_COLOR] * 2))
     plain = TrainStep(one, color=False)(same)
     for hsv in (True, False):
         for name, value in TrainStep(one, hsv=hsv)(same).items():
@@ -121,7 +114,7 @@ def test_a_batch_is_the_mean_of_its_pictures() -> None:
     step = TrainStep(model())
     given = batch()
     whole = step(given)
-    parts = [step(Batch(*(value[b : b + 1] for value in given))) for b in range(2)]
+    parts = [step(part_of(given, slice(b, b + 1))) for b in range(2)]
     for name in ("heatmap", "pull", "push", "loss"):
         torch.testing.assert_close(whole[name], torch.stack([part[name] for part in parts]).mean(0))
 
