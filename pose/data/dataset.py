@@ -15,19 +15,18 @@ from pose import geometry
 from pose.annotations.annotations import Annotations
 from pose.annotations.image_files import locate, where_instead
 from pose.archives import SUFFIXES, is_file, is_folder
-from pose.data.augment import (
-    IDENTITY_COLOR,
+from pose.data.augment import IDENTITY_COLOR, draw_color
+from pose.data.images import read_annotated
+from pose.data.selection import open_annotations
+from pose.data.settings import DataSettings, SetFiles
+from pose.data.warps import (
     PERSON_AREA,
     PERSON_KEYPOINTS,
     draw_affine,
-    draw_color,
     draw_person_affine,
     draw_whole_affine,
     whole_factor,
 )
-from pose.data.images import read_annotated
-from pose.data.selection import open_annotations
-from pose.data.settings import DataSettings, SetFiles
 from pose.errors import UserError
 from pose.images import UnreadableImage
 from pose.skeleton import Skeleton
