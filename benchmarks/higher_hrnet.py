@@ -122,7 +122,7 @@ def forward_row(width: int, side: int, runs: int) -> Row:
 def step_row(width: int, side: int, images: int, runs: int) -> Row:
     pair = networks(width, side)
     batch = scene(side, images, people=5)
-    loss, step = literal_loss(pair, batch), TrainStep(pair.ours, color=False)
+    loss, step = literal_loss(pair, batch), TrainStep(pair.ours)
     pair.literal.train(), pair.ours.train()
     torch.testing.assert_close(step(batch)["loss"][0], loss(), rtol=1e-3, atol=1e-6)
     adam = torch.optim.Adam(pair.literal.parameters(), 1e-3)

@@ -13,7 +13,7 @@ from torch import nn
 
 from pose import checkpoint, geometry
 from pose.annotations.reader import read
-from pose.data.augment import color_jitter, no_augmentation
+from pose.data.augment import DeviceAugment, no_augmentation
 from pose.data.dataset import FIRST, KeypointDataset, check_files
 from pose.data.images import Orientation, SetImage, read_of_size, wrong_size
 from pose.data.loader import Loaded, collate, default_workers, train_loader
@@ -304,9 +304,7 @@ class PanelDrawer:
 
     def _draw(self, model: PoseModel, batch: Batch) -> np.ndarray:
         """Of a batch of one image."""
-        images = batch.image.float() / 255
-        if self.config.data.augment.needs_color:
-            images = color_jitter(images, batch.color, hsv=self.config.data.augment.needs_hsv)
+        images = DeviceAugment(self.config.data.augment)(batch.image, batch.color)
         with autocast(images.device, self.precision):
             stages = model(images)
         head, fields = model.head, model.head.readout(stages)

@@ -105,7 +105,7 @@ class Sample(NamedTuple):
     loss_mask: Tensor  # (H, W) bool, False under crowds and people without labelled keypoints
     keypoints: Tensor  # (P, K, 3) float32: x, y in input pixels, v in {0, 1, 2}; padding has v = 0
     areas: Tensor  # (P,) float32, input pixels squared; 0 for padding
-    color: Tensor  # (4,) float32: hue shift, saturation factor, brightness shift, contrast factor
+    color: Tensor  # (4,) float32, of `draw_color`: hue shift, saturation factor, brightness shift, contrast
     image_id: Tensor  # () int64
     labelled: Tensor  # (K,) bool, False for keypoints that nobody in this picture's data set has labelled
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pose.data.augment import IDENTITY_COLOR
+from pose.data.augment import unchanged_color
 from pose.structures import Batch
 
 
@@ -19,7 +19,7 @@ def batch_of(
     image: Tensor | None = None,
     loss_mask: Tensor | None = None,
     areas: Tensor | None = None,
-    color: Sequence[float] = IDENTITY_COLOR,
+    color: Sequence[float] | None = None,
     first_id: int = 0,
 ) -> Batch:
     """keypoints (B, P, K, 3) in pixels of inputs of `size` (height, width) -> a batch on their device.
@@ -35,7 +35,7 @@ def batch_of(
         else loss_mask,
         keypoints=truth,
         areas=torch.ones(truth.shape[:2], device=device) if areas is None else areas,
-        color=torch.tensor(color, device=device).repeat(count, 1),
+        color=torch.tensor(color or unchanged_color(), device=device).repeat(count, 1),
         image_id=torch.arange(count, device=device) + first_id,
         labelled=torch.ones(count, truth.shape[2], dtype=torch.bool, device=device),
     )
@@ -49,7 +49,7 @@ def noise(
     *,
     kinds: int = 17,
     masked: float = 0.1,
-    color: Sequence[float] = IDENTITY_COLOR,
+    color: Sequence[float] | None = None,
     first_id: int = 0,
 ) -> Batch:
     """`count` images of noise with `people` anywhere, keypoints of `kinds` kinds with any visibility; the

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from pose.data.augment import AugmentSettings
 from pose.data.loader import Loaded
 from pose.engine.distributed import Processes
 from pose.engine.settings import TrainSettings
@@ -115,14 +116,23 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
 # ------------------------------------------------------------------------------ a trainer without any files
 
 
-def tiny_step(*more: str, batch_norm: str = "before", precision: str = "fp32", seed: int = 0) -> TrainStep:
+BRIGHTNESS = AugmentSettings(hue=0.0, saturation=(1.0, 1.0))
+
+
+def tiny_step(
+    *more: str,
+    batch_norm: str = "before",
+    precision: str = "fp32",
+    seed: int = 0,
+    augment: AugmentSettings = BRIGHTNESS,
+) -> TrainStep:
     """`more` are further settings."""
     config = load_config(
         None, ["data.skeleton=coco17", *settings("unused", batch_norm=batch_norm), *NAMES, *more]
     )
     seed_everything(seed)
     model = config.build_model()
-    return TrainStep(model, precision=precision, color=True, hsv=False)
+    return TrainStep(model, precision=precision, augment=augment)
 
 
 NAMES = ["backbone.name=hourglass", "backbone.stacks=1", "head.name=tags", "head.push_weight=0.01"]

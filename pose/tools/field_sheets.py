@@ -15,6 +15,7 @@ from torch import Tensor
 from pose import geometry
 from pose.annotations.annotations import Annotations, load_annotations
 from pose.archives import is_file
+from pose.data.augment import unchanged_color
 from pose.data.dataset import Item
 from pose.data.images import read_of_size
 from pose.data.loader import collate
@@ -99,7 +100,7 @@ def sample_of(place: Place, image: Tensor, matrix: np.ndarray, config: Experimen
         loss_mask=torch.from_numpy(mask),
         keypoints=torch.from_numpy(keypoints),
         areas=torch.from_numpy(annotations.areas(index)[: config.data.max_people].copy()),
-        color=torch.tensor((0.0, 1.0, 0.0, 1.0)),
+        color=torch.tensor(unchanged_color()),
         image_id=torch.tensor(int(annotations.image_ids[index])),
         labelled=torch.from_numpy(annotations.labelled.copy()),
     )

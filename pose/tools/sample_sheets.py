@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from pose import geometry
-from pose.data.augment import AugmentSettings, color_jitter
+from pose.data.augment import AugmentSettings, DeviceAugment, told_color
 from pose.data.dataset import KeypointDataset
 from pose.data.loader import ShardedBatchSampler, collate
 from pose.data.mixture import MixedDataset, Training, training_data
@@ -143,9 +143,7 @@ def _counts(part: KeypointDataset, index: int) -> np.ndarray | None:
 
 def colored(batch: Sample, settings: AugmentSettings) -> np.ndarray:
     """The image of a batch of one, (H, W, 3) uint8 RGB, with colours as in the training step."""
-    images = batch.image.float() / 255
-    if settings.needs_color:
-        images = color_jitter(images, batch.color, hsv=settings.needs_hsv)
+    images = DeviceAugment(settings)(batch.image, batch.color)
     return (255 * images[0]).round().byte().permute(1, 2, 0).contiguous().numpy()
 
 
@@ -163,9 +161,7 @@ def changes(part: KeypointDataset, index: int, position: int, canvas: tuple[int,
         f"turned {round(angle):+d} degrees",
         "mirrored" if flip else "not mirrored",
     ]
-    hue, saturation, brightness, contrast = color.tolist()
-    colors = f"hue {hue:+.2f} turns, saturation x {saturation:.2f}, brightness {brightness:+.2f}, contrast x "
-    return [", ".join(where), f"{colors}{contrast:.2f}" if part.augment.needs_color else "colours unchanged"]
+    return [", ".join(where), told_color(part.augment, color)]
 
 
 def square(picture: np.ndarray, side: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pose.data.augment import AugmentSettings
 from pose.experiment import load_config
 from pose.model import TrainStep
 from tests.batches import batch_of
@@ -66,7 +67,7 @@ def test_targets_forward_and_loss_never_wait(settings: list[str]):
             model = config.build_model()
         batch = batch_of(torch.empty(2, 5, 17, 3, device="cuda"), (128, 128))
         with Watch() as watch:
-            terms = TrainStep(model, precision="bf16")(batch)
+            terms = TrainStep(model, precision="bf16", augment=AugmentSettings())(batch)
         assert terms["loss"].device.type == "cuda"
         assert watch.waits == []
         with Watch() as watch:  # the watch sees what it looks for

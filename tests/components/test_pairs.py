@@ -62,7 +62,7 @@ def test_every_network_learns_with_every_head(network: str, head: str) -> None:
     model = pair(network, head)
     images, truth, batch = lesson()
     model.head.prepare([*batch.keypoints.numpy()])  # as pose.train does
-    step = TrainStep(model, color=False).train()
+    step = TrainStep(model).train()
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
     # the statistics of batch normalization lag behind weights that learn so fast

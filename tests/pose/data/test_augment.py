@@ -9,7 +9,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pose.data.augment import IDENTITY_COLOR, AugmentSettings, color_jitter, draw_color, no_augmentation
+from pose.data import augment
+from pose.data.augment import (
+    AugmentSettings,
+    DeviceAugment,
+    PixelChange,
+    draw_color,
+    no_augmentation,
+    told_color,
+    unchanged_color,
+)
 
 
 def rng(position: int = 0) -> np.random.Generator:
@@ -17,8 +26,10 @@ def rng(position: int = 0) -> np.random.Generator:
 
 
 def test_without_augmentation_colors_stay() -> None:
-    np.testing.assert_array_equal(draw_color(rng(), no_augmentation()), np.array(IDENTITY_COLOR, np.float32))
-    assert not no_augmentation().needs_color
+    np.testing.assert_array_equal(
+        draw_color(rng(), no_augmentation()), np.array(unchanged_color(), np.float32)
+    )
+    assert DeviceAugment(no_augmentation()).changes == []
 
 
 @pytest.mark.parametrize("wrong", [{"scale": (1.5, 0.75)}, {"scale": (0.0, 1.0)}, {"contrast": (-1.0, 1.0)},
@@ -30,6 +41,10 @@ def test_impossible_ranges_are_refused(wrong: dict) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- colours
+
+
+ALL = DeviceAugment(AugmentSettings())
+BRIGHTNESS = DeviceAugment(AugmentSettings(hue=0, saturation=(1, 1)))
 
 
 def literal_jitter(image: np.ndarray, color: np.ndarray) -> np.ndarray:
@@ -58,38 +73,75 @@ def test_colors_equal_a_pixel_by_pixel_loop() -> None:
     images = pictures(6)
     color = np.stack([draw_color(rng(i), AugmentSettings()) for i in range(6)])
     expected = np.stack([literal_jitter(images[i].double().numpy(), color[i]) for i in range(6)])
-    result = color_jitter(images, torch.from_numpy(color))
+    result = ALL(images, torch.from_numpy(color))
     np.testing.assert_allclose(result.numpy(), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("hsv", [True, False])
-def test_identity_color_changes_nothing(hsv: bool) -> None:
+@pytest.mark.parametrize("change", [ALL, BRIGHTNESS])
+def test_identity_color_changes_nothing(change: DeviceAugment) -> None:
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    color = torch.tensor([IDENTITY_COLOR] * 2)
-    torch.testing.assert_close(color_jitter(images, color, hsv=hsv), images, atol=1e-6, rtol=0)
+    color = torch.tensor([unchanged_color()] * 2)
+    torch.testing.assert_close(change(images, color), images, atol=1e-6, rtol=0)
 
 
-def test_without_hsv_only_hue_and_saturation_are_left_out() -> None:
+def test_without_hue_and_saturation_only_hue_and_saturation_are_left_out() -> None:
     images = pictures()
     color = torch.tensor([[0.0, 1.0, 0.2, 1.4], [0, 1, -0.3, 0.5], [0, 1, 0, 1], [0, 1, 0.1, 0.9]])
     changed = color * torch.tensor([1.0, 2, 1, 1]) + torch.tensor([0.1, 0, 0, 0])
-    assert torch.equal(color_jitter(images, changed, hsv=False), color_jitter(images, color, hsv=False))
-    torch.testing.assert_close(
-        color_jitter(images, color, hsv=False), color_jitter(images, color), atol=1e-6, rtol=0
-    )
+    assert torch.equal(BRIGHTNESS(images, changed), BRIGHTNESS(images, color))
+    torch.testing.assert_close(BRIGHTNESS(images, color), ALL(images, color), atol=1e-6, rtol=0)
 
 
 def test_batched_colors_equal_single_ones_and_leave_the_input() -> None:
     images = pictures()
     color = torch.from_numpy(np.stack([draw_color(rng(i), AugmentSettings()) for i in range(4)]))
     before = images.clone()
-    batched = color_jitter(images, color)
+    batched = ALL(images, color)
     assert torch.equal(images, before)
     for i in range(4):
-        assert torch.equal(batched[i : i + 1], color_jitter(images[i : i + 1], color[i : i + 1]))
+        assert torch.equal(batched[i : i + 1], ALL(images[i : i + 1], color[i : i + 1]))
 
 
 def test_a_full_turn_of_hue_is_none() -> None:
     images = pictures(1)
-    turned = color_jitter(images, torch.tensor([[1.0, 1, 0, 1]]))
+    turned = ALL(images, torch.tensor([[1.0, 1, 0, 1]]))
     torch.testing.assert_close(turned, images, atol=2e-6, rtol=0)
+
+
+# ------------------------------------------------------------------------------------------------ a new one
+
+
+class Inverted(PixelChange):
+    """Black and white change places where a number is above `hue`."""
+
+    unchanged = (0.0,)
+    wanted = True
+
+    def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
+        return (rng.random(),)
+
+    def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        return torch.where(numbers[:, :, None, None] > self.settings.hue, 1 - images, images)
+
+    def told(self, numbers: tuple[float, ...]) -> str:
+        return f"inverted {numbers[0]:.1f}"
+
+
+def test_a_new_change_is_one_class_and_leaves_the_numbers_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings, images = AugmentSettings(), pictures(2)
+    before = draw_color(rng(), settings)
+    monkeypatch.setattr(augment, "CHANGES", (*augment.CHANGES, Inverted))
+    color = draw_color(rng(), settings)
+    assert color.shape == (5,) and np.array_equal(color[:4], before)
+    assert unchanged_color() == (0, 1, 0, 1, 0)
+    numbers = torch.from_numpy(np.stack([color] * 2))
+    numbers[:, 4] = torch.tensor([0.1, 0.9])
+    plain, changed = ALL(images, numbers[:, :4]), DeviceAugment(settings)(images, numbers)
+    assert torch.equal(changed[0], plain[0]) and torch.equal(changed[1], 1 - plain[1])
+    assert told_color(settings, numbers[1].numpy()).endswith(", inverted 0.9")
+
+
+def test_a_step_with_changes_has_no_weights_of_its_own() -> None:
+    assert dict(ALL.state_dict()) == {} and not [*ALL.parameters()] and not [*ALL.buffers()]
