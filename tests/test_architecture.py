@@ -32,7 +32,7 @@ FLOORS = {
     3: ["data", "heads"],
     4: ["model"],
     5: ["predict", "metrics"],
-    6: ["engine", "media", "report", "doctor"],
+    6: ["engine", "media", "report", "doctor", "panels"],
     7: ["experiment", "sessions", "exported", "run_folders", "options", "tested", "zoo"],
     8: ["published"],
     9: ["predictor"],

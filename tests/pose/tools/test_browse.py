@@ -195,7 +195,7 @@ def test_keypoints_on_the_canvas_are_counted_by_its_width_and_its_height(
     sets: Path, size: tuple[int, int]
 ) -> None:
     config, training = training_of({**STILL, "scale": [0.6, 0.6]}, size)
-    painter = sample_sheets.Painter(config, training)
+    painter = sample_sheets.Samples(config, training)
     beyond_the_shorter_side = left_out = 0
     for key in sample_sheets.keys(config, training, 0, 5):
         shown = painter(key)
@@ -211,7 +211,7 @@ def test_keypoints_on_the_canvas_are_counted_by_its_width_and_its_height(
 
 def test_a_whole_picture_is_told_with_the_size_of_its_own_canvas(sets: Path) -> None:
     config, training = training_of({"crop": "whole", "whole_multiple": 32}, (64, 64))
-    painter = sample_sheets.Painter(config, training)
+    painter = sample_sheets.Samples(config, training)
     sizes = set()
     for key in sample_sheets.keys(config, training, 0, 5):
         shown = painter(key)
@@ -241,7 +241,7 @@ def test_what_does_not_count_is_marked_on_the_picture(sets: Path, monkeypatch: p
     monkeypatch.setattr(sample_sheets, "draw_annotations", noted)
     config, training = training_of(STILL, (96, 96))
     for key in sample_sheets.keys(config, training, 0, 5):
-        sample_sheets.Painter(config, training)(key)
+        sample_sheets.Samples(config, training)(key)
     (mask,) = masks[48, 64]
     assert mask is not None and mask.dtype == bool
     counts = np.ones((48, 64), bool)
