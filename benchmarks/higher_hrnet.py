@@ -25,6 +25,7 @@ from pose.experiment import load_config
 from pose.model import PoseModel, TrainStep
 from pose.published.mmpose import our_name
 from pose.structures import Batch
+from tests.batches import batch_of
 from tests.literal.reference import pose_ae_training as losses
 from tests.literal.reference.higher_hrnet_network import HigherHRNet
 
@@ -65,14 +66,11 @@ def scene(side: int, images: int, people: int) -> Batch:
     kinds = len(read_yaml(SKELETON)["keypoints"])
     keypoints = torch.rand(images, people, kinds, 3, generator=generator) * (side - 1)
     keypoints[..., 2] = 2 * (torch.rand(images, people, kinds, generator=generator) < 0.8)
-    return Batch(
+    return batch_of(
+        keypoints,
+        (side, side),
         image=torch.randint(0, 256, (images, 3, side, side), generator=generator, dtype=torch.uint8),
-        loss_mask=torch.ones(images, side, side, dtype=torch.bool),
-        keypoints=keypoints,
         areas=torch.full((images, people), side**2 / 9),
-        color=torch.tensor([[0.0, 1, 0, 1]]).repeat(images, 1),
-        image_id=torch.arange(images),
-        labelled=torch.ones(images, kinds, dtype=torch.bool),
     )
 
 
@@ -125,7 +123,7 @@ def forward_row(width: int, side: int, runs: int) -> Row:
 def step_row(width: int, side: int, images: int, runs: int) -> Row:
     pair = networks(width, side)
     batch = scene(side, images, people=5)
-    loss, step = literal_loss(pair, batch), TrainStep(pair.ours, color=False)
+    loss, step = literal_loss(pair, batch), TrainStep(pair.ours)
     pair.literal.train(), pair.ours.train()
     torch.testing.assert_close(step(batch)["loss"][0], loss(), rtol=1e-3, atol=1e-6)
     adam = torch.optim.Adam(pair.literal.parameters(), 1e-3)

@@ -21,6 +21,7 @@ from pose.config import read_yaml
 from pose.heads.paf import PafHead, PafSettings, PafTargets
 from pose.skeleton import from_dict
 from pose.structures import Batch
+from tests.batches import batch_of
 from tests.literal.reference import rtpose_targets as literal
 
 SKELETON = from_dict(read_yaml(Path(__file__).parents[1] / "configs" / "_skeletons" / "coco18.yaml"))
@@ -41,17 +42,8 @@ def people(pictures: int, number: int, seed: int = 0) -> np.ndarray:
     return np.concatenate([xy, v], -1)
 
 
-def batch_of(keypoints: np.ndarray) -> Batch:
-    number = len(keypoints)
-    return Batch(
-        image=torch.zeros(number, 3, SIDE, SIDE, dtype=torch.uint8),
-        loss_mask=torch.ones(number, SIDE, SIDE, dtype=torch.bool),
-        keypoints=torch.from_numpy(keypoints.astype(np.float32)),
-        areas=torch.ones(keypoints.shape[:2]),
-        color=torch.zeros(number, 4),
-        image_id=torch.arange(number),
-        labelled=torch.ones(number, keypoints.shape[2], dtype=torch.bool),
-    )
+def drawn(keypoints: np.ndarray) -> Batch:
+    return batch_of(keypoints.astype(np.float32), (SIDE, SIDE))
 
 
 @dataclass(frozen=True)
@@ -136,7 +128,7 @@ def with_limb(
 def ours(preset: str, pictures: str, number: str) -> Callable[[], object]:
     """A call of the head's targets, not yet made."""
     head = PafHead(PafSettings(preset=preset), SKELETON)  # type: ignore[arg-type]
-    return partial(head.targets, batch_of(people(int(pictures), int(number))), STRIDE)
+    return partial(head.targets, drawn(people(int(pictures), int(number))), STRIDE)
 
 
 def theirs(preset: str, pictures: str, number: str) -> Callable[[], object]:
@@ -157,7 +149,7 @@ def rows(smallest: bool = False) -> list[Row]:
     # a large tensor that comes and goes, as in training: after it the C library keeps freed memory instead of
     # giving it back, which would cost both ways more than their arithmetic
     torch.zeros(30 * 2**18)
-    batch = batch_of(keypoints)
+    batch = drawn(keypoints)
     result = []
     with one_thread():
         for preset, rules in SYSTEMS.items():

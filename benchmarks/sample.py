@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.timing import Row, print_rows
 from pose.annotations.annotations import load_annotations
-from pose.data.augment import AugmentSettings, color_jitter
+from pose.data.augment import AugmentSettings, DeviceAugment
 from pose.data.dataset import KeypointDataset
 from pose.data.loader import collate
 from pose.data.settings import DataSettings, SetSettings
@@ -128,8 +128,8 @@ def measure(smallest: bool) -> tuple[float, float, float, float]:
             pairs = [(cpu_ms(ours, turns, 1), cpu_ms(person, turns, 1)) for _ in range(turns)]
             new, cut = (min(times) / BATCH for times in zip(*pairs, strict=True))
             batch = ours(0).batch
-            images = batch.image.float() / 255
-            jitter = cpu_ms(lambda _: color_jitter(images, batch.color), repeats, rounds) / BATCH
+            images, augment = batch.image.float() / 255, DeviceAugment(AugmentSettings())
+            jitter = cpu_ms(lambda _: augment(images, batch.color), repeats, rounds) / BATCH
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])

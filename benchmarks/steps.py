@@ -133,9 +133,8 @@ def whole_steps(
     model = config.build_model().to(device)
     if device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
-    augment = config.data.augment
     precision = resolve_precision(config.train.precision, device)
-    step = TrainStep(model, precision=precision, color=augment.needs_color, hsv=augment.needs_hsv)
+    step = TrainStep(model, precision=precision, augment=config.data.augment)
     updater = Updater(step, step, config.train, device, steps_per_epoch=1000)
     clock, wait, images = Clock(device), 0.0, 0
     stream = iter(loader(0))

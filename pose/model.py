@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pose.backbones.base import FeatureBackbone
-from pose.data.augment import color_jitter
+from pose.data.augment import AugmentSettings, DeviceAugment, no_augmentation
 from pose.errors import UserError
 from pose.geometry import round_up
 from pose.heads.base import Head, last_of_each_size
@@ -173,22 +173,19 @@ class TrainStep(nn.Module):
     """Batch -> loss terms.  What DataParallel and DDP wrap, so that replicas return scalars and not maps."""
 
     def __init__(
-        self, model: PoseModel, *, precision: str = "fp32", color: bool = True, hsv: bool = True
+        self, model: PoseModel, *, precision: str = "fp32", augment: AugmentSettings | None = None
     ) -> None:
-        """color: apply the batch's colour jitter; hsv: hue and saturation too (which cost the most)."""
+        """augment: settings by which the batch's pixels are changed; None: they stay as they are."""
         super().__init__()
         self.model = model
         self.precision = precision
-        self.color = color
-        self.hsv = hsv
+        self.augment = DeviceAugment(augment or no_augmentation())
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Each term (1,), so that DataParallel can gather it; `loss` is the sum of those not named
         `stat/...`."""
         head = self.model.head
-        images = batch.image.float() / 255
-        if self.color:
-            images = color_jitter(images, batch.color, hsv=self.hsv)
+        images = self.augment(batch.image, batch.color)
         with autocast(images.device, self.precision):
             stages = self.model(images)
         height = batch.image.shape[-2]

@@ -6,21 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
 
 from pose import checkpoint, geometry
 from pose.annotations.reader import read
-from pose.data.augment import color_jitter, no_augmentation
+from pose.data.augment import DeviceAugment, no_augmentation
 from pose.data.dataset import FIRST, KeypointDataset, check_files
 from pose.data.images import Orientation, SetImage, read_of_size, wrong_size
 from pose.data.loader import Loaded, collate, default_workers, train_loader
 from pose.data.mixture import MixedStream, Training, training_data
 from pose.data.selection import open_annotations, validation_images, warn_of_sides
 from pose.data.settings import set_files
-from pose.draw.fields import field_sheet
 from pose.draw.people import Style, draw_people
 from pose.draw.sheets import contact_sheet
 from pose.engine.distributed import Processes
@@ -30,9 +28,9 @@ from pose.errors import UserError
 from pose.experiment import Experiment, ExperimentConfig, model_weights
 from pose.metrics.base import Metric, Scores, bind
 from pose.model import PoseModel, autocast, resolve_precision
-from pose.predict.canvas import map_back
+from pose.panels import Painter, as_bytes, of_first, target_of, true_people
 from pose.predict.predict_set import predict_set
-from pose.structures import Batch, Fields, People
+from pose.structures import Batch, People
 from pose.synthetic import dataset as synthetic
 
 SHEET = 8  # images drawn at every validation
@@ -250,18 +248,6 @@ def drawn(
     return contact_sheet(pictures) if pictures else np.full((8, 8, 3), 255, np.uint8)
 
 
-def true_people(keypoints: np.ndarray) -> People:
-    """keypoints (P, K, 3) with v = 0, 1, 2 -> the labelled people, what is hidden half as certain."""
-    labelled = keypoints[(keypoints[..., 2] > 0).any(1)].astype(np.float32)
-    labelled[..., 2] /= 2
-    return People(labelled, np.ones(len(labelled), np.float32))
-
-
-def of_first(fields: Fields) -> Fields:
-    """Of the first image of a batch."""
-    return {name: maps[0] for name, maps in fields.items()}
-
-
 class PanelDrawer:
     """The same few training samples at any time of the training, as sheets of targets and predictions.
 
@@ -278,21 +264,23 @@ class PanelDrawer:
         """Leaves weights and buffers alone, but the model in eval mode."""
         assert isinstance(model, PoseModel)
         if self.batches is None:
-            self.batches = [self._read(position) for position in self._positions()]
+            self.batches = [self.read(position) for position in self.positions()]
         model.eval()
         device = next(model.parameters()).device
         with torch.no_grad():
             for i, batch in enumerate(self.batches):
                 on_device = batch.to(device)
-                log.image(f"panels/{i}", step, self._draw(model, on_device))
+                log.image(f"panels/{i}", step, self.draw(model, on_device))
 
-    def _positions(self) -> list[int]:
+    def positions(self) -> list[int]:
+        """Of the samples that are drawn."""
         dataset, stream = self.training
         first = range(min(len(stream), PANEL_CHOICE))
         people = [len(true_people(dataset.people(stream[p], p))) for p in first]
         return sorted(sorted(first, key=lambda p: (people[p] < 2, people[p] < 1, p))[:PANELS])
 
-    def _read(self, position: int) -> Batch:
+    def read(self, position: int) -> Batch:
+        """One sample of the stream."""
         dataset, stream = self.training
         index = stream[position]
         canvas = self.config.input.size
@@ -302,36 +290,24 @@ class PanelDrawer:
             canvas = (geometry.round_up(max(1, height), multiple), geometry.round_up(max(1, width), multiple))
         return collate([dataset[index, position, canvas]]).batch
 
-    def _draw(self, model: PoseModel, batch: Batch) -> np.ndarray:
-        """Of a batch of one image."""
-        images = batch.image.float() / 255
-        if self.config.data.augment.needs_color:
-            images = color_jitter(images, batch.color, hsv=self.config.data.augment.needs_hsv)
+    def draw(self, model: PoseModel, batch: Batch) -> np.ndarray:
+        """The sheet of a batch of one image."""
+        images = DeviceAugment(self.config.data.augment)(batch.image, batch.color)
         with autocast(images.device, self.precision):
             stages = model(images)
         head, fields = model.head, model.head.readout(stages)
         stride = images.shape[-2] // next(iter(fields.values())).shape[-2]
-        target = of_first(head.target_fields(head.targets(batch, stride)))
         fused = {
             name: fields[name][:, None] if spec.fuse == "stack" else fields[name]
             for name, spec in head.fields.items()
         }
         people = head.decode(fused, stride)[0]
-        shown = (255 * images[0]).round().byte().permute(1, 2, 0).cpu().numpy()
-        zoom = PANEL_SIDE / max(shown.shape[:2])
-        shown = cv2.resize(
+        shown = as_bytes(images)
+        return Painter(head.fields, self.config.skeleton).sheet(
             shown,
-            (max(1, round(shown.shape[1] * zoom)), max(1, round(shown.shape[0] * zoom))),
-            interpolation=cv2.INTER_LINEAR if zoom > 1 else cv2.INTER_AREA,
-        )
-        enlarge = geometry.resize((1 / zoom, 1 / zoom), model.input.pixel_center)
-        truth = true_people(batch.keypoints[0].cpu().numpy())
-        return field_sheet(
-            shown,
-            self.config.skeleton,
-            (of_first(fields), map_back(people, enlarge)),
-            (target, map_back(truth, enlarge)),
-            zoom=zoom,
+            (of_first(fields), people),
+            target_of(head, batch, stride),
+            zoom=PANEL_SIDE / max(shown.shape[:2]),
         )
 
 

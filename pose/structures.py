@@ -105,7 +105,7 @@ class Sample(NamedTuple):
     loss_mask: Tensor  # (H, W) bool, False under crowds and people without labelled keypoints
     keypoints: Tensor  # (P, K, 3) float32: x, y in input pixels, v in {0, 1, 2}; padding has v = 0
     areas: Tensor  # (P,) float32, input pixels squared; 0 for padding
-    color: Tensor  # (4,) float32: hue shift, saturation factor, brightness shift, contrast factor
+    color: Tensor  # (4,) float32, of `draw_color`: hue shift, saturation factor, brightness shift, contrast
     image_id: Tensor  # () int64
     labelled: Tensor  # (K,) bool, False for keypoints that nobody in this picture's data set has labelled
 
@@ -118,6 +118,8 @@ Batch = Sample  # with a leading B on every field
 
 Fields: TypeAlias = "dict[str, Tensor]"  # {"heatmap": (B, K, h, w), "tag": (B, K * D, h, w), ...}
 
+
+Drawn: TypeAlias = Literal["heat", "vectors", "value", "offsets", "offsets_to_others"]
 
 WORTH_SEEING = 0.2  # score from which people are shown: fragments have less, whatever the head
 
@@ -156,6 +158,10 @@ class FieldSpec:
     fuse: over test passes, "mean" averages, "stack" keeps the passes near scale 1 side by side.
     in_pixels: the values are lengths in input pixels, brought to pixels of the first canvas before fusing.
     strides: of the network's levels that have the field; None: all of them.
+    drawn: how images show it (pose.draw.fields).  "heat": each map over the image, in a colour of its own;
+    "vectors": maps in pairs x, y, by direction; "value": as many numbers for each keypoint, by colour where
+    `heatmap` has the keypoint; "offsets": x, y for each keypoint in input pixels, an arrow to where it is;
+    "offsets_to_others": the same from each keypoint to every other one of its person.  None: by name only.
     """
 
     channels: int
@@ -164,3 +170,4 @@ class FieldSpec:
     fuse: str = "mean"
     in_pixels: bool = False
     strides: tuple[int, ...] | None = None
+    drawn: Drawn | None = None

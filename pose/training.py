@@ -159,8 +159,7 @@ def make_trainer(
     step = TrainStep(
         model,
         precision=resolve_precision(settings.precision, group.device),
-        color=config.data.augment.needs_color,
-        hsv=config.data.augment.needs_hsv,
+        augment=config.data.augment,
     )
 
     def wrapped() -> nn.Module:

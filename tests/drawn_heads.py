@@ -19,6 +19,7 @@ from pose.heads.tags import TagsSettings
 from pose.registry import HEADS
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import Batch, Fields, People
+from tests.batches import batch_of
 
 SKELETONS = Path(__file__).parents[1] / "configs" / "_skeletons"
 SKELETON, COCO18, AIC14 = (
@@ -45,17 +46,8 @@ def paf_head(skeleton: Skeleton = SKELETON, **more: Any) -> PafHead:
     return built
 
 
-def batch_of(keypoints: Tensor, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Batch:
-    number = len(keypoints)
-    return Batch(
-        image=torch.zeros(number, 3, *size, dtype=torch.uint8),
-        loss_mask=torch.ones(number, *size, dtype=torch.bool),
-        keypoints=keypoints,
-        areas=torch.ones(keypoints.shape[:2]),
-        color=torch.tensor([[0.0, 1.0, 0.0, 1.0]] * number),
-        image_id=torch.arange(number),
-        labelled=torch.ones(number, keypoints.shape[2], dtype=torch.bool),
-    )
+def on_canvas(keypoints: Tensor, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Batch:
+    return batch_of(keypoints, size)
 
 
 def drawn_people(seed: int = 0, batch: int = 2) -> Tensor:

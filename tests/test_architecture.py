@@ -33,7 +33,7 @@ FLOORS = {
     4: ["data", "heads"],
     5: ["model"],
     6: ["predict", "metrics"],
-    7: ["engine", "media", "report", "doctor"],
+    7: ["engine", "media", "report", "doctor", "panels"],
     8: ["experiment", "sessions", "exported", "run_folders", "options", "tested", "zoo"],
     9: ["published"],
     10: ["predictor"],

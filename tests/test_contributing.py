@@ -16,7 +16,7 @@ from pose.annotations.reader import parse
 from pose.metrics.base import settings_of
 from pose.registry import BACKBONES, HEADS, METRICS, SCHEDULES
 from pose.skeleton import Skeleton
-from pose.structures import Batch
+from tests.batches import batch_of
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = {
@@ -66,15 +66,7 @@ def test_the_head_reads_back_what_it_draws(tmp_path: Path, monkeypatch: pytest.M
     generator = torch.Generator().manual_seed(0)
     position = torch.rand(2, 1, len(one), 2, generator=generator) * 56 + 4
     keypoints = torch.cat((position, torch.full((2, 1, len(one), 1), 2)), -1)
-    batch = Batch(
-        image=torch.zeros(2, 3, 64, 64, dtype=torch.uint8),
-        loss_mask=torch.ones(2, 64, 64, dtype=torch.bool),
-        keypoints=keypoints,
-        areas=torch.ones(2, 1),
-        color=torch.tensor([[0.0, 1, 0, 1]] * 2),
-        image_id=torch.arange(2),
-        labelled=torch.ones(2, len(one), dtype=torch.bool),
-    )
+    batch = batch_of(keypoints, (64, 64))
     targets = head.targets(batch, stride=4)
     stages = [{"heatmap": targets.heatmap}]
     assert head.loss(stages, [targets])["heatmap"] == 0

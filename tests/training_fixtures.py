@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pose.config import Merged, validate
+from pose.data.augment import AugmentSettings
 from pose.data.loader import Loaded
 from pose.engine.distributed import Processes
 from pose.engine.settings import TrainSettings
@@ -23,9 +24,9 @@ from pose.errors import user_facing
 from pose.experiment import load_config
 from pose.metrics.base import Scores
 from pose.model import TrainStep
-from pose.structures import Batch
 from pose.synthetic import dataset as synthetic
 from pose.train import main
+from tests.batches import noise
 
 torch.set_num_threads(1)  # sums depend on the number of threads, and a tiny network is no faster with more
 
@@ -116,14 +117,23 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
 # ------------------------------------------------------------------------------ a trainer without any files
 
 
-def tiny_step(*more: str, batch_norm: str = "before", precision: str = "fp32", seed: int = 0) -> TrainStep:
+BRIGHTNESS = AugmentSettings(hue=0.0, saturation=(1.0, 1.0))
+
+
+def tiny_step(
+    *more: str,
+    batch_norm: str = "before",
+    precision: str = "fp32",
+    seed: int = 0,
+    augment: AugmentSettings = BRIGHTNESS,
+) -> TrainStep:
     """`more` are further settings."""
     config = load_config(
         None, ["data.skeleton=coco17", *settings("unused", batch_norm=batch_norm), *NAMES, *more]
     )
     seed_everything(seed)
     model = config.build_model()
-    return TrainStep(model, precision=precision, color=True, hsv=False)
+    return TrainStep(model, precision=precision, augment=augment)
 
 
 NAMES = ["backbone.name=hourglass", "backbone.stacks=1", "head.name=tags", "head.push_weight=0.01"]
@@ -132,22 +142,9 @@ NAMES = ["backbone.name=hourglass", "backbone.stacks=1", "head.name=tags", "head
 def batches(count: int, size: int = 4, *, people: int = 3, seed: int = 0) -> list[Loaded]:
     """Batches of noise with people anywhere; image ids count from 100."""
     g = torch.Generator().manual_seed(seed)
-    result = []
-    for i in range(count):
-        xy = torch.rand(size, people, 17, 2, generator=g) * 64
-        v = torch.randint(0, 3, (size, people, 17, 1), generator=g)
-        color = torch.tensor([0.0, 1.0, 0.05, 1.1]).repeat(size, 1)
-        batch = Batch(
-            image=torch.randint(0, 256, (size, 3, 64, 64), generator=g, dtype=torch.uint8),
-            loss_mask=torch.rand(size, 64, 64, generator=g) > 0.1,
-            keypoints=torch.cat([xy, v], -1),
-            areas=torch.rand(size, people, generator=g) * 1000,
-            color=color,
-            image_id=torch.arange(size) + 100 + i * size,
-            labelled=torch.ones(size, 17, dtype=torch.bool),
-        )
-        result.append(Loaded(batch, ()))
-    return result
+    color = (0.0, 1.0, 0.05, 1.1)
+    made = [noise(g, size, people, (64, 64), color=color, first_id=100 + i * size) for i in range(count)]
+    return [Loaded(batch, ()) for batch in made]
 
 
 def train_settings(**given: Any) -> TrainSettings:

@@ -15,19 +15,18 @@ from pose import geometry
 from pose.annotations.annotations import Annotations
 from pose.annotations.image_files import locate, where_instead
 from pose.archives import SUFFIXES, is_file, is_folder
-from pose.data.augment import (
-    IDENTITY_COLOR,
+from pose.data.augment import draw_color, unchanged_color
+from pose.data.images import read_annotated
+from pose.data.selection import open_annotations
+from pose.data.settings import DataSettings, SetFiles
+from pose.data.warps import (
     PERSON_AREA,
     PERSON_KEYPOINTS,
     draw_affine,
-    draw_color,
     draw_person_affine,
     draw_whole_affine,
     whole_factor,
 )
-from pose.data.images import read_annotated
-from pose.data.selection import open_annotations
-from pose.data.settings import DataSettings, SetFiles
 from pose.errors import UserError
 from pose.images import UnreadableImage
 from pose.skeleton import Skeleton
@@ -189,7 +188,7 @@ class KeypointDataset(Dataset[Item]):
             loss_mask=torch.zeros(canvas, dtype=torch.bool),
             keypoints=torch.zeros(0, len(self.flip_index), 3),
             areas=torch.zeros(0),
-            color=torch.tensor(IDENTITY_COLOR),
+            color=torch.tensor(unchanged_color()),
             image_id=torch.tensor(int(self.annotations.image_ids[index])),
             labelled=torch.from_numpy(self.labelled.copy()),
         )

@@ -12,34 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from pose.draw.offsets import paint_locref, paint_pairwise
-from pose.draw.people import Style, draw_people
-from pose.draw.sheets import Panel, panel_sheet
+from pose.draw.offsets import paint_offsets, paint_offsets_to_others
+from pose.draw.sheets import Panel
 from pose.draw.tags import paint_tag
-from pose.draw.view import View, full_color, hatched, kind_color, kinds_over, visible_gain
+from pose.draw.texts import put_line
+from pose.draw.view import View, full_color, kind_color, kinds_over, visible_gain
 from pose.skeleton import Skeleton
-from pose.structures import People
-
-SAME = 0.15  # of a person's extent: a found person who is nearer is shown in the annotated one's colour
-
-
-def draw_fields(
-    image: np.ndarray,
-    fields: Mapping[str, Tensor],
-    num_keypoints: int | Skeleton,
-    *,
-    people: People | None = None,
-    zoom: float = 1.0,
-) -> dict[str, np.ndarray]:
-    """The pictures of `field_panels` by name: heatmap, background, paf, tag, locref, pairwise, as far as the
-    fields have them."""
-    panels = field_panels(image, fields, num_keypoints, people=people, zoom=zoom)
-    return {panel.name: panel.picture for panel in panels}
+from pose.structures import Drawn, People
 
 
 def field_panels(
     image: np.ndarray,
     fields: Mapping[str, Tensor],
+    drawn: Mapping[str, Drawn | None],
     skeleton: int | Skeleton,
     *,
     people: People | None = None,
@@ -49,141 +34,106 @@ def field_panels(
     each: bool = False,
 ) -> list[Panel]:
     """image (H, W, 3) uint8 RGB; fields of this one picture, without the batch: fused as a head decodes them,
-    or as `Head.target_fields` gives them -> a panel (H, W, 3) for each field that can be drawn.
+    or as `Head.target_fields` gives them -> panels (H, W, 3) of each.
 
-    skeleton: or how many keypoints there are; people: those that were decoded from the fields, or to whom the
-    targets belong, in the image's pixels; numbers: of these people, for their colours (default: their place);
-    truth: annotated people, for the tags that the fields give them; zoom: pixels of the image for each pixel
-    of the network's input; each: also a panel for every keypoint and every limb.
+    drawn: how each field is, by name, `FieldSpec.drawn`; one that cannot be drawn is named in a panel of its
+    own.  skeleton: or how many keypoints there are.  people: those that were decoded from the fields, or to
+    whom the targets belong, in the image's pixels; numbers: of these people, for their colours (default:
+    their place); truth: annotated people, for the tags that the fields give them; zoom: pixels of the image
+    for each pixel of the network's input; each: also a panel for every keypoint and every limb.
 
-    heatmap: every kind of keypoint in its own colour.  paf: the direction of the strongest limb as hue (red
-    to the right, then clockwise through yellow, green and blue).  tag: its value at the strongest keypoint
-    as hue; tag_people: at the keypoints of people, within rings of the person's colour; tag_values: a row of
-    dots for each person.  locref: at each peak an arrow to where the keypoint is.  pairwise: arrows from
-    peaks to where they say that the person's next keypoints are.  Cells that do not count in training are
-    hatched."""
+    heat: every map in its own colour; of `heatmap` the background by itself.  vectors: the direction of the
+    strongest as hue (red to the right, then clockwise through yellow, green and blue).  value: at the
+    strongest keypoint as hue; NAME_people: at the keypoints of people, within rings of the person's colour;
+    NAME_values: a row of dots for each person.  offsets: at each peak an arrow to where the keypoint is.
+    offsets_to_others: arrows from peaks to where they say that the person's next keypoints are.  Cells that
+    do not count in training are hatched."""
     order = range(len(people) if people is not None else 0) if numbers is None else numbers
-    view = View.of(image, fields, skeleton, people, truth, order, zoom, each)
-    drawn = [name for name in PAINTERS if name in view.arrays and ("heatmap" in view.arrays or name == "paf")]
-    return [panel for name in drawn for panel in PAINTERS[name](view)]
+    view = View.of(image, fields, skeleton, people, truth, order, zoom, each, drawn)
+    panels = []
+    for kind in (*PAINTERS, None):
+        for name in (name for name, one in drawn.items() if one == kind and name in view.arrays):
+            reason = undrawable(view, name)
+            panels += [named(view, name, reason)] if reason or kind is None else PAINTERS[kind](view, name)
+    return panels
 
 
-def field_sheet(
-    image: np.ndarray,
-    skeleton: Skeleton,
-    prediction: tuple[Mapping[str, Tensor], People],
-    target: tuple[Mapping[str, Tensor], People] | None = None,
-    *,
-    stages: Sequence[Mapping[str, Tensor]] = (),
-    zoom: float = 1.0,
-    each: bool = False,
-    style: Style | None = None,
-) -> np.ndarray:
-    """The picture with its people and the panels of its fields, side by side; targets above.
-
-    prediction, target: fields and people, as `field_panels` takes them, of whom those below the score of the
-    style are left out; stages: of a network, each read out by itself."""
-    truth = target[1] if target else None
-    rows = []
-    if target:
-        drawn = draw_people(image, target[1], skeleton, style)
-        if "mask" in target[0]:
-            drawn = hatched(drawn, target[0]["mask"].float().cpu().numpy()[0])
-        first = Panel("people", drawn, f"{len(target[1])} annotated")
-        panels = field_panels(image, target[0], skeleton, people=truth, zoom=zoom, each=each)
-        rows.append([first, *_marked(panels, "target")])
-    fields, everybody = prediction
-    people = everybody.above(style.min_score) if style else everybody
-    numbers = _like(people, truth) if truth is not None else range(len(people))
-    drawn = draw_people(image, people, skeleton, style, numbers)
-    panels = field_panels(
-        image, fields, skeleton, people=people, truth=truth, numbers=numbers, zoom=zoom, each=each
-    )
-    faint = len(everybody) - len(people)
-    told = f" ({faint} more below {style.min_score:g})" if faint and style else ""
-    found = Panel("people", drawn, f"{len(people)} found{told}")
-    rows.append([found, *(_marked(panels, "predicted") if target else panels)])
-    for i, stage in enumerate(stages):
-        panels = field_panels(image, stage, skeleton, zoom=zoom, each=each)
-        rows.append(_marked(panels, f"stage {i + 1} of {len(stages)}, one scale, not mirrored:"))
-    return panel_sheet(rows)
+def undrawable(view: View, name: str) -> str:
+    """Why a field cannot be drawn; "" if it can."""
+    kind, maps, kinds = view.drawn[name], view.arrays[name].shape[-3], view.kinds
+    if kind is None:
+        return "the head does not say how (FieldSpec.drawn)"
+    if kind == "heat":
+        return ""
+    if kind == "vectors":
+        return f"vectors are pairs of maps, and it has {maps}" if maps % 2 else ""
+    if "heatmap" not in view.arrays:
+        return "there is no heatmap to draw it on"
+    if kind == "value":
+        return f"values of {kinds} keypoints are so many maps or a multiple" if maps % kinds else ""
+    wanted = 2 * kinds * (1 if kind == "offsets" else kinds - 1)
+    return "" if maps == wanted else f"{kind} of {kinds} keypoints are {wanted} maps, and it has {maps}"
 
 
-def _like(people: People, truth: People) -> list[int]:
-    """Numbers of the people: that of the nearest annotated one, where it is near, so that both have one
-    colour; others count on."""
-    numbers: list[int] = []
-    free = list(range(len(truth)))
-    for person in people.keypoints:
-        away = {i: _apart(person, truth.keypoints[i]) for i in free}
-        nearest = min(away, key=lambda i: away[i], default=None)
-        if nearest is not None and away[nearest] < SAME:
-            free.remove(nearest)
-            numbers.append(nearest)
-        else:
-            numbers.append(len(truth) + sum(number >= len(truth) for number in numbers))
-    return numbers
-
-
-def _apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Median distance of the keypoints that both have, in extents of the other."""
-    there = (one[:, 2] > 0) & (other[:, 2] > 0)
-    if not there.any():
-        return np.inf
-    known = other[other[:, 2] > 0, :2]
-    extent = max(float(np.linalg.norm(np.ptp(known, axis=0))), 1.0)
-    return float(np.median(np.linalg.norm(one[there, :2] - other[there, :2], axis=1))) / extent
-
-
-def _marked(panels: Sequence[Panel], mark: str) -> list[Panel]:
-    return [Panel(one.name, one.picture, f"{mark} {one.caption}") for one in panels]
+def named(view: View, name: str, reason: str) -> Panel:
+    """The image alone, and a line: for a field that cannot be drawn."""
+    canvas = view.backdrop.round().clip(0, 255).astype(np.uint8)
+    size = float(np.clip(canvas.shape[1] / 24, 8, 28))
+    put_line(canvas, f"{name}: not drawn", (4, 1.2 * size), size, (235, 235, 235))
+    return view.panel(name, canvas, f"{name}: not drawn, {reason}")
 
 
 # --------------------------------------------------------------------------------------------------- heatmaps
 
 
-def paint_heatmap(view: View) -> list[Panel]:
-    drawn, told = kinds_over(view)
-    panels = [view.panel("heatmap", drawn, f"heatmap {told}")]
-    if len(view.arrays["heatmap"]) > view.kinds:
+def paint_heat(view: View, name: str) -> list[Panel]:
+    heat = view.heat_of(name)
+    drawn, told = kinds_over(view, heat)
+    panels = [view.panel(name, drawn, f"{name} {told}")]
+    if name == "heatmap" and len(view.arrays["heatmap"]) > view.kinds:
         there = (1 - view.arrays["heatmap"][view.kinds]).clip(0, 1)
         gain, told = visible_gain(float(there.max()))
         white = np.ones((*there.shape, 3)) * (1.0, 0.85, 0.5)
         panels.append(
             view.panel("background", view.over(white, gain * there), f"1 - background {told}", "heatmap")
         )
-    for k, one in enumerate(view.heat if view.each else ()):
+    for k, one in enumerate(heat if view.each else ()):
+        title = view.keypoint(k) if len(heat) == view.kinds else f"{name} {k}"
         gain, told = visible_gain(float(one.max()))
         drawn = view.over(np.ones((*one.shape, 3)) * kind_color(k), gain * one)
-        panels.append(view.panel(f"heatmap/{k}", drawn, f"{view.keypoint(k)} {told}", "heatmap"))
+        panels.append(view.panel(f"{name}/{k}", drawn, f"{title} {told}", name))
     return panels
 
 
-# ------------------------------------------------------------------------------------------------------- paf
+# --------------------------------------------------------------------------------------------------- vectors
 
 
-def paint_paf(view: View) -> list[Panel]:
-    x, y = view.arrays["paf"][0::2], view.arrays["paf"][1::2]
+def paint_vectors(view: View, name: str) -> list[Panel]:
+    maps = view.arrays[name]
+    maps = maps.mean(0) if maps.ndim == 4 else maps
+    x, y = maps[0::2], maps[1::2]
     length = np.hypot(x, y)
     strongest = length.argmax(0)[None]
     dx, dy, longest = (np.take_along_axis(maps, strongest, 0)[0] for maps in (x, y, length))
-    panels = [_directions(view, "paf", dx, dy, longest, "paf")]
+    panels = [_directions(view, name, dx, dy, longest, name, name)]
     for number in range(len(x) if view.each else 0):
-        name = f"limb {number}"
-        if view.skeleton:
+        title = f"limb {number}"
+        if view.skeleton and len(x) == len(view.skeleton.limb_index):
             a, b = view.skeleton.limb_index[number]
-            name = f"{view.keypoint(a)} > {view.keypoint(b)}"
-        panels.append(_directions(view, f"paf/{number}", x[number], y[number], length[number], name))
+            title = f"{view.keypoint(a)} > {view.keypoint(b)}"
+        panels.append(
+            _directions(view, f"{name}/{number}", x[number], y[number], length[number], title, name)
+        )
     return panels
 
 
 def _directions(
-    view: View, name: str, dx: np.ndarray, dy: np.ndarray, length: np.ndarray, title: str
+    view: View, name: str, dx: np.ndarray, dy: np.ndarray, length: np.ndarray, title: str, source: str
 ) -> Panel:
     gain, told = visible_gain(float(length.max(initial=0)))
     drawn = view.over(full_color(np.arctan2(dy, dx) / (2 * np.pi) % 1), gain * length)
     _draw_wheel(drawn)
-    return view.panel(name, drawn, f"{title} {told}", "paf")
+    return view.panel(name, drawn, f"{title} {told}", source)
 
 
 def _draw_wheel(canvas: np.ndarray) -> None:
@@ -202,10 +152,11 @@ def _draw_wheel(canvas: np.ndarray) -> None:
     part[ring] = color[ring]
 
 
-PAINTERS: dict[str, Callable[[View], list[Panel]]] = {
-    "heatmap": paint_heatmap,
-    "paf": paint_paf,
-    "tag": paint_tag,
-    "locref": paint_locref,
-    "pairwise": paint_pairwise,
+PAINTERS: dict[Drawn, Callable[[View, str], list[Panel]]] = {
+    "heat": paint_heat,
+    "vectors": paint_vectors,
+    "value": paint_tag,
+    "offsets": paint_offsets,
+    "offsets_to_others": paint_offsets_to_others,
 }
+"""By `FieldSpec.drawn`, in the order of the panels."""

@@ -18,23 +18,23 @@ NEAR = 2.5  # cells between a peak and the keypoint that was made of it
 Place = tuple[int, int, int, np.ndarray, Color]
 
 
-def paint_locref(view: View) -> list[Panel]:
-    offset = _pairs(view.arrays["locref"])
+def paint_offsets(view: View, name: str) -> list[Panel]:
+    offset = _pairs(view.arrays[name])
     arrows = [
         Arrow(start, start + view.zoom * offset[k, :, y, x], color, float(view.heat[k, y, x]))
         for k, y, x, start, color in _places(view)
     ]
-    canvas, _ = kinds_over(view, strength=FAINT)
+    canvas, _ = kinds_over(view, view.heat, strength=FAINT)
     drawn = draw_steps(canvas, arrows, view.cell)
-    return [view.panel("locref", drawn, f"locref at {len(arrows)} peaks, {_longest(view, arrows)}")]
+    return [view.panel(name, drawn, f"{name} at {len(arrows)} peaks, {_longest(view, arrows)}")]
 
 
-def paint_pairwise(view: View) -> list[Panel]:
+def paint_offsets_to_others(view: View, name: str) -> list[Panel]:
     """Along limbs both ways; without a skeleton from the most certain kind of keypoint to all others."""
     kinds = view.kinds
-    offset = view.arrays["pairwise"]
+    offset = view.arrays[name]
     offset = offset.reshape(kinds, kinds - 1, 2, *offset.shape[1:])
-    known = view.known.get("pairwise", np.ones(offset[:, :, 0].shape, bool)).reshape(offset[:, :, 0].shape)
+    known = view.known.get(name, np.ones(offset[:, :, 0].shape, bool)).reshape(offset[:, :, 0].shape)
     certain = int(view.heat.max((1, 2)).argmax())
     if view.skeleton:
         pairs = {pair for a, b in view.skeleton.limb_index for pair in ((a, b), (b, a))}
@@ -47,10 +47,10 @@ def paint_pairwise(view: View) -> list[Panel]:
             if known[k, place, y, x]:
                 end = start + view.zoom * offset[k, place, :, y, x]
                 arrows.append(Arrow(start, end, color, float(view.heat[k, y, x])))
-    canvas, _ = kinds_over(view, strength=FAINT)
+    canvas, _ = kinds_over(view, view.heat, strength=FAINT)
     told = "along limbs" if view.skeleton else f"from {view.keypoint(certain)}"
     drawn = draw_arrows(canvas, arrows)
-    return [view.panel("pairwise", drawn, f"pairwise {told}, {_longest(view, arrows)}")]
+    return [view.panel(name, drawn, f"{name} {told}, {_longest(view, arrows)}")]
 
 
 def _pairs(maps: np.ndarray) -> np.ndarray:
@@ -66,10 +66,11 @@ def _longest(view: View, arrows: Sequence[Arrow]) -> str:
 def _places(view: View) -> list[Place]:
     """Kind, row and column of the peaks of heat; their cell's centre in the image; the colour of the person
     there, or of the kind.  Of cells with the same heat the one whose keypoint is nearest."""
-    heat = view.heat * view.known.get("locref", np.ones(1, bool))
+    refined = view.refinement
+    heat = view.heat * view.known.get(refined or "", np.ones(1, bool))
     top = float(heat.max(initial=0))
-    if "locref" in view.arrays:
-        away = np.hypot(*np.moveaxis(_pairs(view.arrays["locref"]), 1, 0))
+    if refined:
+        away = np.hypot(*np.moveaxis(_pairs(view.arrays[refined]), 1, 0))
         heat = heat - 1e-4 * top * away / max(float(away.max(initial=0)), 1e-6)
     flat = np.median(view.heat, axis=(1, 2))  # of an untrained network every cell is as high
     places = []

@@ -33,20 +33,20 @@ class _Tags:
         return full_color(0.8 * np.atleast_2d(share)).reshape(*np.shape(value), 3)
 
 
-def _tags(view: View) -> _Tags:
+def _tags(view: View, name: str) -> _Tags:
     """Of several numbers (passes, dimensions) the axis on which what is seen differs most: their mean may
     hide what tells people apart.  Distances on it are the decoder's, or less: the root of the mean square."""
-    heat, tag = view.heat, view.arrays["tag"]
+    heat, tag = view.heat, view.arrays[name]
     tag = tag if tag.ndim == 4 else tag[None]
     tag = np.moveaxis(tag.reshape(len(tag), len(heat), -1, *tag.shape[2:]), 0, 1)
     tag = tag.reshape(len(heat), -1, *tag.shape[3:])  # (K, T * D, h, w)
     seen = heat > max(SEEN * float(heat.max(initial=0)), 1e-6)
-    value, told = tag[:, 0], "tag"
-    if "tag" in view.known:
-        pairs = zip(value, view.known["tag"], strict=True)
+    value, told = tag[:, 0], name
+    if name in view.known:
+        pairs = zip(value, view.known[name], strict=True)
         value = np.stack([_spread(one, there) for one, there in pairs])
     elif tag.shape[1] > 1:
-        value, told = _main_axis(tag, seen), f"tag, main axis of {tag.shape[1]},"
+        value, told = _main_axis(tag, seen), f"{name}, main axis of {tag.shape[1]},"
         value = _in_order(view, value)
     values = value[seen]
     low, high = (float(v) for v in np.percentile(values, RANGE)) if len(values) else (0.0, 1.0)
@@ -84,16 +84,16 @@ def _spread(value: np.ndarray, there: np.ndarray) -> np.ndarray:
     return by_label[labels]
 
 
-def paint_tag(view: View) -> list[Panel]:
-    heat, tags = view.heat, _tags(view)
+def paint_tag(view: View, name: str) -> list[Panel]:
+    heat, tags = view.heat, _tags(view, name)
     strongest = heat.argmax(0)[None]
     value, alpha = (np.take_along_axis(maps, strongest, 0)[0] for maps in (tags.value, heat))
     gain, _ = visible_gain(float(heat.max(initial=0)))
-    panels = [view.panel("tag", view.over(tags.color(value), gain * alpha), tags.told)]
+    panels = [view.panel(name, view.over(tags.color(value), gain * alpha), tags.told)]
     if view.people is not None:
-        panels.append(_tag_people(view, tags))
-        if "tag" not in view.known:
-            panels.append(_tag_values(view, tags))
+        panels.append(_tag_people(view, name, tags))
+        if name not in view.known:
+            panels.append(_tag_values(view, name, tags))
     return panels
 
 
@@ -106,7 +106,7 @@ def _at(view: View, value: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, 
     return there, value[there.nonzero()[0], y, x]
 
 
-def _tag_people(view: View, tags: _Tags) -> Panel:
+def _tag_people(view: View, name: str, tags: _Tags) -> Panel:
     assert view.people is not None
     canvas = np.ascontiguousarray(view.backdrop.round().clip(0, 255).astype(np.uint8))
     largest = max(3, min(canvas.shape[:2]) // 70)
@@ -125,7 +125,7 @@ def _tag_people(view: View, tags: _Tags) -> Panel:
             center = (int(round(float(spot[0]))), int(round(float(spot[1]))))
             cv2.circle(canvas, center, radius + max(2, radius // 2), color, -1, cv2.LINE_AA)
             cv2.circle(canvas, center, radius, tuple(fill.tolist()), -1, cv2.LINE_AA)
-    return view.panel("tag_people", canvas, "tags within people (lines: the person)", "tag")
+    return view.panel(f"{name}_people", canvas, f"{name}s within people (lines: the person)", name)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _rows(view: View, tags: _Tags) -> list[_Row]:
     return [row for _, row in sorted(rows, key=lambda one: one[0])]
 
 
-def _tag_values(view: View, tags: _Tags) -> Panel:
+def _tag_values(view: View, name: str, tags: _Tags) -> Panel:
     """A row of dots for each person, with a bar as long as a difference of 1: people whose dots mix cannot be
     told apart."""
     height, width = view.backdrop.shape[:2]
@@ -175,7 +175,7 @@ def _tag_values(view: View, tags: _Tags) -> Panel:
     told = "a difference of 1" if fits else f"all within {high - low:.2g}"
     put_line(canvas, told, (left, height - 0.35 * line), size, (235, 235, 235))
     hidden = f", {len(rows) - len(shown)} more" if len(rows) > len(shown) else ""
-    return Panel("tag_values", canvas, f"tags {low:.3g} to {high:.3g}, a row per person{hidden}")
+    return Panel(f"{name}_values", canvas, f"{name}s {low:.3g} to {high:.3g}, a row per person{hidden}")
 
 
 def _dots(canvas: np.ndarray, x: np.ndarray, y: int, radius: int, color: Color) -> None:

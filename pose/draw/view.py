@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pose.draw.sheets import Panel
 from pose.skeleton import Skeleton
-from pose.structures import People
+from pose.structures import Drawn, People
 
 DIM = 0.45  # brightness of the picture below the colours
 GREY = 0.75  # how much of the picture's own colours is taken away
@@ -36,6 +36,7 @@ class View:
     numbers: Sequence[int]  # of people
     zoom: float
     each: bool
+    drawn: Mapping[str, Drawn | None]  # how each field is, by name
     broken: Mapping[str, float] = field(default_factory=dict)  # share of values that are not finite
 
     @staticmethod
@@ -48,6 +49,7 @@ class View:
         numbers: Sequence[int],
         zoom: float,
         each: bool,
+        drawn: Mapping[str, Drawn | None],
     ) -> View:
         plain = {name: maps.detach().float().cpu().numpy() for name, maps in fields.items()}
         broken = {name: 1 - float(np.isfinite(maps).mean()) for name, maps in plain.items()}
@@ -59,14 +61,24 @@ class View:
         }
         kinds, named = (len(skeleton), skeleton) if isinstance(skeleton, Skeleton) else (skeleton, None)
         mask = arrays["mask"][0] if "mask" in arrays else None
-        return View(
-            dimmed(image), arrays, known, mask, kinds, named, people, truth, numbers, zoom, each, broken
-        )
+        how = (zoom, each, drawn, broken)
+        return View(dimmed(image), arrays, known, mask, kinds, named, people, truth, numbers, *how)
 
     @property
     def heat(self) -> np.ndarray:
         """(K, h, w), without the background."""
         return self.arrays["heatmap"][: self.kinds].clip(0, None)
+
+    def heat_of(self, name: str) -> np.ndarray:
+        """(C, h, w) of a field of heat, of several passes their mean; of `heatmap` without the background."""
+        maps = self.arrays[name]
+        return self.heat if name == "heatmap" else (maps.mean(0) if maps.ndim == 4 else maps).clip(0, None)
+
+    @property
+    def refinement(self) -> str | None:
+        """The field that says where in its cell a keypoint is."""
+        names = (name for name, kind in self.drawn.items() if kind == "offsets" and name in self.arrays)
+        return next(names, None)
 
     @property
     def cell(self) -> np.ndarray:
@@ -124,9 +136,8 @@ def kind_color(k: int) -> tuple[float, float, float]:
     return colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.9, 1.0)
 
 
-def kinds_over(view: View, strength: float = 1.0) -> tuple[np.ndarray, str]:
-    """The heat of every kind in its colour, and the caption."""
-    heat = view.heat
+def kinds_over(view: View, heat: np.ndarray, strength: float = 1.0) -> tuple[np.ndarray, str]:
+    """heat (C, h, w): each map in its colour, and the caption."""
     gain, told = visible_gain(float(heat.max(initial=0)))
     colors = np.array([kind_color(k) for k in range(len(heat))])
     weight = (heat * gain).clip(0, 1) ** 2  # the strongest kind gives the colour

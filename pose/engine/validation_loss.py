@@ -35,7 +35,7 @@ def mean_loss(
     """The mean over the images `indices` of `dataset` (which does not augment), of all processes together.
 
     Leaves the model in eval mode; draws from no generator that training uses."""
-    step = TrainStep(model, precision=precision, color=False).eval()
+    step = TrainStep(model, precision=precision).eval()
     own = [(index, 0) for index in indices[group.rank :: group.world_size]]
     loader = DataLoader(
         dataset,

@@ -108,7 +108,9 @@ class PafHead(Head):
         heat_perm = (*skeleton.flip_index, *range(num_keypoints, num_keypoints + extra))
         self.fields = {
             "paf": paf_spec(skeleton),
-            "heatmap": FieldSpec(num_keypoints + extra, heat_perm, (1.0,) * (num_keypoints + extra)),
+            "heatmap": FieldSpec(
+                num_keypoints + extra, heat_perm, (1.0,) * (num_keypoints + extra), drawn="heat"
+            ),
         }
         self.decoder = build_decoder(cfg.decoder, skeleton, layout, cfg.name, [*self.fields])
 
@@ -192,4 +194,4 @@ def paf_spec(skeleton: Skeleton) -> FieldSpec:
     so that its y is negated instead."""
     perm = tuple(2 * limb + axis for limb, _ in skeleton.limb_flip for axis in (0, 1))
     sign = tuple(s for _, turned in skeleton.limb_flip for s in ((1.0, -1.0) if turned else (-1.0, 1.0)))
-    return FieldSpec(len(perm), perm, sign)
+    return FieldSpec(len(perm), perm, sign, drawn="vectors")

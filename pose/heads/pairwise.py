@@ -102,7 +102,7 @@ class PairwiseHead(Head):
         for name, table in tables(known).items():
             self.register_buffer(name, torch.tensor(table))
         self.fields = {
-            "heatmap": FieldSpec(count, skeleton.flip_index, (1.0,) * count),
+            "heatmap": FieldSpec(count, skeleton.flip_index, (1.0,) * count, drawn="heat"),
             "locref": locref_spec(skeleton),
             "pairwise": pairwise_spec(skeleton),
         }
@@ -289,7 +289,7 @@ def pair_id(a: int, b: int, count: int) -> int:
 
 def locref_spec(skeleton: Skeleton) -> FieldSpec:
     perm = tuple(2 * k + axis for k in skeleton.flip_index for axis in (0, 1))
-    return FieldSpec(len(perm), perm, (-1.0, 1.0) * len(skeleton), in_pixels=True)
+    return FieldSpec(len(perm), perm, (-1.0, 1.0) * len(skeleton), in_pixels=True, drawn="offsets")
 
 
 def pairwise_spec(skeleton: Skeleton) -> FieldSpec:
@@ -297,4 +297,5 @@ def pairwise_spec(skeleton: Skeleton) -> FieldSpec:
     flip, count = skeleton.flip_index, len(skeleton)
     pairs = [(a, b) for a in range(count) for b in range(count) if a != b]  # in the order of their ids
     perm = tuple(2 * pair_id(flip[a], flip[b], count) + axis for a, b in pairs for axis in (0, 1))
-    return FieldSpec(len(perm), perm, (-1.0, 1.0) * len(pairs), in_pixels=True)
+    sign = (-1.0, 1.0) * len(pairs)
+    return FieldSpec(len(perm), perm, sign, in_pixels=True, drawn="offsets_to_others")

@@ -82,10 +82,15 @@ class TagsHead(Head):
         num_keypoints, dim = len(skeleton), cfg.tag_dim
         tag_perm = tuple(k * dim + d for k in skeleton.flip_index for d in range(dim))
         self.fields = {
-            "heatmap": FieldSpec(num_keypoints, skeleton.flip_index, (1.0,) * num_keypoints, fuse="mean"),
+            "heatmap": FieldSpec(num_keypoints, skeleton.flip_index, (1.0,) * num_keypoints, drawn="heat"),
             # tags are comparable only within one pass over the image, so passes stay side by side
             "tag": FieldSpec(
-                num_keypoints * dim, tag_perm, (1.0,) * num_keypoints * dim, "stack", strides=cfg.tag_strides
+                num_keypoints * dim,
+                tag_perm,
+                (1.0,) * num_keypoints * dim,
+                "stack",
+                strides=cfg.tag_strides,
+                drawn="value",
             ),
         }
         self.decoder = build_decoder(cfg.decoder, skeleton, layout, cfg.name, [*self.fields])

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,12 +14,12 @@ from torch import Tensor
 from pose import geometry
 from pose.annotations.annotations import Annotations, load_annotations
 from pose.archives import is_file
+from pose.data.augment import unchanged_color
 from pose.data.dataset import Item
 from pose.data.images import read_of_size
 from pose.data.loader import collate
 from pose.data.selection import open_annotations, validation_images
 from pose.data.settings import SetFiles, set_files, training_files
-from pose.draw.fields import field_sheet
 from pose.draw.people import Style
 from pose.engine.distributed import pick_device
 from pose.errors import UserError
@@ -29,10 +28,11 @@ from pose.files import write_picture
 from pose.images import read_image
 from pose.model import PoseModel, autocast
 from pose.options import run_settings
+from pose.panels import Painter, of_first, target_of
 from pose.predict.batches import BatchPredictor
-from pose.predict.canvas import Prepared, map_back
+from pose.predict.canvas import Prepared
 from pose.published.zoo_runs import run_of
-from pose.sessions import load_model, of_first, true_people
+from pose.sessions import load_model
 from pose.structures import Fields, People, Sample
 
 SMALLEST = 384  # pixels of a panel's long side: smaller canvases are enlarged
@@ -99,7 +99,7 @@ def sample_of(place: Place, image: Tensor, matrix: np.ndarray, config: Experimen
         loss_mask=torch.from_numpy(mask),
         keypoints=torch.from_numpy(keypoints),
         areas=torch.from_numpy(annotations.areas(index)[: config.data.max_people].copy()),
-        color=torch.tensor((0.0, 1.0, 0.0, 1.0)),
+        color=torch.tensor(unchanged_color()),
         image_id=torch.tensor(int(annotations.image_ids[index])),
         labelled=torch.from_numpy(annotations.labelled.copy()),
     )
@@ -129,7 +129,7 @@ def chosen(options: argparse.Namespace, config: ExperimentConfig) -> list[Path]:
 
 
 @dataclass
-class Painter:
+class Sheets:
     """Draws the sheets of one run."""
 
     predictor: BatchPredictor
@@ -151,22 +151,13 @@ class Painter:
         height, width = canvas.shape[1:]
         zoom = float(max(1, round(SMALLEST / max(height, width))))
         zoom = min(zoom, self.max_side / max(height, width))
-        size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
-        shown = cv2.resize(
-            canvas.permute(1, 2, 0).numpy(),
-            size,
-            interpolation=cv2.INTER_CUBIC if zoom > 1 else cv2.INTER_AREA,
-        )
-        enlarge = geometry.resize((1 / zoom, 1 / zoom), self.predictor.model.input.pixel_center)
         target = None
         if place:
-            sample = sample_of(place, canvas, prepared.matrix, self.config)
-            target = self._target(sample), map_back(true_people(sample.keypoints.numpy()), enlarge)
-        fields, people = self._prediction(prepared)
-        return field_sheet(
-            shown,
-            self.config.skeleton,
-            (fields, map_back(people, enlarge)),
+            batch = collate([Item(sample_of(place, canvas, prepared.matrix, self.config), None)]).batch
+            target = target_of(self.model.head, batch.to(self.predictor.device), self.model.strides[-1])
+        return Painter(self.model.head.fields, self.config.skeleton).sheet(
+            canvas.permute(1, 2, 0).numpy(),
+            self._prediction(prepared),
             target,
             stages=list(self._stages(canvas)) if self.stages else (),
             zoom=zoom,
@@ -177,12 +168,6 @@ class Painter:
     @property
     def model(self) -> PoseModel:
         return self.predictor.model
-
-    def _target(self, sample: Sample) -> Fields:
-        stride = self.model.strides[-1]
-        batch = collate([Item(sample, None)]).batch
-        batch = Sample(*(value.to(self.predictor.device) for value in batch))
-        return of_first(self.model.head.target_fields(self.model.head.targets(batch, stride)))
 
     def _prediction(self, prepared: Prepared) -> tuple[Fields, People]:
         fields, stride = self.predictor.fields([prepared.canvases])
@@ -225,7 +210,7 @@ def visualize(options: argparse.Namespace) -> int:
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from None
     outputs = sheets(files, folder)
-    paint = Painter(
+    paint = Sheets(
         BatchPredictor(model, config.test, options.mode),
         config,
         annotated(config, options.annotations),

@@ -14,14 +14,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pose import geometry
-from pose.data.augment import AugmentSettings, color_jitter
+from pose.data.augment import AugmentSettings, DeviceAugment, told_color
 from pose.data.dataset import KeypointDataset
 from pose.data.loader import ShardedBatchSampler, collate
 from pose.data.mixture import MixedDataset, Training, training_data
 from pose.data.shapes import ShapedBatchSampler
 from pose.draw import pages
-from pose.draw.fields import field_panels
 from pose.draw.samples import LEGEND, SIDE, draw_annotations
 from pose.draw.sheets import Panel, captioned, contact_sheet
 from pose.engine.distributed import Processes
@@ -30,6 +28,7 @@ from pose.experiment import Experiment, ExperimentConfig, load_config
 from pose.files import write_picture, write_text
 from pose.heads.base import Head
 from pose.options import run_settings
+from pose.panels import Painter, as_bytes, of_first
 from pose.registry import HEADS
 from pose.sessions import draw_synthetic
 from pose.structures import People, Sample
@@ -68,7 +67,7 @@ def keys(config: ExperimentConfig, training: Training, start: int, count: int) -
 # ---------------------------------------------------------------------------- one sample
 
 
-class Painter:
+class Samples:
     """Samples of a config's training by their keys, as images."""
 
     def __init__(self, config: ExperimentConfig, training: Training) -> None:
@@ -76,6 +75,7 @@ class Painter:
         self.dataset = training.dataset
         self.skeleton = config.skeleton
         self.head: Head = HEADS.build(config.head, self.skeleton, config.input.layout)
+        self.painter = Painter(self.head.fields, self.skeleton)
         with torch.device("meta"):  # only its strides are asked for
             self.strides = sorted({*config.build_model().strides})
 
@@ -112,18 +112,13 @@ class Painter:
 
     def _targets(self, batch: Sample, image: np.ndarray) -> list[list[Panel]]:
         """A row of panels of what the head draws for each stride."""
-        zoom = SIDE / max(image.shape[:2])
-        size = (round(image.shape[1] * zoom), round(image.shape[0] * zoom))
-        canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if zoom > 1 else cv2.INTER_AREA)
         keypoints = batch.keypoints[0].numpy().copy()
-        keypoints[..., :2] = geometry.apply(geometry.resize((zoom, zoom)), keypoints[..., :2])
         keypoints[..., 2] = np.where(keypoints[..., 2] > 0, 1, 0)
         people = People(keypoints, np.ones(len(keypoints), np.float32))
         rows = []
         for stride in self.strides:
-            fields = self.head.target_fields(self.head.targets(batch, stride))
-            maps = {name: field[0] for name, field in fields.items()}
-            panels = field_panels(canvas, maps, self.skeleton, people=people, zoom=zoom)
+            fields = of_first(self.head.target_fields(self.head.targets(batch, stride)))
+            panels = self.painter.panels(image, fields, people, zoom=SIDE / max(image.shape[:2]))
             first = Panel(
                 panels[0].name, panels[0].picture, f"targets at stride {stride}: {panels[0].caption}"
             )
@@ -143,10 +138,8 @@ def _counts(part: KeypointDataset, index: int) -> np.ndarray | None:
 
 def colored(batch: Sample, settings: AugmentSettings) -> np.ndarray:
     """The image of a batch of one, (H, W, 3) uint8 RGB, with colours as in the training step."""
-    images = batch.image.float() / 255
-    if settings.needs_color:
-        images = color_jitter(images, batch.color, hsv=settings.needs_hsv)
-    return (255 * images[0]).round().byte().permute(1, 2, 0).contiguous().numpy()
+    images = DeviceAugment(settings)(batch.image, batch.color)
+    return as_bytes(images)
 
 
 def changes(part: KeypointDataset, index: int, position: int, canvas: tuple[int, int]) -> list[str]:
@@ -163,9 +156,7 @@ def changes(part: KeypointDataset, index: int, position: int, canvas: tuple[int,
         f"turned {round(angle):+d} degrees",
         "mirrored" if flip else "not mirrored",
     ]
-    hue, saturation, brightness, contrast = color.tolist()
-    colors = f"hue {hue:+.2f} turns, saturation x {saturation:.2f}, brightness {brightness:+.2f}, contrast x "
-    return [", ".join(where), f"{colors}{contrast:.2f}" if part.augment.needs_color else "colours unchanged"]
+    return [", ".join(where), told_color(part.augment, color)]
 
 
 def square(picture: np.ndarray, side: int) -> np.ndarray:
@@ -220,13 +211,13 @@ def browse(options: argparse.Namespace) -> int:
     draw_synthetic(config, Processes(torch.device("cpu")))
     seed = config.train.seed if options.seed is None else options.seed
     training = training_data(config.data, config.input, config.skeleton, seed=seed)
-    painter = Painter(config, training)
+    samples = Samples(config, training)
     shown: list[Shown] = []
     bad: list[str] = []
     for key in tqdm(
         list(keys(config, training, options.start, options.number)), desc="samples", leave=False, disable=None
     ):
-        one = painter(key)
+        one = samples(key)
         if isinstance(one, Shown):
             shown.append(one)
         else:

@@ -45,7 +45,7 @@ footer { display: none !important; }
   #controls { grid-area: controls; }
 }
 """
-TABS = {  # by the names of draw_fields: title and meaning
+TABS = {  # by the names of panels: title and meaning
     "heatmap": ("Heatmaps", "Where the network sees keypoints; each kind has its own colour."),
     "background": ("Background", "Bright where the network is sure that there is some keypoint."),
     "tag": ("Tags", "The hue is the value of the tag: keypoints of one person should have one colour."),

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from pose import geometry
-from pose.draw.fields import draw_fields
 from pose.draw.people import Style, draw_people
 from pose.images import UnreadableImage
 from pose.media.records import openpose
+from pose.panels import Painter
 from pose.predict.canvas import Prepared, map_back
 from pose.predictor import Predictor
 from pose.structures import People
@@ -45,6 +45,7 @@ class Viewer:
     def __init__(self, predictor: Predictor, limits: Limits) -> None:
         self.predictor = predictor
         self.limits = limits
+        self.painter = Painter(predictor.batches.model.head.fields, predictor.skeleton)
         self._busy = threading.Lock()
 
     def field_names(self) -> list[str]:
@@ -92,13 +93,10 @@ class Viewer:
         canvas = prepared.canvases[0].permute(1, 2, 0).numpy()
         canvas = canvas[top : rows.stop * stride, left : columns.stop * stride]
         zoom = np.diag(self._to_page(seen)[:, :2]) / np.diag(prepared.matrix[:, :2])  # x, y
-        height, width = (max(1, round(side * by)) for side, by in zip(canvas.shape, zoom[::-1]))
-        large = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_CUBIC)
-        to_cut = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]])
-        matrix = geometry.compose(prepared.matrix, to_cut, self._resize(float(zoom[0]), float(zoom[1])))
-        people = map_back(seen.people.above(), geometry.invert(matrix))
-        scale = float(np.sqrt(zoom[0] * zoom[1]))
-        return draw_fields(large, own, self.predictor.skeleton, people=people, zoom=scale)
+        to_cut = geometry.compose(prepared.matrix, np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]]))
+        people = map_back(seen.people.above(), geometry.invert(to_cut))
+        x, y = zoom.tolist()
+        return {panel.name: panel.picture for panel in self.painter.panels(canvas, own, people, zoom=(x, y))}
 
     def draw(self, seen: Seen, style: Style) -> np.ndarray:
         """The people on the picture at the size of the page."""
@@ -128,10 +126,7 @@ class Viewer:
     def _to_page(self, seen: Seen) -> np.ndarray:
         """The matrix (2, 3) from pixels of the picture to pixels of `shown`."""
         (height, width), (rows, columns) = seen.size, seen.shown.shape[:2]
-        return self._resize(columns / width, rows / height)
-
-    def _resize(self, x: float, y: float) -> np.ndarray:
-        return geometry.resize((x, y), self.predictor.batches.model.input.pixel_center)
+        return geometry.resize((columns / width, rows / height))
 
 
 def cells_of(prepared: Prepared, stride: int) -> tuple[slice, slice]:

@@ -34,11 +34,11 @@ from tests.drawn_heads import (
     WIDTH,
     K,
     answers,
-    batch_of,
     decoded,
     drawn_people,
     field_of,
     head,
+    on_canvas,
     paf_head,
     perfect,
     precise_tags,
@@ -68,7 +68,7 @@ HEAD_CASES += [
 @pytest.mark.parametrize("seed", range(3))
 def test_drawn_people_are_found_again(make: Any, tolerance: float, seed: int) -> None:
     one, truth = make(), drawn_people(seed)
-    for people, expected in zip(decoded(one, perfect(one, batch_of(truth))), truth.numpy(), strict=True):
+    for people, expected in zip(decoded(one, perfect(one, on_canvas(truth))), truth.numpy(), strict=True):
         assert len(people) == 3
         labelled = expected[..., 2] > 0
         found = by_place(people)
@@ -80,7 +80,7 @@ def test_drawn_people_are_found_again(make: Any, tolerance: float, seed: int) ->
 @pytest.mark.parametrize(("make", "tolerance"), HEAD_CASES)
 def test_a_mirrored_picture_has_mirrored_people(make: Any, tolerance: float) -> None:
     one, truth = make(), drawn_people(7)
-    fields = perfect(one, batch_of(truth))
+    fields = perfect(one, on_canvas(truth))
     mirrored = {name: unflip(maps, one.fields[name]) for name, maps in fields.items()}
     labelled = truth.numpy()[..., 2] > 0
     for plain, turned, there in zip(decoded(one, fields), decoded(one, mirrored), labelled, strict=True):
@@ -98,7 +98,7 @@ def test_targets_mirror_as_the_fields_say(make: Any, tolerance: float) -> None:
     one, truth = make(), drawn_people(8)
     mirrored = truth[:, :, list(SKELETON.flip_index)].clone()
     mirrored[..., 0] = geometry.mirror_x(mirrored[..., 0], WIDTH)
-    plain, turned = perfect(one, batch_of(truth)), perfect(one, batch_of(mirrored))
+    plain, turned = perfect(one, on_canvas(truth)), perfect(one, on_canvas(mirrored))
     for name, spec in one.fields.items():
         same = torch.isclose(unflip(plain[name], spec), turned[name], atol=1e-3)
         # where two people are equally near, the tag of a cell is a draw
@@ -125,7 +125,7 @@ def test_pictures_without_people(make: Any, tolerance: float, people: str) -> No
     }[people]
     if people == "one of two pictures":
         truth[0, ..., 2] = 0
-    given, stage = batch_of(truth), answers(one)
+    given, stage = on_canvas(truth), answers(one)
     terms = one.loss([stage], [one.targets(given, STRIDE)])
     assert all(value.isfinite() and value.ndim == 0 for value in terms.values())
     sum(terms.values()).backward()  # type: ignore[union-attr]
@@ -138,7 +138,7 @@ def test_pictures_without_people(make: Any, tolerance: float, people: str) -> No
 @pytest.mark.parametrize(("make", "tolerance"), HEAD_CASES)
 def test_what_is_masked_everywhere_teaches_no_heatmap(make: Any, tolerance: float) -> None:
     one = make()
-    given = batch_of(drawn_people())
+    given = on_canvas(drawn_people())
     given = given._replace(loss_mask=torch.zeros_like(given.loss_mask))
     stage = answers(one)
     terms = one.loss([stage], [one.targets(given, STRIDE)])
@@ -152,7 +152,7 @@ def test_what_is_masked_everywhere_teaches_no_heatmap(make: Any, tolerance: floa
 
 @pytest.mark.parametrize(("make", "tolerance"), HEAD_CASES)
 def test_a_perfect_answer_costs_little_and_a_worse_one_more(make: Any, tolerance: float) -> None:
-    one, given = make(), batch_of(drawn_people())
+    one, given = make(), on_canvas(drawn_people())
     fields, targets = perfect(one, given), one.targets(given, STRIDE)
     terms = one.loss([fields], [targets])
     assert terms["heatmap"] < 1e-4  # 0, but for logits
@@ -186,7 +186,7 @@ def oracle_ap(
         laid_out = lay_out(annotations.size(i), [1.0], settings, shape, 64 if stride == 4 else 8)
         keypoints = annotations.keypoints(i).copy()
         keypoints[..., :2] = geometry.apply(laid_out.matrices[0], keypoints[..., :2])
-        given = batch_of(torch.from_numpy(keypoints)[None], laid_out.sizes[0])
+        given = on_canvas(torch.from_numpy(keypoints)[None], laid_out.sizes[0])
         targets = one.targets(given, stride)
         fields = {name: field_of(one, name, targets) for name in one.fields}
         people = decoded(one, fields, stride)[0]
@@ -227,7 +227,7 @@ def test_one_person_may_be_read_out_of_any_head(name: str) -> None:
     one = HEADS.build(HEADS[name].config(decoder=SinglePersonSettings()), SKELETON)
     truth = drawn_people(3, batch=1)[:, :1]
     truth[..., 2] = 2
-    (people,) = decoded(one, perfect(one, batch_of(truth)))
+    (people,) = decoded(one, perfect(one, on_canvas(truth)))
     assert len(people) == 1
     away = np.abs(people.keypoints[0, :, :2] - truth[0, 0, :, :2].numpy())
     assert away.max() <= 0.75 * STRIDE + 0.01
@@ -259,7 +259,7 @@ def test_what_a_set_never_labels_has_no_gradient(make: Any, seed: int) -> None:
     truth = drawn_people(seed)
     absent = torch.tensor([2, 5, 11])
     truth[0, :, absent] = 0  # as the data set ships it
-    everything = batch_of(truth)
+    everything = on_canvas(truth)
     labelled = everything.labelled.clone()
     labelled[0, absent] = False
     gradients: dict[str, Any] = {}

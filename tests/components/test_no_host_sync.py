@@ -11,9 +11,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pose.data.augment import AugmentSettings
 from pose.experiment import load_config
 from pose.model import TrainStep
-from pose.structures import Batch
+from tests.batches import batch_of
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique")
 
@@ -35,18 +36,6 @@ class Watch(TorchDispatchMode):
         if copied or any(name in str(func) for name in WAITS):
             self.waits.append(f"{func} {sorted(before)} -> {sorted(after)}")
         return out
-
-
-def fake_batch(size: int, people: int) -> Batch:
-    return Batch(
-        image=torch.empty(2, 3, size, size, dtype=torch.uint8, device="cuda"),
-        loss_mask=torch.empty(2, size, size, dtype=torch.bool, device="cuda"),
-        keypoints=torch.empty(2, people, 17, 3, device="cuda"),
-        areas=torch.empty(2, people, device="cuda"),
-        color=torch.empty(2, 4, device="cuda"),
-        image_id=torch.empty(2, dtype=torch.int64, device="cuda"),
-        labelled=torch.empty(2, 17, dtype=torch.bool, device="cuda"),
-    )
 
 
 HOURGLASS = ["coco/ae_hourglass.yaml", "backbone.stacks=2", "backbone.width=8", "backbone.growth=4"]
@@ -76,9 +65,9 @@ def test_targets_forward_and_loss_never_wait(settings: list[str]):
     with FakeTensorMode():
         with torch.device("cuda"):
             model = config.build_model()
-        batch = fake_batch(128, people=5)
+        batch = batch_of(torch.empty(2, 5, 17, 3, device="cuda"), (128, 128))
         with Watch() as watch:
-            terms = TrainStep(model, precision="bf16")(batch)
+            terms = TrainStep(model, precision="bf16", augment=AugmentSettings())(batch)
         assert terms["loss"].device.type == "cuda"
         assert watch.waits == []
         with Watch() as watch:  # the watch sees what it looks for

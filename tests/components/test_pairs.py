@@ -15,6 +15,7 @@ from pose.predict.batches import BatchPredictor
 from pose.predict.settings import TestSettings
 from pose.registry import HEADS
 from pose.structures import Batch, InputSettings
+from tests.batches import batch_of
 from tests.dot_people import SKELETON, dots
 from tests.small_networks import networks, pairs, small_model
 
@@ -51,15 +52,7 @@ def lesson() -> tuple[list[np.ndarray], list[np.ndarray], Batch]:
     return (
         images,
         [people for _, people in drawn],
-        Batch(
-            image=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
-            loss_mask=torch.ones(4, *SIZE, dtype=torch.bool),
-            keypoints=keypoints,
-            areas=torch.ones(4, 2),
-            color=torch.tensor([[0.0, 1.0, 0.0, 1.0]] * 4),
-            image_id=torch.arange(4),
-            labelled=torch.ones(4, len(SKELETON), dtype=torch.bool),
-        ),
+        batch_of(keypoints, SIZE, image=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)),
     )
 
 
@@ -69,7 +62,7 @@ def test_every_network_learns_with_every_head(network: str, head: str) -> None:
     model = pair(network, head)
     images, truth, batch = lesson()
     model.head.prepare([*batch.keypoints.numpy()])  # as pose.train does
-    step = TrainStep(model, color=False).train()
+    step = TrainStep(model).train()
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
     # the statistics of batch normalization lag behind weights that learn so fast

@@ -18,6 +18,7 @@ from pose.heads.tags import TagsHead
 from pose.registry import HEADS
 from pose.skeleton import from_dict
 from pose.structures import Batch, Fields
+from tests.batches import batch_of
 from tests.drawn_heads import of_others
 
 SKELETON = from_dict(read_yaml(config_folder() / "_skeletons" / "coco17.yaml"))
@@ -48,12 +49,7 @@ def keypoints() -> Tensor:
 def batch() -> Batch:
     mask = torch.ones(2, *SIZE, dtype=torch.bool)
     mask[0, :, :16] = False
-    truth = keypoints()
-    return Batch(
-        image=torch.zeros(2, 3, *SIZE, dtype=torch.uint8), loss_mask=mask, keypoints=truth,
-        areas=torch.ones(2, 3), color=torch.zeros(2, 4), image_id=torch.arange(2),
-        labelled=torch.ones(2, K, dtype=torch.bool),
-    )  # fmt: skip
+    return batch_of(keypoints(), SIZE, loss_mask=mask)
 
 
 CASES = [pytest.param(name, {}, id=name) for name in HEADS.names()]

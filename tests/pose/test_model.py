@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from pose.backbones.hourglass import HourglassSettings
 from pose.config import read_yaml
+from pose.data.augment import AugmentSettings, unchanged_color
 from pose.errors import UserError
 from pose.heads.tags import TagsHead, TagsSettings
 from pose.model import PoseModel, TrainStep, build_model, resolve_precision
 from pose.registry import HEADS
 from pose.skeleton import Skeleton, from_dict
 from pose.structures import Batch, Fields, InputSettings
+from tests.batches import noise, part_of
 
 SKELETON = from_dict(read_yaml(Path(__file__).parents[2] / "configs" / "_skeletons" / "coco17.yaml"))
 
@@ -45,22 +47,13 @@ def model(head: Any = None, skeleton: Skeleton = SKELETON, **more: Any) -> PoseM
 
 def batch(seed: int = 0, people: int = 3, skeleton: Skeleton = SKELETON) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    xy = torch.rand(2, people, len(skeleton), 2, generator=generator) * torch.tensor([96, 64])
-    v = torch.randint(0, 3, (2, people, len(skeleton), 1), generator=generator)
-    return Batch(
-        image=torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=generator),
-        loss_mask=torch.rand(2, 64, 96, generator=generator) > 0.2,
-        keypoints=torch.cat([xy, v], -1),
-        areas=torch.ones(2, people),
-        color=torch.tensor([[0.1, 1.2, -0.1, 0.8]] * 2),
-        image_id=torch.arange(2),
-        labelled=torch.ones(2, len(skeleton), dtype=torch.bool),
-    )
+    strong = (0.1, 1.2, -0.1, 0.8)
+    return noise(generator, 2, people, (64, 96), kinds=len(skeleton), masked=0.2, color=strong)
 
 
 @pytest.mark.parametrize("head", HEADS.names())
 def test_terms_are_scalars_to_gather_and_the_loss_is_their_sum(head: str) -> None:
-    terms = TrainStep(model(HEADS[head].config()))(batch())
+    terms = TrainStep(model(HEADS[head].config()), augment=AugmentSettings())(batch())
     assert all(
         term.shape == (1,) and term.dtype == torch.float32 and term.isfinite() for term in terms.values()
     )
@@ -85,7 +78,7 @@ def test_the_terms_are_those_of_the_head() -> None:
     stages = one(given.image)
     targets = [one.head.targets(given, stride) for stride in (8, 4)]
     expected = one.head.loss(stages, targets)
-    terms = TrainStep(one, color=False)(given)
+    terms = TrainStep(one)(given)
     for name, value in expected.items():
         torch.testing.assert_close(terms[name], value.reshape(1))
 
@@ -93,8 +86,8 @@ def test_the_terms_are_those_of_the_head() -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_the_loss_is_float32_whatever_the_network_computes_in(precision: str) -> None:
     one = model()
-    exact = TrainStep(one)(batch())
-    terms = TrainStep(one, precision=precision)(batch())
+    exact = TrainStep(one, augment=AugmentSettings())(batch())
+    terms = TrainStep(one, precision=precision, augment=AugmentSettings())(batch())
     for name, value in terms.items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, exact[name], rtol=0.05, atol=1e-3)
@@ -102,26 +95,27 @@ def test_the_loss_is_float32_whatever_the_network_computes_in(precision: str) ->
 
 def test_the_identity_of_colours_changes_nothing() -> None:
     one = model()
-    same = batch()._replace(color=torch.tensor([[0.0, 1.0, 0.0, 1.0]] * 2))
-    plain = TrainStep(one, color=False)(same)
-    for hsv in (True, False):
-        for name, value in TrainStep(one, hsv=hsv)(same).items():
+    same = batch()._replace(color=torch.tensor([unchanged_color()] * 2))
+    plain = TrainStep(one)(same)
+    for augment in (AugmentSettings(), AugmentSettings(hue=0, saturation=(1, 1))):
+        for name, value in TrainStep(one, augment=augment)(same).items():
             torch.testing.assert_close(value, plain[name])
-    assert TrainStep(one)(batch())["loss"] != plain["loss"]
+    assert TrainStep(one)(batch())["loss"] == plain["loss"]
+    assert TrainStep(one, augment=AugmentSettings())(batch())["loss"] != plain["loss"]
 
 
 def test_the_batch_is_left_as_it_was() -> None:
     given = batch()
     before = [value.clone() for value in given]
-    TrainStep(model())(given)["loss"].backward()
+    TrainStep(model(), augment=AugmentSettings())(given)["loss"].backward()
     assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))
 
 
 def test_a_batch_is_the_mean_of_its_pictures() -> None:
-    step = TrainStep(model())
+    step = TrainStep(model(), augment=AugmentSettings())
     given = batch()
     whole = step(given)
-    parts = [step(Batch(*(value[b : b + 1] for value in given))) for b in range(2)]
+    parts = [step(part_of(given, slice(b, b + 1))) for b in range(2)]
     for name in ("heatmap", "pull", "push", "loss"):
         torch.testing.assert_close(whole[name], torch.stack([part[name] for part in parts]).mean(0))
 

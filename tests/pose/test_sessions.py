@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pose.draw.sheets import MARGIN
 from pose.experiment import load_config
 from pose.model import PoseModel
 from pose.sessions import PANEL_SIDE, PANELS, PanelDrawer, panel_drawer, prepare_data
+from pose.structures import Fields, FieldSpec, People
 from tests.training_fixtures import (
     CPU,
     command,
@@ -93,7 +95,7 @@ def test_every_head_is_drawn_from_the_same_samples(data: Path, head: str) -> Non
         assert picture.shape[0] < 600 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
     assert drawer.batches is not None
     with torch.no_grad():
-        again = drawer._draw(model, drawer._read(int(drawer._positions()[1])))
+        again = drawer.draw(model, drawer.read(int(drawer.positions()[1])))
     np.testing.assert_array_equal(again, log.kept["panels/1"])
     assert len({picture.tobytes() for picture in log.kept.values()}) == PANELS
     assert differences(before, dict(model.state_dict())) == []
@@ -104,10 +106,10 @@ def test_every_head_is_drawn_from_the_same_samples(data: Path, head: str) -> Non
 def test_targets_and_predictions_are_drawn_alike(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a network that answers the targets, both rows of the heatmap are one picture."""
     model, drawer = model_and_drawer(data, "head.name=tags")
-    head, batch = model.head, drawer._read(0)
+    head, batch = model.head, drawer.read(0)
     targets = head.target_fields(head.targets(batch, 4))
     monkeypatch.setattr(head, "readout", lambda stages: {name: targets[name] for name in head.fields})
-    picture = drawer._draw(model.eval(), batch)
+    picture = drawer.draw(model.eval(), batch)
     half = (picture.shape[0] - MARGIN) // 2
     bar, column = half - PANEL_SIDE, slice(PANEL_SIDE + MARGIN, 2 * PANEL_SIDE + MARGIN)
     above, below = picture[bar:half, column], picture[half + MARGIN + bar :, column]
@@ -119,7 +121,7 @@ def test_samples_with_several_people_are_preferred(data: Path) -> None:
     _, drawer = model_and_drawer(data, "head.name=tags")
     dataset, stream = drawer.training
     several = [(dataset.people(stream[p], p)[..., 2] > 0).any(1).sum() > 1 for p in range(len(stream))]
-    assert drawer._positions() == [p for p, more in enumerate(several) if more][:PANELS]
+    assert drawer.positions() == [p for p, more in enumerate(several) if more][:PANELS]
     assert drawer.batches is None  # nothing is read before it is needed
 
 
@@ -135,3 +137,22 @@ def test_whole_pictures_are_drawn_on_their_own_canvas(data: Path) -> None:
 def test_no_panels_no_drawer(data: Path) -> None:
     config = load_config(None, settings(data, *TINY, "head.name=tags", "train.panels_every=0"))
     assert panel_drawer(config, prepare_data(config, CPU), CPU) is None
+
+
+def test_a_field_that_nobody_knows_ends_no_training(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, drawer = model_and_drawer(data, "head.name=tags")
+    head, plain = model.head, Pictures()
+    drawer(model, 1, plain)  # type: ignore[arg-type]
+    secret = FieldSpec(3, (0, 1, 2), (1.0,) * 3)
+    monkeypatch.setattr(head, "fields", {**head.fields, "secret": secret})
+    readout = head.readout
+
+    def more(stages: Sequence[Fields]) -> Fields:
+        return readout([{**stage, "secret": stage["heatmap"][:, :3]} for stage in stages])
+
+    monkeypatch.setattr(head, "readout", more)
+    monkeypatch.setattr(head, "decode", lambda fields, stride: [People.none(17)])
+    log = Pictures()
+    drawer(model, 1, log)  # type: ignore[arg-type]
+    for name, picture in log.kept.items():
+        assert picture.shape[1] == plain.kept[name].shape[1] + PANEL_SIDE + MARGIN

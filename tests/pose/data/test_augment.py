@@ -1,170 +1,35 @@
-"""Random geometry and colour."""
+"""Random colours, and the settings of all that is random about a training image."""
 
 from __future__ import annotations
 
 import colorsys
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
-from pose import geometry
+from pose.data import augment
 from pose.data.augment import (
-    IDENTITY_COLOR,
     AugmentSettings,
-    color_jitter,
-    draw_affine,
+    DeviceAugment,
+    PixelChange,
     draw_color,
-    draw_person_affine,
     no_augmentation,
+    told_color,
+    unchanged_color,
 )
-
-SIZE, OUTPUT = (90, 160), (128, 128)
 
 
 def rng(position: int = 0) -> np.random.Generator:
     return np.random.default_rng([3, position])
 
 
-def test_without_augmentation_the_long_side_fills_the_input() -> None:
-    matrix, flip = draw_affine(rng(), no_augmentation(), SIZE, OUTPUT)
-    np.testing.assert_allclose(matrix, geometry.affine(size=SIZE, output_size=OUTPUT, side=160), atol=1e-12)
-    assert not flip
-    np.testing.assert_array_equal(draw_color(rng(), no_augmentation()), np.array(IDENTITY_COLOR, np.float32))
-    assert not no_augmentation().needs_color
-
-
-def test_without_augmentation_a_square_of_the_input_size_is_untouched() -> None:
-    matrix, _ = draw_affine(rng(), no_augmentation(), OUTPUT, OUTPUT)
-    np.testing.assert_allclose(matrix, [[1, 0, 0], [0, 1, 0]], atol=1e-12)
-
-
-@pytest.mark.parametrize("pixel_center", [0.5, 0.0])
-def test_affine_round_trip(pixel_center: float) -> None:
-    points = rng().uniform(0, 100, (7, 2))
-    for position in range(20):
-        matrix, _ = draw_affine(rng(position), AugmentSettings(), SIZE, OUTPUT, pixel_center)
-        back = geometry.apply(geometry.invert(matrix), geometry.apply(matrix, points))
-        np.testing.assert_allclose(back, points, atol=1e-9)
-
-
-def test_geometry_stays_in_its_ranges() -> None:
-    """Scale, rotation and shift read back from many matrices fill their ranges and never leave them."""
-    settings = AugmentSettings()
-    sides, angles, shifts, flips = [], [], [], []
-    for position in range(600):
-        matrix, flip = draw_affine(rng(position), settings, SIZE, OUTPUT)
-        upright = geometry.compose(matrix, geometry.mirror_matrix(OUTPUT[1])) if flip else matrix
-        scale = np.sqrt(np.linalg.det(upright[:, :2]))
-        side = OUTPUT[0] / scale
-        center = geometry.apply(geometry.invert(upright), np.array([63.5, 63.5])) - [79.5, 44.5]
-        sides.append(side / 160)
-        angles.append(np.degrees(np.arctan2(upright[0, 1], upright[0, 0])))
-        shifts.append(center / side)
-        flips.append(flip)
-    for values, low, high in [(sides, 0.75, 1.25), (angles, -30.0, 30.0), (shifts, -0.2, 0.2)]:
-        margin = 0.02 * (high - low)
-        assert low - 1e-9 <= np.min(values) < low + margin
-        assert high - margin < np.max(values) <= high + 1e-9
-    assert 0.4 < np.mean(flips) < 0.6
-
-
-def test_higher_hrnet_scales_by_the_short_side() -> None:
-    settings = AugmentSettings(scale=(0.75, 1.5), scale_of="short", rotation=0.0, shift=0.0, flip=0.0)
-    matrices = [draw_affine(rng(position), settings, SIZE, OUTPUT)[0] for position in range(400)]
-    factors = [OUTPUT[0] / matrix[0, 0] / 90 for matrix in matrices]
-    assert 0.75 <= min(factors) < 0.77 and 1.47 < max(factors) <= 1.5
-
-
-def test_switching_one_change_off_leaves_the_others() -> None:
-    full, _ = draw_affine(rng(), AugmentSettings(flip=0.0), SIZE, OUTPUT)
-    upright, _ = draw_affine(rng(), AugmentSettings(flip=0.0, rotation=0.0), SIZE, OUTPUT)
-    assert np.isclose(np.linalg.det(full[:, :2]), np.linalg.det(upright[:, :2]))
-
-
-# -------------------------------------------------------------------------------- a crop round a person
-
-BOXES = np.array([[10, 20, 30, 40], [90, 5, 20, 60.5], [50, 30, 80, 16]], np.float32)
-
-
-def person_affines(
-    settings: AugmentSettings, output: tuple[int, int], boxes: np.ndarray = BOXES, pixel_center: float = 0.5
-) -> list[tuple[np.ndarray, bool]]:
-    return [
-        draw_person_affine(rng(position), settings, boxes, SIZE, output, pixel_center)
-        for position in range(600)
-    ]
-
-
-def unmirrored(matrix: np.ndarray, flip: bool, width: int, pixel_center: float = 0.5) -> np.ndarray:
-    return geometry.compose(matrix, geometry.mirror_matrix(width, pixel_center)) if flip else matrix
-
-
-@pytest.mark.parametrize("pixel_center", [0.5, 0.0])
-@pytest.mark.parametrize("output", [(368, 368), (192, 256), (512, 512)])
-def test_a_person_is_scaled_turned_and_put_near_the_middle(
-    output: tuple[int, int], pixel_center: float
-) -> None:
-    """Height, angle, place read back from many matrices fill their ranges and never leave them."""
-    settings = AugmentSettings(crop="person", rotation=40.0, person_shift=40.0)
-    box = BOXES[1:2]
-    middle = np.array([90 + 10, 5 + 60.5 / 2]) - pixel_center
-    heights, angles, places, flips = [], [], [], []
-    for matrix, flip in person_affines(settings, output, box, pixel_center):
-        upright = unmirrored(matrix, flip, output[1], pixel_center)
-        heights.append(60.5 * np.sqrt(np.linalg.det(upright[:, :2])) / min(output))
-        angles.append(np.degrees(np.arctan2(upright[0, 1], upright[0, 0])))
-        center = np.array([output[1], output[0]]) / 2 - pixel_center
-        places.append(geometry.apply(upright, middle) - center)
-        flips.append(flip)
-    for values, low, high in [(heights, 0.3, 0.66), (angles, -40, 40), (places, -40, 40)]:
-        margin = 0.02 * (high - low)
-        assert low - 1e-6 <= np.min(values) < low + margin
-        assert high - margin < np.max(values) <= high + 1e-6
-    assert abs(np.corrcoef(*np.array(places).T)[0, 1]) < 0.15  # each axis on its own
-    assert abs(np.corrcoef(heights, angles)[0, 1]) < 0.15
-    assert 0.4 < np.mean(flips) < 0.6
-
-
-def test_the_height_of_a_person_is_that_of_cmu() -> None:
-    """There: factor 0.6 / s * U(0.5, 1.1) with s = height of the box / 368, for an input of 368 pixels."""
-    still: dict[str, Any] = {"rotation": 0.0, "person_shift": 0.0, "flip": 0.0}
-    settings = AugmentSettings(crop="person", person_scale=(0.8, 0.8), **still)
-    matrix, _ = draw_person_affine(rng(), settings, BOXES[:1], SIZE, (368, 368))
-    assert matrix[0, 0] == matrix[1, 1] == pytest.approx(0.6 / (40 / 368) * 0.8)
-    np.testing.assert_allclose(geometry.apply(matrix, np.array([24.5, 39.5])), [183.5, 183.5], atol=1e-9)
-
-
-def test_a_box_without_a_height_is_a_pixel_high() -> None:
-    for height in (0.0, 1e-30):
-        box = np.array([[20, 30, 50, height]], np.float32)
-        matrix, _ = draw_person_affine(rng(), AugmentSettings(crop="person"), box, SIZE, OUTPUT)
-        assert np.sqrt(abs(np.linalg.det(matrix[:, :2]))) <= 0.66 * min(OUTPUT) + 1e-6
-
-
-def test_every_person_is_chosen_as_often() -> None:
-    settings = AugmentSettings(crop="person", person_shift=0.0)
-    chosen = []
-    for matrix, _ in person_affines(settings, OUTPUT):
-        middle = geometry.apply(geometry.invert(matrix), np.array([63.5, 63.5]))
-        apart = np.linalg.norm(BOXES[:, :2] + BOXES[:, 2:] / 2 - 0.5 - middle, axis=1)
-        assert apart.min() < 1e-4
-        chosen.append(apart.argmin())
-    assert (np.bincount(chosen, minlength=3) > 160).all()
-
-
-def test_a_mirrored_crop_is_the_mirror_image() -> None:
-    for position in range(20):
-        plain, mirrored = (
-            draw_person_affine(
-                rng(position), AugmentSettings(crop="person", flip=flip), BOXES, SIZE, (96, 160)
-            )
-            for flip in (0.0, 1.0)
-        )
-        assert (plain[1], mirrored[1]) == (False, True)
-        np.testing.assert_allclose(unmirrored(*mirrored, 160), plain[0], atol=1e-9)
+def test_without_augmentation_colors_stay() -> None:
+    np.testing.assert_array_equal(
+        draw_color(rng(), no_augmentation()), np.array(unchanged_color(), np.float32)
+    )
+    assert DeviceAugment(no_augmentation()).changes == []
 
 
 @pytest.mark.parametrize("wrong", [{"scale": (1.5, 0.75)}, {"scale": (0.0, 1.0)}, {"contrast": (-1.0, 1.0)},
@@ -176,6 +41,10 @@ def test_impossible_ranges_are_refused(wrong: dict) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- colours
+
+
+ALL = DeviceAugment(AugmentSettings())
+BRIGHTNESS = DeviceAugment(AugmentSettings(hue=0, saturation=(1, 1)))
 
 
 def literal_jitter(image: np.ndarray, color: np.ndarray) -> np.ndarray:
@@ -204,38 +73,75 @@ def test_colors_equal_a_pixel_by_pixel_loop() -> None:
     images = pictures(6)
     color = np.stack([draw_color(rng(i), AugmentSettings()) for i in range(6)])
     expected = np.stack([literal_jitter(images[i].double().numpy(), color[i]) for i in range(6)])
-    result = color_jitter(images, torch.from_numpy(color))
+    result = ALL(images, torch.from_numpy(color))
     np.testing.assert_allclose(result.numpy(), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("hsv", [True, False])
-def test_identity_color_changes_nothing(hsv: bool) -> None:
+@pytest.mark.parametrize("change", [ALL, BRIGHTNESS])
+def test_identity_color_changes_nothing(change: DeviceAugment) -> None:
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    color = torch.tensor([IDENTITY_COLOR] * 2)
-    torch.testing.assert_close(color_jitter(images, color, hsv=hsv), images, atol=1e-6, rtol=0)
+    color = torch.tensor([unchanged_color()] * 2)
+    torch.testing.assert_close(change(images, color), images, atol=1e-6, rtol=0)
 
 
-def test_without_hsv_only_hue_and_saturation_are_left_out() -> None:
+def test_without_hue_and_saturation_only_hue_and_saturation_are_left_out() -> None:
     images = pictures()
     color = torch.tensor([[0.0, 1.0, 0.2, 1.4], [0, 1, -0.3, 0.5], [0, 1, 0, 1], [0, 1, 0.1, 0.9]])
     changed = color * torch.tensor([1.0, 2, 1, 1]) + torch.tensor([0.1, 0, 0, 0])
-    assert torch.equal(color_jitter(images, changed, hsv=False), color_jitter(images, color, hsv=False))
-    torch.testing.assert_close(
-        color_jitter(images, color, hsv=False), color_jitter(images, color), atol=1e-6, rtol=0
-    )
+    assert torch.equal(BRIGHTNESS(images, changed), BRIGHTNESS(images, color))
+    torch.testing.assert_close(BRIGHTNESS(images, color), ALL(images, color), atol=1e-6, rtol=0)
 
 
 def test_batched_colors_equal_single_ones_and_leave_the_input() -> None:
     images = pictures()
     color = torch.from_numpy(np.stack([draw_color(rng(i), AugmentSettings()) for i in range(4)]))
     before = images.clone()
-    batched = color_jitter(images, color)
+    batched = ALL(images, color)
     assert torch.equal(images, before)
     for i in range(4):
-        assert torch.equal(batched[i : i + 1], color_jitter(images[i : i + 1], color[i : i + 1]))
+        assert torch.equal(batched[i : i + 1], ALL(images[i : i + 1], color[i : i + 1]))
 
 
 def test_a_full_turn_of_hue_is_none() -> None:
     images = pictures(1)
-    turned = color_jitter(images, torch.tensor([[1.0, 1, 0, 1]]))
+    turned = ALL(images, torch.tensor([[1.0, 1, 0, 1]]))
     torch.testing.assert_close(turned, images, atol=2e-6, rtol=0)
+
+
+# ------------------------------------------------------------------------------------------------ a new one
+
+
+class Inverted(PixelChange):
+    """Black and white change places where a number is above `hue`."""
+
+    unchanged = (0.0,)
+    wanted = True
+
+    def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
+        return (rng.random(),)
+
+    def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        return torch.where(numbers[:, :, None, None] > self.settings.hue, 1 - images, images)
+
+    def told(self, numbers: tuple[float, ...]) -> str:
+        return f"inverted {numbers[0]:.1f}"
+
+
+def test_a_new_change_is_one_class_and_leaves_the_numbers_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings, images = AugmentSettings(), pictures(2)
+    before = draw_color(rng(), settings)
+    monkeypatch.setattr(augment, "CHANGES", (*augment.CHANGES, Inverted))
+    color = draw_color(rng(), settings)
+    assert color.shape == (5,) and np.array_equal(color[:4], before)
+    assert unchanged_color() == (0, 1, 0, 1, 0)
+    numbers = torch.from_numpy(np.stack([color] * 2))
+    numbers[:, 4] = torch.tensor([0.1, 0.9])
+    plain, changed = ALL(images, numbers[:, :4]), DeviceAugment(settings)(images, numbers)
+    assert torch.equal(changed[0], plain[0]) and torch.equal(changed[1], 1 - plain[1])
+    assert told_color(settings, numbers[1].numpy()).endswith(", inverted 0.9")
+
+
+def test_a_step_with_changes_has_no_weights_of_its_own() -> None:
+    assert dict(ALL.state_dict()) == {} and not [*ALL.parameters()] and not [*ALL.buffers()]

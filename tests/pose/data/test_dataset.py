@@ -15,11 +15,12 @@ from pydantic import ValidationError
 
 from pose import geometry
 from pose.annotations.annotations import load_annotations
-from pose.data.augment import AugmentSettings, draw_affine, draw_color, draw_person_affine, no_augmentation
+from pose.data.augment import AugmentSettings, draw_color, no_augmentation
 from pose.data.dataset import KeypointDataset, load_training_set
 from pose.data.loader import TrainStream, train_loader
 from pose.data.selection import training_indices, validation_images
 from pose.data.settings import DataSettings, SetSettings, SkeletonSettings, resolve_skeleton, set_files
+from pose.data.warps import draw_affine, draw_person_affine
 from pose.errors import UserError
 from pose.images import UnreadableImage, read_image
 from pose.skeleton import Derived, Skeleton, to_dict

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from pose import geometry
-from pose.data.augment import AugmentSettings, draw_whole_affine, whole_factor
+from pose.data.augment import AugmentSettings
 from pose.data.loader import TrainStream, train_loader
 from pose.data.mixture import training_data
 from pose.data.settings import DataSettings, SetSettings
 from pose.data.shapes import WINDOW, ShapedBatchSampler
+from pose.data.warps import draw_whole_affine, whole_factor
 from pose.skeleton import Skeleton
 from pose.structures import InputSettings
 

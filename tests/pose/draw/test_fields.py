@@ -10,15 +10,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from pose.draw.fields import draw_fields, field_panels, field_sheet
-from pose.draw.people import Style, person_color
+from pose.draw.fields import field_panels
+from pose.draw.people import person_color
 from pose.draw.sheets import Panel
 from pose.draw.view import DIM
 from pose.skeleton import Skeleton
-from pose.structures import People
+from pose.structures import Drawn, People
 
 IMAGE = np.full((64, 96, 3), 100, np.uint8)
+DRAWN: dict[str, Drawn | None] = {
+    "heatmap": "heat",
+    "paf": "vectors",
+    "tag": "value",
+    "locref": "offsets",
+    "pairwise": "offsets_to_others",
+}
 FAR = (slice(40, 64), slice(50, 74))  # where nothing is, nor a wheel of colours
+
+
+def draw_fields(image: np.ndarray, fields: dict[str, Tensor], num_keypoints: int) -> dict[str, np.ndarray]:
+    return {panel.name: panel.picture for panel in field_panels(image, fields, DRAWN, num_keypoints)}
 
 
 def bump(row: int, column: int) -> torch.Tensor:
@@ -72,7 +83,7 @@ DOTS = Skeleton("dots", ("nose", "foot_sole"), limbs=(("nose", "foot_sole"),))
 
 
 def by_name(fields: dict[str, torch.Tensor], **more: Any) -> dict[str, Panel]:
-    return {panel.name: panel for panel in field_panels(IMAGE, fields, DOTS, **more)}
+    return {panel.name: panel for panel in field_panels(IMAGE, fields, DRAWN, DOTS, **more)}
 
 
 def test_weak_maps_are_shown_stronger_and_the_caption_says_so() -> None:
@@ -203,27 +214,6 @@ def test_flat_maps_have_no_arrows() -> None:
     assert panel.caption == "locref at 0 peaks, up to 0 px"
 
 
-def test_a_found_person_has_the_colour_of_the_annotated_one() -> None:
-    fields = {"heatmap": HEAT}
-    truth, found = people((10, 10), (60, 40)), people((61, 41), (30, 55), (11, 10))
-    sheet = field_sheet(IMAGE, DOTS, (fields, found), (fields, truth))
-    bar = sheet.shape[0] // 2 - 64 - 3
-    for row, y, x, number in [(0, 10, 18, 0), (0, 40, 68, 1), (1, 10, 19, 0), (1, 41, 69, 1), (1, 55, 38, 2)]:
-        line = sheet[row * (64 + bar + 6) + bar + y, x]
-        np.testing.assert_allclose(line, person_color(number), atol=40)
-
-
-def test_targets_predictions_and_stages_have_a_row_each() -> None:
-    fields = {"heatmap": HEAT, "paf": torch.zeros(2, 16, 24)}
-    nobody = (fields, People.none(2))
-    heights = [
-        field_sheet(IMAGE, DOTS, nobody, *more, stages=stages).shape[0]
-        for more, stages in (((), ()), ((nobody,), ()), ((nobody,), (fields, {"paf": fields["paf"]})))
-    ]
-    one = heights[0] + 6
-    assert heights == [one - 6, 2 * one - 6, 4 * one - 6]
-
-
 # ------------------------------------------------------------------------------------------------------------
 # Panels where a map has other cells than squares, several keypoints, or people who are left out.
 
@@ -240,7 +230,7 @@ def bumps(rows: int, columns: int, *places: tuple[int, int]) -> Tensor:
 
 
 def panels(fields: dict[str, Tensor], skeleton: Skeleton, **options: Any) -> dict[str, Panel]:
-    return {panel.name: panel for panel in field_panels(IMAGE, fields, skeleton, **options)}
+    return {panel.name: panel for panel in field_panels(IMAGE, fields, DRAWN, skeleton, **options)}
 
 
 def person(*points: tuple[float, float]) -> np.ndarray:
@@ -315,26 +305,66 @@ def test_a_peak_has_the_colour_of_the_person_there_and_of_nobody_else(away: int,
     assert (np.abs(near - person_color(5)).max(1) < 12).any() == mine
 
 
-def test_a_sheet_leaves_out_the_people_that_the_style_does_and_says_how_many(
-    monkeypatch: pytest.MonkeyPatch,
+# ----------------------------------------------------------------------------------------------- new fields
+
+
+def of_new(drawn: Drawn | None, maps: Tensor, **more: Any) -> list[Panel]:
+    """Panels of a field that no head of the package has, beside a heatmap."""
+    return field_panels(
+        IMAGE, {"new": maps, "heatmap": HEAT}, {"new": drawn, "heatmap": "heat"}, DOTS, **more
+    )
+
+
+@pytest.mark.parametrize(
+    ("drawn", "maps", "names"),
+    [
+        ("heat", 3, ["new"]),
+        ("vectors", 6, ["new"]),
+        ("value", 4, ["new", "new_people", "new_values"]),
+        ("offsets", 4, ["new"]),
+        ("offsets_to_others", 4, ["new"]),
+    ],
+)
+def test_a_new_field_is_drawn_by_its_kind(drawn: Drawn, maps: int, names: list[str]) -> None:
+    values = torch.stack([bump(4, 4), bump(4, 16), bump(12, 8), -bump(4, 4), bump(8, 8), bump(12, 20)])[:maps]
+    panels = of_new(drawn, values, people=people((10, 10)))
+    assert sorted(panel.name for panel in panels) == sorted(["heatmap", *names])
+    shown = {panel.name: panel for panel in panels}
+    assert "not drawn" not in shown["new"].caption and shown["new"].caption.startswith("new")
+    empty = {panel.name: panel for panel in of_new(drawn, 0 * values, people=people((10, 10)))}
+    assert (shown["new"].picture != empty["new"].picture).any()
+    if drawn in ("heat", "vectors"):
+        each = [panel.name for panel in of_new(drawn, values, each=True)]
+        assert {f"new/{k}" for k in range(3)} <= {*each}
+
+
+@pytest.mark.parametrize(
+    ("drawn", "shape", "reason"),
+    [
+        (None, (3, 16, 24), "the head does not say how"),
+        ("vectors", (3, 16, 24), "it has 3"),
+        ("value", (3, 16, 24), "values of 2 keypoints"),
+        ("offsets", (6, 16, 24), "are 4 maps, and it has 6"),
+        ("offsets_to_others", (2, 16, 24), "are 4 maps, and it has 2"),
+    ],
+)
+def test_a_field_that_cannot_be_drawn_is_named(
+    drawn: Drawn | None, shape: tuple[int, ...], reason: str
 ) -> None:
-    from pose.draw import fields as module
+    shown = {panel.name: panel for panel in of_new(drawn, torch.ones(shape), people=people((10, 10)))}
+    assert list(shown["new"].picture.shape) == [64, 96, 3] and set(shown) == {"heatmap", "new"}
+    assert shown["new"].caption.startswith("new: not drawn") and reason in shown["new"].caption
+    assert (shown["new"].picture > 200).any()  # the line is on the picture too: a web page has no captions
 
-    sheets: list[list[list[Panel]]] = []
 
-    def sheet(rows: list[list[Panel]]) -> np.ndarray:
-        sheets.append(rows)
-        return IMAGE
+@pytest.mark.parametrize("name", ["tag", "locref", "pairwise"])
+def test_what_is_drawn_on_heat_is_named_where_there_is_none(name: str) -> None:
+    (panel,) = field_panels(IMAGE, {name: torch.ones(4, 16, 24)}, DRAWN, DOTS)
+    assert panel.caption == f"{name}: not drawn, there is no heatmap to draw it on"
 
-    monkeypatch.setattr(module, "panel_sheet", sheet)
-    heat = bumps(16, 24, (4, 4), (4, 8))
-    found = people_of(person((18, 18), (34, 18)), person((66, 50), (82, 50)), scores=(0.9, 0.2))
-    for least in (0.0, 0.5):
-        tagged = {"heatmap": heat, "tag": torch.zeros(1, 2, 16, 24)}
-        field_sheet(IMAGE, TWO, (tagged, found), style=Style(fade=False, min_score=least))
-    both, one = ({panel.name: panel for panel in rows[0]} for rows in sheets)
-    assert both["people"].caption == "2 found"
-    assert one["people"].caption == "1 found (1 more below 0.5)"
-    for name in ("people", "tag_people"):
-        near = (slice(44, 57), slice(60, 90))  # the second one
-        assert (both[name].picture[near] != one[name].picture[near]).any(), name
+
+def test_passes_of_new_fields_are_averaged() -> None:
+    for kind in ("heat", "vectors"):
+        maps = torch.stack((bump(4, 4), bump(4, 16)))
+        two, one = of_new(kind, torch.stack((maps, 0 * maps))), of_new(kind, 0.5 * maps)  # type: ignore[arg-type]
+        assert all(np.array_equal(a.picture, b.picture) for a, b in zip(two, one, strict=True))

@@ -20,7 +20,9 @@ def bumps(rows: int, columns: int, *places: tuple[int, int]) -> Tensor:
 
 def test_colours_cover_what_is_below_them_as_far_as_they_are_opaque() -> None:
     heat = bumps(16, 24, (4, 4), (4, 20))
-    view = View.of(np.full((64, 96, 3), 255, np.uint8), {"heatmap": heat}, TWO, None, None, [], 1.0, False)
+    view = View.of(
+        np.full((64, 96, 3), 255, np.uint8), {"heatmap": heat}, TWO, None, None, [], 1.0, False, {}
+    )
     blue = np.zeros((16, 24, 3)) + (0.0, 0.0, 1.0)
     np.testing.assert_allclose(view.over(blue, np.ones((16, 24))), np.zeros((64, 96, 3)) + (0, 0, 255))
     np.testing.assert_allclose(view.over(blue, np.zeros((16, 24))), view.backdrop)

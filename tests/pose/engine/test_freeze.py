@@ -52,7 +52,7 @@ def vgg_step() -> TrainStep:
     for value in model.backbone.parameters():
         if value.ndim > 1:
             nn.init.kaiming_normal_(value)
-    return TrainStep(model, color=False)
+    return TrainStep(model)
 
 
 def held_trainer(folder: Path, count: int, held: int, *, compiled: bool = False, **train: Any) -> Trainer:

@@ -20,6 +20,7 @@ from torch.nn.parallel import DataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pose import checkpoint
+from pose.data.augment import AugmentSettings
 from pose.data.loader import Loaded
 from pose.engine.meter import Meter
 from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
@@ -306,8 +307,7 @@ class NoWaits(TorchDispatchMode):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_step_reads_nothing_from_the_device(tmp_path: Path, precision: str) -> None:
     loaded = batches(2)
-    step = tiny_step(precision=precision, batch_norm="before")
-    step.hsv = True
+    step = tiny_step(precision=precision, batch_norm="before", augment=AugmentSettings())
     one = trainer(tmp_path, loaded, step=step, ema=0.9, clip_norm=1.0, accumulate=2, warmup_steps=2)
     meter = Meter()
     with NoWaits():
@@ -519,7 +519,7 @@ def layered_step() -> TrainStep:
     """A network whose backbone has four groups of layers."""
     plain = [one for one in settings("unused") if not one.startswith("backbone.")]
     seed_everything(0)
-    return TrainStep(load_config(None, ["data.skeleton=coco17", *plain, *HRNET]).build_model(), color=False)
+    return TrainStep(load_config(None, ["data.skeleton=coco17", *plain, *HRNET]).build_model())
 
 
 def layered(folder: Path, loaded: Sequence[Loaded], **train: Any) -> Trainer:

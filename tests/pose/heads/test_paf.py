@@ -18,8 +18,8 @@ from tests.drawn_heads import (
     STRIDE,
     K,
     answers,
-    batch_of,
     drawn_people,
+    on_canvas,
     paf_head,
 )
 
@@ -65,7 +65,7 @@ def test_the_sum_of_caffe_is_the_mean_with_another_learning_rate(field: str) -> 
     for reduction, rate in (("mean", 1.0), ("sum_over_2n", {"paf": 2.4872e-5, "heatmap": 4.9744e-5}[field])):
         one = paf_head(COCO18, reduction=reduction)
         truth = torch.rand(2, 3, 18, 3, generator=torch.Generator().manual_seed(1)) * 368
-        given = batch_of(truth, (368, 368))
+        given = on_canvas(truth, (368, 368))
         stage = {name: torch.zeros(2, count, 46, 46).requires_grad_() for name, count in one.channels.items()}
         one.loss([stage], [one.targets(given, 8)])[field].backward()
         gradient = stage[field].grad
@@ -75,7 +75,7 @@ def test_the_sum_of_caffe_is_the_mean_with_another_learning_rate(field: str) -> 
 
 
 def test_the_background_is_trained_and_masked_like_the_others() -> None:
-    one, given = paf_head(), batch_of(drawn_people())
+    one, given = paf_head(), on_canvas(drawn_people())
     assert one.channels == {"paf": 2 * len(SKELETON.limbs), "heatmap": K + 1}
     mask = given.loss_mask.clone()
     mask[:, :, :96] = False
@@ -87,7 +87,7 @@ def test_the_background_is_trained_and_masked_like_the_others() -> None:
 
 
 def test_every_stage_counts_in_full() -> None:
-    one, given = paf_head(), batch_of(drawn_people())
+    one, given = paf_head(), on_canvas(drawn_people())
     targets, fields = one.targets(given, STRIDE), answers(one)
     once, twice = one.loss([fields], [targets]), one.loss([fields, fields], [targets, targets])
     for name in once:
@@ -96,7 +96,7 @@ def test_every_stage_counts_in_full() -> None:
 
 def test_foreground_weight_counts_keypoints_and_limbs_more() -> None:
     plain, heavy = paf_head(), paf_head(foreground_weight=9.0)
-    given = batch_of(drawn_people())
+    given = on_canvas(drawn_people())
     targets, fields = plain.targets(given, STRIDE), answers(plain)
     on_limb = (targets.on_limb > 0).repeat_interleave(2, 1)
     error = (fields["paf"] - targets.paf) ** 2

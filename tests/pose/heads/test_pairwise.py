@@ -16,7 +16,7 @@ from pose.decoders.pairwise_statistics import PairModel, PairwiseStatistics
 from pose.errors import UserError
 from pose.heads.pairwise import PairwiseHead, PairwiseSettings, pair_id
 from pose.skeleton import Skeleton
-from pose.structures import Batch
+from tests.batches import batch_of
 from tests.literal.reference import deepercut_targets as literal
 
 FIVE = Skeleton("five", ("nose", "left_hand", "right_hand", "left_foot", "right_foot"))
@@ -31,19 +31,6 @@ def people(seed: int, number: int = 3) -> np.ndarray:
     xy[:, 1:2] = xy[:, :1] + rng.uniform(-10, 10, xy[:, 1:2].shape)  # discs that overlap
     v = rng.integers(0, 3, (2, number, K, 1))
     return np.concatenate([xy, v], -1).astype(np.float32)
-
-
-def batch_of(keypoints: np.ndarray) -> Batch:
-    number = len(keypoints)
-    return Batch(
-        image=torch.zeros(number, 3, *SIZE, dtype=torch.uint8),
-        loss_mask=torch.ones(number, *SIZE, dtype=torch.bool),
-        keypoints=torch.from_numpy(keypoints),
-        areas=torch.ones(keypoints.shape[:2]),
-        color=torch.zeros(number, 4),
-        image_id=torch.arange(number),
-        labelled=torch.ones(number, K, dtype=torch.bool),
-    )
 
 
 def statistics(seed: int = 0, models: Any = None) -> PairwiseStatistics:
@@ -84,7 +71,7 @@ def test_the_loss_is_the_literal_one(tmp_path: Path, seed: int) -> None:
         for name, spec in head.fields.items()
     }
     early = {"heatmap": torch.randn(2, K, *GRID, generator=generator)}  # supervised beside the last stage
-    targets = head.targets(batch_of(given), stride=8)
+    targets = head.targets(batch_of(given, SIZE), stride=8)
     terms = head.loss([early, maps], [targets, targets])
     expected = {"heatmap": 0.0, "locref": 0.0, "pairwise": 0.0}
     for b in range(2):
@@ -108,7 +95,7 @@ def test_a_batch_has_the_gradient_of_its_images_one_by_one(tmp_path: Path) -> No
 
     def gradients(which: slice) -> dict[str, torch.Tensor]:
         stage = {name: value[which].clone().requires_grad_() for name, value in maps.items()}
-        sum(head.loss([stage], [head.targets(batch_of(given[which]), 8)]).values()).backward()  # type: ignore
+        sum(head.loss([stage], [head.targets(batch_of(given[which], SIZE), 8)]).values()).backward()  # type: ignore
         return {name: value.grad for name, value in stage.items() if value.grad is not None}
 
     both, first, second = (gradients(which) for which in (slice(None), slice(0, 1), slice(1, 2)))
@@ -117,7 +104,7 @@ def test_a_batch_has_the_gradient_of_its_images_one_by_one(tmp_path: Path) -> No
 
 
 def test_cells_near_a_keypoint_weigh_more(tmp_path: Path) -> None:
-    given, gradients = batch_of(people(1)), []
+    given, gradients = batch_of(people(1), SIZE), []
     for weight in (0.0, 3.0):
         head = make(tmp_path, foreground_weight=weight)
         logits = torch.zeros(2, K, *GRID, requires_grad=True)
@@ -130,7 +117,7 @@ def test_cells_near_a_keypoint_weigh_more(tmp_path: Path) -> None:
 
 
 def test_masked_regions_do_not_count(tmp_path: Path) -> None:
-    head, given = make(tmp_path), batch_of(people(1))
+    head, given = make(tmp_path), batch_of(people(1), SIZE)
     given.loss_mask[:, :, 48:] = False
     logits = torch.zeros(2, K, *GRID, requires_grad=True)
     rest = {name: torch.zeros(2, head.channels[name], *GRID) for name in ("locref", "pairwise")}
@@ -143,7 +130,7 @@ def test_readout_is_in_probabilities_and_pixels(tmp_path: Path) -> None:
     head, given = make(tmp_path), people(2, number=1)
     given[..., 2] = 2
     given[..., :2] = given[..., :2].clip(20, 44)  # all discs inside
-    targets = head.targets(batch_of(given), 8)
+    targets = head.targets(batch_of(given, SIZE), 8)
     drawn = [
         literal.draw(list(p.astype(np.float64)), *GRID, head.statistics.mean, head.statistics.std)
         for p in given

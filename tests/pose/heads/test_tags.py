@@ -12,8 +12,8 @@ from tests.drawn_heads import (
     WIDTH,
     K,
     answers,
-    batch_of,
     drawn_people,
+    on_canvas,
     perfect,
     precise_tags,
 )
@@ -21,14 +21,14 @@ from tests.drawn_heads import (
 
 def collapse(tags: Tensor, push: str) -> float:
     one = precise_tags(push=push)
-    given = batch_of(drawn_people())
+    given = on_canvas(drawn_people())
     fields = {**perfect(one, given), "tag": tags}
     return one.loss([fields], [one.targets(given, STRIDE)])["stat/collapse"].item()
 
 
 @pytest.mark.parametrize("push", ["exp", "hinge"])
 def test_collapsed_tags_are_noticed(push: str) -> None:
-    one, given = precise_tags(push=push), batch_of(drawn_people())
+    one, given = precise_tags(push=push), on_canvas(drawn_people())
     apart = perfect(one, given)["tag"]
     collapsed = collapse(torch.full_like(apart, 3.0), push)
     assert collapsed == pytest.approx(1, abs=1e-3)
@@ -40,18 +40,18 @@ def test_collapsed_tags_are_noticed(push: str) -> None:
 
 def test_pictures_with_one_person_do_not_count_as_collapsed() -> None:
     one, truth = precise_tags(), drawn_people()
-    given = batch_of(truth[:, :1])
+    given = on_canvas(truth[:, :1])
     terms = one.loss([answers(one)], [one.targets(given, STRIDE)])
     assert terms["stat/collapse"] == 0 and terms["push"] == 0
     mixed = truth.clone()
     mixed[0, 1:, :, 2] = 0
-    targets = one.targets(batch_of(mixed), STRIDE)
+    targets = one.targets(on_canvas(mixed), STRIDE)
     flat = {**answers(one), "tag": torch.zeros(2, K, HEIGHT // 4, WIDTH // 4)}
     assert one.loss([flat], [targets])["stat/collapse"] == pytest.approx(1, abs=1e-5)
 
 
 def test_stages_may_lack_tags_and_the_last_one_is_read() -> None:
-    one, given = precise_tags(), batch_of(drawn_people())
+    one, given = precise_tags(), on_canvas(drawn_people())
     targets, fields = one.targets(given, STRIDE), answers(one)
     first = {"heatmap": answers(one)["heatmap"] + 1}
     terms, last = one.loss([first, fields], [targets, targets]), one.loss([fields], [targets])

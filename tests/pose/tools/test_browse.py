@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from pose.data.augment import AugmentSettings
+from pose.data.augment import AugmentSettings, DeviceAugment
 from pose.data.loader import train_loader
 from pose.data.mixture import MixedDataset, Training, training_data
 from pose.errors import user_facing
@@ -92,7 +92,7 @@ def test_colours_are_those_of_the_training_step(folder: Path) -> None:
     still = AugmentSettings(hue=0, saturation=(1, 1), brightness=0, contrast=(1, 1))
     np.testing.assert_array_equal(sample_sheets.colored(batch, still), plain)
     jittered = sample_sheets.colored(batch, AugmentSettings())
-    expected = sample_sheets.color_jitter(batch.image.float() / 255, batch.color)[0].permute(1, 2, 0).numpy()
+    expected = DeviceAugment(AugmentSettings())(batch.image, batch.color)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(jittered / 255, expected, atol=0.003)
     assert not np.array_equal(jittered, plain)
 
@@ -195,7 +195,7 @@ def test_keypoints_on_the_canvas_are_counted_by_its_width_and_its_height(
     sets: Path, size: tuple[int, int]
 ) -> None:
     config, training = training_of({**STILL, "scale": [0.6, 0.6]}, size)
-    painter = sample_sheets.Painter(config, training)
+    painter = sample_sheets.Samples(config, training)
     beyond_the_shorter_side = left_out = 0
     for key in sample_sheets.keys(config, training, 0, 5):
         shown = painter(key)
@@ -211,7 +211,7 @@ def test_keypoints_on_the_canvas_are_counted_by_its_width_and_its_height(
 
 def test_a_whole_picture_is_told_with_the_size_of_its_own_canvas(sets: Path) -> None:
     config, training = training_of({"crop": "whole", "whole_multiple": 32}, (64, 64))
-    painter = sample_sheets.Painter(config, training)
+    painter = sample_sheets.Samples(config, training)
     sizes = set()
     for key in sample_sheets.keys(config, training, 0, 5):
         shown = painter(key)
@@ -241,7 +241,7 @@ def test_what_does_not_count_is_marked_on_the_picture(sets: Path, monkeypatch: p
     monkeypatch.setattr(sample_sheets, "draw_annotations", noted)
     config, training = training_of(STILL, (96, 96))
     for key in sample_sheets.keys(config, training, 0, 5):
-        sample_sheets.Painter(config, training)(key)
+        sample_sheets.Samples(config, training)(key)
     (mask,) = masks[48, 64]
     assert mask is not None and mask.dtype == bool
     counts = np.ones((48, 64), bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pose.predict.batches import BatchPredictor
 from pose.predict.canvas import Prepared
 from pose.predict.settings import TestSettings
 from pose.predictor import Predictor
-from pose.structures import People
+from pose.structures import Fields, FieldSpec, People
 from pose.web.limits import Limits
 from pose.web.views import LARGEST, Seen, Viewer, cells_of, page_sized, summary, visible
 from tests.dot_people import SKELETON, dot_model, dots
@@ -97,3 +98,23 @@ def test_panels_show_the_picture_and_no_padding(viewer: Viewer, tmp_path: Path) 
         ratio = seen.shown.shape[1] / seen.shown.shape[0]
         for panel in panels.values():
             assert panel.shape[1] / panel.shape[0] == pytest.approx(ratio, rel=0.1)
+
+
+def test_a_field_that_nobody_knows_has_a_picture_that_names_it(
+    viewer: Viewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = viewer.predictor.batches.model.head
+    secret = FieldSpec(3, (0, 1, 2), (1.0,) * 3)
+    readout = head.readout
+
+    def more(stages: Sequence[Fields]) -> Fields:
+        return readout([{**stage, "secret": stage["heatmap"][:, :3]} for stage in stages])
+
+    monkeypatch.setattr(head, "fields", {**head.fields, "secret": secret})
+    monkeypatch.setattr(head, "readout", more)
+    other = Viewer(viewer.predictor, Limits())
+    path = tmp_path / "one.png"
+    cv2.imwrite(str(path), dots((100, 160), 1)[0][..., ::-1])
+    _, panels = other.see(path)
+    assert [*panels] == [*viewer.see(path)[1], "secret"] == other.field_names()
+    assert (panels["secret"] == (235, 235, 235)).all(-1).any()  # the line
