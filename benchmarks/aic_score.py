@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.timing import Row, median_ms, print_rows
+from benchmarks.timing import Row, compare, print_rows
 from pose.annotations.aic import AicImage, to_official
 from pose.metrics import aic_eval
 from tests.literal.reference import aic_score as literal
@@ -47,9 +47,13 @@ def row(people: int, predictions: int, images: int, literal_runs: int, runs: int
     content = to_official(truth, boxes=True), to_official(found, boxes=False)
     expected, scores = literal.evaluate(*content), aic_eval.evaluate(truth, found)
     assert scores.score == expected[0] and list(scores.ap.values()) == expected[1]
-    slow = median_ms(partial(literal.evaluate, *content), literal_runs)
-    fast = median_ms(partial(aic_eval.evaluate, truth, found), runs)
-    return Row(f"AI Challenger's score, {images} images, {people} people, {predictions} found", slow, fast)
+    return compare(
+        f"AI Challenger's score, {images} images, {people} people, {predictions} found",
+        partial(literal.evaluate, *content),
+        partial(aic_eval.evaluate, truth, found),
+        literal_runs=literal_runs,
+        runs=runs,
+    )
 
 
 def rows(smallest: bool = False) -> list[Row]:

@@ -13,12 +13,13 @@ import tarfile
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.timing import command_line
+from benchmarks.timing import Row, command_line, compare
 from pose import archives
 from pose.archives import archive_at, read_bytes
 
@@ -84,6 +85,21 @@ def reading(folder: Path, count: int, turns: int) -> None:
             times[path].append(spent(lambda path=path: [read_bytes(path / name(n)) for n in range(count)]))  # type: ignore[misc]
     for path in paths:
         print(f"read {LARGE // 1000} KB, {path.name:<36}{np.median(times[path]) / count:>10.3f} ms")
+
+
+def rows(smallest: bool = False) -> Iterator[Row]:
+    """Files of 160 KB out of archives, against a folder's."""
+    count, turns = (16, 1) if smallest else (READ, TURNS)
+    with tempfile.TemporaryDirectory() as folder:
+        loose, *packed = write(Path(folder), count, LARGE, loose=True)
+
+        def read(path: Path) -> None:
+            for number in range(count):
+                read_bytes(path / name(number))
+
+        for path in packed:
+            what = f"{count} files of {LARGE // 1000} KB, {path.name}; literal: a folder"
+            yield compare(what, partial(read, loose), partial(read, path), literal_runs=turns, runs=turns)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from benchmarks.timing import Row, median_ms, print_rows
+from benchmarks.timing import Row, Times, compare, print_rows, times_of
 from pose.annotations import reader
 from pose.metrics import coco_eval
 from pose.metrics.coco_eval import COCO_SIGMAS
@@ -94,20 +94,15 @@ def row(images: int, literal_runs: int, runs: int) -> list[Row]:
     expected = by_pycocotools(truth, results)
     assert np.allclose(list(scores.stats.values()), expected, rtol=0, atol=1e-9)
     task = coco_eval.prepare(file, results, sigmas=sigmas)
-    slow = median_ms(partial(by_pycocotools, truth, results), literal_runs)
     what = f"COCO's AP, {images} images, {len(results)} found"
+    theirs = partial(by_pycocotools, truth, results)
+    both = compare(what, theirs, ours, literal_runs=literal_runs, runs=runs)
+    parts = {"  the checks alone": partial(coco_eval.prepare, file, results, sigmas=sigmas)}
+    parts |= {f"  by {name}": partial(coco_eval.score_task, task, name) for name in coco_eval.installed()}
     return [
-        Row(what, slow, median_ms(ours, runs)),
-        Row("  the first time", slow, first),
-        Row(
-            "  the checks alone",
-            slow,
-            median_ms(partial(coco_eval.prepare, file, results, sigmas=sigmas), runs),
-        ),
-        *(
-            Row(f"  by {name}", slow, median_ms(partial(coco_eval.score_task, task, name), runs))
-            for name in coco_eval.installed()
-        ),
+        both,
+        Row("  the first time", both.literal, Times(first)),
+        *(Row(name, both.literal, times_of(part, runs)) for name, part in parts.items()),
     ]
 
 

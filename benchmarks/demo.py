@@ -20,13 +20,14 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.timing import command_line
+from benchmarks.timing import Row, Times, clocks, command_line
 from pose import demo
 from pose.engine.distributed import pick_device
 from pose.errors import user_facing
@@ -141,6 +142,33 @@ def turn(
     print(f"bare {around:8.2f} images/s, {work[0]:6.1f} ms of CPU each; demo {rate:8.2f} and "
           f"{work[1]:6.1f} ms: {rate / around:6.1%}")  # fmt: skip
     return rate / around
+
+
+def rows(smallest: bool = False) -> list[Row]:
+    """A tested image, the network alone (as "literal") against the whole demo, on all threads."""
+    images, rounds = (2, 1) if smallest else (64, 3)
+    options = parse(
+        ["--images", str(images), "--size", "128" if smallest else "320", "synthetic/ae_small.yaml"]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        synthesize(root, SyntheticConfig(train=1, val=images, seed=3, size=options.size), progress=False)
+        predictor = open_predictor(options, root)
+        sizes = [(options.size, options.size)] * images
+        bare(predictor.batches, sizes)
+        times: list[list[np.ndarray]] = [[], []]
+        for i in range(rounds):
+            for side, call in enumerate((
+                partial(bare, predictor.batches, sizes),
+                partial(whole, predictor, root / "val", root / f"out{i}", []),
+            )):  # fmt: skip
+                start = clocks()
+                call()
+                times[side].append((clocks() - start) / images)
+    bare_times, demo_times = (Times(*np.median(side, 0).tolist()) for side in times)
+    return [
+        Row(f"demo, an image of {options.size} pixels; literal: its network alone", bare_times, demo_times)
+    ]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.timing import Row, cold_rows, median_ms, one_thread, print_rows
+from benchmarks.timing import Row, compare, first_row, one_thread, print_rows
 from pose.config import read_yaml
 from pose.decoders.tag_groups import TagGroups, TagGroupsSettings
 from pose.skeleton import from_dict
@@ -55,18 +55,22 @@ def theirs(people: str, noise: str, matcher: str = "munkres") -> Callable[[], ob
 
 
 def row(people: int, noise: float, literal_runs: int, runs: int, matcher: str = "munkres") -> Row:
-    slow = median_ms(theirs(str(people), str(noise), matcher), literal_runs)
-    fast = median_ms(ours(str(people), str(noise)), runs)
     compiled = ", compiled solver" if matcher == "scipy" else ""
-    return Row(f"group + refine, {people} people, noise {noise}, 128 x 128{compiled}", slow, fast)
+    return compare(
+        f"group + refine, {people} people, noise {noise}, 128 x 128{compiled}",
+        theirs(str(people), str(noise), matcher),
+        ours(str(people), str(noise)),
+        literal_runs=literal_runs,
+        runs=runs,
+    )
 
 
-def rows_by_temperature(people: int, noise: float, smallest: bool = False) -> list[Row]:
-    """Hot and cold, against the literal way with a compiled solver."""
+def compiled_rows(people: int, noise: float, smallest: bool = False) -> list[Row]:
+    """Against the literal way with a compiled solver."""
     literal_runs, runs = (1, 1) if smallest else (7, 31)
     makers = ("benchmarks.grouping:theirs", "benchmarks.grouping:ours")
-    cold = cold_rows(*makers, (people, noise, "scipy"), (people, noise), smallest)
-    return [row(people, noise, literal_runs, runs, "scipy"), *cold]
+    first = first_row(*makers, (people, noise, "scipy"), (people, noise), smallest)
+    return [row(people, noise, literal_runs, runs, "scipy"), first]
 
 
 def higherhrnet_row(people: int, size: int, literal_runs: int, runs: int) -> Row:
@@ -74,9 +78,13 @@ def higherhrnet_row(people: int, size: int, literal_runs: int, runs: int) -> Row
     settings = TagGroupsSettings(preset="higherhrnet")
     decoder = TagGroups(settings, from_dict(read_yaml(SKELETON)), layout=0.0)
     heat, tags = scene(people, size=size, noise=0.02)
-    slow = median_ms(partial(higherhrnet_group.group, heat, tags), literal_runs)
-    fast = median_ms(partial(decoder, *batch(heat, tags), 2), runs)
-    return Row(f"HigherHRNet's grouping, {people} people, {size} x {size}", slow, fast)
+    return compare(
+        f"HigherHRNet's grouping, {people} people, {size} x {size}",
+        partial(higherhrnet_group.group, heat, tags),
+        partial(decoder, *batch(heat, tags), 2),
+        literal_runs=literal_runs,
+        runs=runs,
+    )
 
 
 def batch(heat: np.ndarray, tags: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,13 +97,13 @@ def rows(smallest: bool = False) -> list[Row]:
     with one_thread():
         if smallest:
             few = [row(2, 0.02, literal_runs=1, runs=1), higherhrnet_row(2, 64, literal_runs=1, runs=1)]
-            return few + rows_by_temperature(2, 0.02, smallest=True)
+            return few + compiled_rows(2, 0.02, smallest=True)
         cases = ((10, 0.02), (10, 0.03), (10, 0.05), (30, 0.02), (30, 0.05))
         published = ((10, 128), (30, 128), (10, 256), (30, 256))
         return [
             *(row(*case, literal_runs=7, runs=31) for case in cases),
-            *rows_by_temperature(10, 0.02),
-            *rows_by_temperature(30, 0.02),
+            *compiled_rows(10, 0.02),
+            *compiled_rows(30, 0.02),
             *(higherhrnet_row(*case, literal_runs=5, runs=31) for case in published),
         ]
 

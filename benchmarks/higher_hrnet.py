@@ -8,8 +8,6 @@ losses are compared.  The literal step is given its target maps, ours draws them
 
 from __future__ import annotations
 
-import gc
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Row, one_thread, print_rows
+from benchmarks.timing import Row, compare, one_thread, print_rows
 from pose.config import read_yaml
 from pose.engine.optim import build_optimizer
 from pose.engine.optimizers.adam import AdamSettings
@@ -92,20 +90,6 @@ def literal_loss(pair: Pair, batch: Batch) -> Callable[[], Tensor]:
     return loss
 
 
-def in_turns(literal: Callable[[], object], ours: Callable[[], object], runs: int) -> tuple[float, float]:
-    """Median milliseconds of each, measured one after the other so that both see the same machine."""
-    literal(), ours()
-    times: list[list[float]] = [[], []]
-    for _ in range(runs):
-        for call, taken in zip((literal, ours), times):
-            gc.collect()
-            start = time.process_time()  # autograd works in threads of its own
-            call()
-            taken.append(time.process_time() - start)
-    first, second = (1000 * sorted(taken)[len(taken) // 2] for taken in times)
-    return first, second
-
-
 def forward_row(width: int, side: int, runs: int) -> Row:
     pair = networks(width, side)
     pair.literal.eval(), pair.ours.eval()
@@ -114,10 +98,13 @@ def forward_row(width: int, side: int, runs: int) -> Row:
         for stage, maps in zip(pair.ours(images), pair.literal(pair.ours.normalize(images)), strict=True):
             atol = 1e-4 * float(maps.abs().max())
             torch.testing.assert_close(torch.cat([*stage.values()], 1), maps, rtol=0, atol=atol)
-        slow, fast = in_turns(
-            lambda: pair.literal(pair.ours.normalize(images)), lambda: pair.ours(images), runs
+        return compare(
+            f"HigherHRNet-W{width}, {side} pixels, forward of 1 image",
+            lambda: pair.literal(pair.ours.normalize(images)),
+            lambda: pair.ours(images),
+            literal_runs=runs,
+            runs=runs,
         )
-    return Row(f"HigherHRNet-W{width}, {side} pixels, forward of 1 image", slow, fast)
 
 
 def step_row(width: int, side: int, images: int, runs: int) -> Row:
@@ -139,8 +126,8 @@ def step_row(width: int, side: int, images: int, runs: int) -> Row:
         step(batch)["loss"].backward()
         own.step()
 
-    slow, fast = in_turns(literal, ours, runs)
-    return Row(f"HigherHRNet-W{width}, {side} pixels, step of {images} images", slow, fast)
+    what = f"HigherHRNet-W{width}, {side} pixels, step of {images} images"
+    return compare(what, literal, ours, literal_runs=runs, runs=runs)
 
 
 def rows(smallest: bool = False) -> list[Row]:

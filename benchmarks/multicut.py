@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.timing import Row, median_ms, one_thread, print_rows
+from benchmarks.timing import Row, compare, one_thread, print_rows
 from pose.config import read_yaml
 from pose.decoders.detections import find_detections
 from pose.decoders.greedy_pairs import GreedyPairs, GreedyPairsSettings
@@ -44,10 +44,15 @@ def scene_rows(about: int, literal_runs: int, runs: int) -> list[Row]:
     maps = (tensor(heat), tensor(locref), tensor(pairwise))
     (found,) = find_detections(maps[0], maps[1], maps[2], STRIDE, settings, 0.0)
     whole = partial(literal.decode, heat, locref, pairwise, {}, settings.default_length)
-    slow = median_ms(whole, literal_runs)
     what = f"{len(found.kind)} detections of {people} people, 60 x 80"
     return [
-        Row(f"{what}, {name}", slow, median_ms(partial(decoder, *maps, STRIDE), runs))
+        compare(
+            f"{what}, {name}",
+            whole,
+            partial(decoder, *maps, STRIDE),
+            literal_runs=literal_runs,
+            runs=runs,
+        )
         for name, decoder in decoders.items()
     ]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.timing import Row, cold_rows, median_ms, one_thread, print_rows
+from benchmarks.timing import Row, Times, compare, first_row, one_thread, print_rows, times_of
 from pose.config import read_yaml
 from pose.decoders.paf_groups import Joints, PafGroups, PafGroupsSettings
 from pose.decoders.peaks import list_peaks
@@ -35,14 +35,15 @@ def scene_rows(people: int, literal_runs: int, runs: int) -> list[Row]:
     """From maps to people by two presets, then the parts of the first."""
     heat, paf = literal.scene(people, 0)
     maps, fields = (torch.from_numpy(one.transpose(2, 0, 1).copy())[None] for one in (heat, paf))
-    slow = median_ms(partial(literal.decode_s1, heat, paf), literal_runs)
     result = []
     for preset in ("s1", "default"):
-        fast = median_ms(partial(decoder(preset), maps, fields, STRIDE), runs)
-        result.append(Row(f"peaks + limbs + people, {people} people, 46 x 62, {preset}", slow, fast))
+        what = f"peaks + limbs + people, {people} people, 46 x 62, {preset}"
+        whole = partial(literal.decode_s1, heat, paf)
+        ours_whole = partial(decoder(preset), maps, fields, STRIDE)
+        result.append(compare(what, whole, ours_whole, literal_runs=literal_runs, runs=runs))
         if preset == "s1" and people != 15:
             makers = ("benchmarks.paf_groups:theirs", "benchmarks.paf_groups:ours")
-            result += cold_rows(*makers, (people,), (people, preset), smallest=runs == 1)
+            result.append(first_row(*makers, (people,), (people, preset), smallest=runs == 1))
     of_literal, of_ours = literal_parts(heat, paf, literal_runs), our_parts(maps, fields, runs)
     names = (f"  {part} alone, {people} people, s1" for part in ("peaks", "limbs", "people"))
     return result + [Row(*row) for row in zip(names, of_literal, of_ours, strict=True)]
@@ -63,8 +64,8 @@ def decoder(preset: str) -> PafGroups:
     return PafGroups(PafGroupsSettings(preset=preset), from_dict(read_yaml(SKELETON)))  # type: ignore[arg-type]
 
 
-def literal_parts(heat: np.ndarray, paf: np.ndarray, runs: int) -> list[float]:
-    """Milliseconds of its peaks, of its limbs (with the enlarged fields), and of its people."""
+def literal_parts(heat: np.ndarray, paf: np.ndarray, runs: int) -> list[Times]:
+    """Of its peaks, of its limbs (with the enlarged fields), and of its people."""
     limbs, order = literal.CMU_LIMBS, literal.DECODE_ORDER
 
     def join() -> list[list[literal.Connection]]:
@@ -77,10 +78,10 @@ def literal_parts(heat: np.ndarray, paf: np.ndarray, runs: int) -> list[float]:
 
     peaks = literal.s1_peaks(heat)
     connections = join()
-    return [median_ms(part, runs) for part in (partial(literal.s1_peaks, heat), join, assemble)]
+    return [times_of(part, runs) for part in (partial(literal.s1_peaks, heat), join, assemble)]
 
 
-def our_parts(heat: torch.Tensor, paf: torch.Tensor, runs: int) -> list[float]:
+def our_parts(heat: torch.Tensor, paf: torch.Tensor, runs: int) -> list[Times]:
     """The same of ours; the best pairs of a limb are chosen with the people."""
     one = decoder("s1")
     settings = one.settings
@@ -96,7 +97,7 @@ def our_parts(heat: torch.Tensor, paf: torch.Tensor, runs: int) -> list[float]:
         partial(one._candidates, paf[0], joints, STRIDE),
         partial(one._people, joints, candidates, STRIDE),
     )
-    return [median_ms(part, runs) for part in (peaks, limbs, people)]
+    return [times_of(part, runs) for part in (peaks, limbs, people)]
 
 
 def main(arguments: list[str] | None = None) -> None:

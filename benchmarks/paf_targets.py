@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.timing import Row, cold_rows, median_ms, one_thread, print_rows
+from benchmarks.timing import Row, compare, first_row, one_thread, print_rows, times_of
 from pose.config import read_yaml
 from pose.heads.paf import PafHead, PafSettings, PafTargets
 from pose.skeleton import from_dict
@@ -155,20 +155,23 @@ def rows(smallest: bool = False) -> list[Row]:
         for preset, rules in SYSTEMS.items():
             head = PafHead(PafSettings(preset=preset), SKELETON)  # type: ignore[arg-type]
             check(head.targets(batch, STRIDE), by_full_grids(keypoints, rules))
-            slow = median_ms(partial(by_full_grids, keypoints, rules), literal_runs)
-            fast = median_ms(partial(head.targets, batch, STRIDE), runs)
             what = f"heat + PAF targets ({preset}), {pictures} pictures, {number} people, {SIDE}"
-            result.append(Row(what, slow, fast))
+            literal, own = partial(by_full_grids, keypoints, rules), partial(head.targets, batch, STRIDE)
+            both = compare(what, literal, own, literal_runs=literal_runs, runs=runs)
+            result.append(both)
             if preset == "s1":
-                slowest = median_ms(partial(cell_by_cell, keypoints), 1)
-                result.append(Row(f"the same ({preset}), literal cell by cell", slowest, fast))
+                slowest = times_of(partial(cell_by_cell, keypoints), 1)
+                result.append(Row(f"the same ({preset}), literal cell by cell", slowest, both.ours))
                 makers = ("benchmarks.paf_targets:theirs", "benchmarks.paf_targets:ours")
                 arguments = (preset, pictures, number)
-                result += cold_rows(*makers, arguments, arguments, smallest)
+                result.append(first_row(*makers, arguments, arguments, smallest))
         head = PafHead(PafSettings(), SKELETON)
-        fast = median_ms(partial(head.targets, batch, STRIDE), runs)
-        slow = median_ms(partial(by_full_grids, keypoints, SYSTEMS["s1"]), literal_runs)
-        result.append(Row("our own targets (default), literal as s1", slow, fast))
+        literal, own = (
+            partial(by_full_grids, keypoints, SYSTEMS["s1"]),
+            partial(head.targets, batch, STRIDE),
+        )
+        what = "our own targets (default), literal as s1"
+        result.append(compare(what, literal, own, literal_runs=literal_runs, runs=runs))
     return result
 
 

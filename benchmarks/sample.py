@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.timing import Row, print_rows
+from benchmarks.timing import Row, Times, print_rows, taken
 from pose.annotations.annotations import load_annotations
 from pose.data.augment import AugmentSettings, DeviceAugment
 from pose.data.dataset import KeypointDataset
@@ -86,21 +86,25 @@ def data_set(folder: Path) -> tuple[KeypointDataset, KeypointDataset, Path, np.n
     return first, second, path, keypoints
 
 
-def cpu_ms(function: Callable[[int], Any], repeats: int, rounds: int = 3) -> float:
-    """Least mean CPU milliseconds of a call over some rounds."""
-    function(0)
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.process_time()
-        for i in range(repeats):
-            function(i)
-        best = min(best, (time.process_time() - start) / repeats * 1e3)
-    return best
+def in_turns(calls: Sequence[Callable[[int], Any]], turns: int) -> list[Times]:
+    """Per sample of a batch, each call in turn, as the speed of a shared machine changes with time."""
+    for call in calls:
+        call(0)
+    hot, cold = (
+        np.array([[taken(partial(call, i), 1, cold=cold)[0] for call in calls] for i in range(turns)])
+        for cold in (False, True)
+    )
+    sides = zip(np.median(hot, 0) / BATCH, np.median(cold, 0) / BATCH, strict=True)
+    return [Times(*warm.tolist(), *emptied.tolist()) for warm, emptied in sides]
 
 
-def measure(smallest: bool) -> tuple[float, float, float, float]:
-    """Milliseconds per sample: the literal way, ours, our colour jitter (which the device does), and ours cut
-    round a person."""
+def plus(one: Times, other: Times) -> Times:
+    return Times(*(a + b for a, b in zip(one, other, strict=True)))
+
+
+def measure(smallest: bool) -> list[Times]:
+    """Per sample: the literal way, ours, ours cut round a person, and our colour jitter (which the device
+    does)."""
     from tests.literal.reference import pose_ae_training as literal
 
     threads = torch.get_num_threads(), cv2.getNumThreads()
@@ -121,27 +125,24 @@ def measure(smallest: bool) -> tuple[float, float, float, float]:
                 samples = [literal.sample_from_file(str(path), keypoints, None, rng) for rng in rngs]
                 return literal.collate(samples)
 
-            repeats, rounds = (1, 1) if smallest else (2, 3)
-            old = cpu_ms(theirs, repeats, rounds) / BATCH
-            # by turns, as the speed of a shared machine changes with time
-            turns = 1 if smallest else 6
-            pairs = [(cpu_ms(ours, turns, 1), cpu_ms(person, turns, 1)) for _ in range(turns)]
-            new, cut = (min(times) / BATCH for times in zip(*pairs, strict=True))
             batch = ours(0).batch
             images, augment = batch.image.float() / 255, DeviceAugment(AugmentSettings())
-            jitter = cpu_ms(lambda _: augment(images, batch.color), repeats, rounds) / BATCH
+
+            def jitter(i: int) -> Any:
+                return augment(images, batch.color)
+
+            return in_turns([theirs, ours, person, jitter], 1 if smallest else 9)
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
-    return old, new, jitter, cut
 
 
 def rows(smallest: bool = False) -> list[Row]:
     """Per sample, on one thread; in the last row both are ours."""
-    old, new, jitter, cut = measure(smallest)
+    old, new, cut, jitter = measure(smallest)
     return [
         Row("training sample, CPU of a worker", old, new),
-        Row("training sample, and its colours (done on the device)", old, new + jitter),
+        Row("training sample, and its colours (done on the device)", old, plus(new, jitter)),
         Row("368-pixel sample round a person, against our 512-pixel one", new, cut),
     ]
 

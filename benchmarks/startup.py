@@ -18,18 +18,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.timing import command_line
+from benchmarks.timing import Row, Times, command_line
 from tests.command_lines import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 # a process of its own, because a child's peak counts what its parent held when it was started
 LAUNCHER = """\
-import json, resource, subprocess, sys
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
 done = subprocess.run([sys.executable, *sys.argv[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 if done.returncode:
     sys.exit(done.stderr.decode())
-print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss]))
+print(json.dumps([time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss]))
 """
 CONFIG = "configs/synthetic/ae_small.yaml"
 SETTINGS = ["data.synthetic.train=2", "data.synthetic.val=1", "data.workers=0", "train.epochs=1"]
@@ -45,6 +46,7 @@ RUNS = 5
 class Cost(NamedTuple):
     seconds: float  # of processor time
     megabytes: float  # at the peak
+    wall: float  # seconds
 
 
 def cost(arguments: Sequence[str], folder: Path) -> Cost:
@@ -55,8 +57,8 @@ def cost(arguments: Sequence[str], folder: Path) -> Cost:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)}: {done.stderr}")
-    seconds, kilobytes = json.loads(done.stdout)
-    return Cost(seconds, kilobytes / 1024)
+    wall, seconds, kilobytes = json.loads(done.stdout)
+    return Cost(seconds, kilobytes / 1024, wall)
 
 
 def make_run(folder: Path) -> None:
@@ -96,6 +98,16 @@ def measure(command: Sequence[str], folder: Path, runs: int) -> Cost:
 def shown(command: Sequence[str], found: Cost) -> str:
     named = " ".join(word for word in command[:2] if "/" not in word)
     return f"{named:<36}{1000 * found.seconds:>7.0f} ms{found.megabytes:>7.0f} MB"
+
+
+def rows(smallest: bool = False) -> Iterator[Row]:
+    """`--help` of some commands, each in a process of its own; nothing to compare with."""
+    with tempfile.TemporaryDirectory() as name:
+        for command in ("pose.tools.list", "pose.tools.score", "pose.train", "pose.test", "pose.demo")[
+            : 1 if smallest else None
+        ]:
+            found = measure([command, "--help"], Path(name), 1 if smallest else RUNS)
+            yield Row(f"python -m {command} --help", None, Times(1000 * found.seconds, 1000 * found.wall))
 
 
 def main(arguments: list[str] | None = None) -> None:

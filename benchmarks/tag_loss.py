@@ -8,12 +8,10 @@ filling the gradient of the whole tag maps, which is zero but for the keypoints'
 
 from __future__ import annotations
 
-import time
-
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Row, median_ms, one_thread, print_rows
+from benchmarks.timing import Row, compare, one_thread, print_rows
 from pose.losses import tag_loss
 from tests.literal.reference import pose_ae_training as literal
 
@@ -51,10 +49,8 @@ def row(people: int, dim: int, push: str, literal_runs: int, runs: int) -> Row:
     ours()
     assert tags.grad is not None and channels_last.grad is not None
     torch.testing.assert_close(tags.grad, channels_last.grad.permute(0, 1, 4, 2, 3), rtol=1e-4, atol=1e-6)
-    # of the whole process: autograd works in threads of its own
-    slow = median_ms(by_loops, literal_runs, time.process_time)
-    fast = median_ms(ours, runs, time.process_time)
-    return Row(f"tag loss, {push}, {people} people, {dim} number(s) per keypoint", slow, fast)
+    what = f"tag loss, {push}, {people} people, {dim} number(s) per keypoint"
+    return compare(what, by_loops, ours, literal_runs=literal_runs, runs=runs)
 
 
 def rows(smallest: bool = False) -> list[Row]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,41 +18,73 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+COLD_TURNS = 5
 CACHES = 64 << 20  # bytes, more than a processor's caches hold
 SMALLEST = "one call of everything on its smallest case: shows that it runs, not how fast"
 
 
+class Times(NamedTuple):
+    """Median milliseconds of a call: processor time of all threads and wall time, with warm caches and with
+    the processor's caches emptied before every call; nan where it was not measured."""
+
+    cpu: float
+    wall: float = math.nan
+    cold_cpu: float = math.nan
+    cold_wall: float = math.nan
+
+
 class Row(NamedTuple):
-    """Times of one comparison."""
+    """One comparison; `literal` is None where there is nothing to compare with."""
 
     what: str
-    literal_ms: float
-    ours_ms: float
+    literal: Times | None
+    ours: Times
 
 
-def median_ms(call: Callable[[], object], runs: int, clock: Callable[[], float] = time.thread_time) -> float:
-    """Median milliseconds of a call after a first one; by default of this thread's processor time, so that
-    other work on the machine counts little."""
-    call()
-    times = []
-    for _ in range(runs):
-        start = clock()
-        call()
-        times.append(clock() - start)
-    return statistics.median(times) * 1000
+def clocks() -> np.ndarray:
+    """Milliseconds of this process's processor time and of the wall clock."""
+    return 1000 * np.array([time.process_time(), time.perf_counter()])
 
 
-def cold_ms(call: Callable[[], object], runs: int) -> float:
-    """As `median_ms` of this thread, with the processor's caches emptied before every call."""
-    other = np.zeros(CACHES, np.uint8)
-    call()
+def taken(call: Callable[[], object], runs: int, *, cold: bool = False) -> np.ndarray:
+    """(runs, 2) milliseconds of a call by the `clocks`, warm after the first."""
+    other = np.zeros(CACHES if cold else 0, np.uint8)
     times = []
     for _ in range(runs):
         other += 1
-        start = time.thread_time()
+        start = clocks()
         call()
-        times.append(time.thread_time() - start)
-    return statistics.median(times) * 1000
+        times.append(clocks() - start)
+    return np.array(times)
+
+
+def compare(
+    what: str,
+    literal: Callable[[], object],
+    ours: Callable[[], object],
+    *,
+    literal_runs: int,
+    runs: int,
+) -> Row:
+    """Both in turns, so that they see the same machine: `runs` calls of ours over `literal_runs` turns."""
+    sides: list[list[np.ndarray]] = [[], [], [], []]
+    literal(), ours()
+    cold_turns = min(COLD_TURNS, literal_runs)
+    for turn in range(literal_runs):
+        sides[0].append(taken(literal, 1))
+        sides[1].append(taken(ours, -(-runs // literal_runs)))
+        if turn < cold_turns:
+            sides[2].append(taken(literal, 1, cold=True))
+            sides[3].append(taken(ours, min(COLD_TURNS, runs), cold=True))
+    slow, fast, slow_cold, fast_cold = (np.median(np.concatenate(side), 0).tolist() for side in sides)
+    return Row(what, Times(*slow, *slow_cold), Times(*fast, *fast_cold))
+
+
+def times_of(call: Callable[[], object], runs: int) -> Times:
+    """Of a call with nothing beside it, after a first one."""
+    call()
+    hot, cold = taken(call, runs), taken(call, min(COLD_TURNS, runs), cold=True)
+    return Times(*np.median(hot, 0).tolist(), *np.median(cold, 0).tolist())
 
 
 def first_ms(maker: str, *arguments: object, processes: int) -> float:
@@ -79,22 +112,16 @@ def print_first() -> None:
     print((time.thread_time() - start) * 1000)
 
 
-def cold_rows(
+def first_row(
     literal: str, ours: str, literal_arguments: Sequence[object], arguments: Sequence[object], smallest: bool
-) -> list[Row]:
-    """Two rows: with empty caches, and of the first call of a process.  `literal` and `ours` are makers as
-    `first_ms` takes them."""
-    sides = []
-    for maker, given, runs in ((literal, literal_arguments, 3), (ours, arguments, 15)):
-        module, _, name = maker.partition(":")
-        call = getattr(importlib.import_module(module), name)(*map(str, given))
-        evicted = cold_ms(call, 1 if smallest else runs)
-        sides.append((evicted, first_ms(maker, *given, processes=1 if smallest else 3)))
-    (literal_cold, literal_first), (cold, first) = sides
-    return [
-        Row("  the same, the processor's caches empty", literal_cold, cold),
-        Row("  the same, the first call of a process", literal_first, first),
-    ]
+) -> Row:
+    """The first call of a process.  `literal` and `ours` are makers as `first_ms` takes them."""
+    processes = 1 if smallest else 3
+    return Row(
+        "  the same, the first call of a process",
+        Times(first_ms(literal, *literal_arguments, processes=processes)),
+        Times(first_ms(ours, *arguments, processes=processes)),
+    )
 
 
 @contextmanager
@@ -119,15 +146,47 @@ def command_line(name: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+HEADING = f"{'':<64}{'processor time':^28}{'wall time':^28}"
+COLUMNS = f"{'':<64}" + f"{'literal':>10}{'ours':>10}{'ratio':>8}" * 2
+
+
+def lines(row: Row) -> list[str]:
+    """The row in the table: one line hot, and one cold where that was measured."""
+    literal = row.literal or Times(math.nan)
+    pairs = {"": ((literal.cpu, row.ours.cpu), (literal.wall, row.ours.wall))}
+    if not math.isnan(row.ours.cold_cpu):
+        cold = ((literal.cold_cpu, row.ours.cold_cpu), (literal.cold_wall, row.ours.cold_wall))
+        pairs = {", hot": pairs[""], "  cold": cold}
+    return [
+        f"{('' if state == '  cold' else row.what) + state:<64}" + "".join(cells(*pair) for pair in both)
+        for state, both in pairs.items()
+    ]
+
+
+def cells(literal: float, ours: float) -> str:
+    """Two times and their ratio; - where there is none."""
+    ratio = literal / ours if ours else math.nan
+    texts = (f"{literal:.1f} ms", f"{ours:.2f} ms", f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.1f}x")
+    widths, values = (10, 10, 8), (literal, ours, ratio)
+    return "".join(
+        f"{'-' if math.isnan(value) else text:>{width}}"
+        for text, width, value in zip(texts, widths, values, strict=True)
+    )
+
+
 def print_rows(
     name: str,
     description: str | None,
-    parts: Sequence[Callable[[bool], Sequence[Row]]],
+    parts: Sequence[Callable[[bool], Iterable[Row]]],
     arguments: list[str] | None,
 ) -> None:
     """The command line of a benchmark: prints the rows of `parts`, each called with --smallest."""
     options = command_line(name, description).parse_args(arguments)
-    print(f"{'':<62}{'literal':>10}{'ours':>10}{'ratio':>8}")
+    print_table(parts, options.smallest)
+
+
+def print_table(parts: Sequence[Callable[[bool], Iterable[Row]]], smallest: bool) -> None:
+    print(HEADING.rstrip(), COLUMNS, sep="\n")
     for rows in parts:
-        for what, literal, ours in rows(options.smallest):
-            print(f"{what:<62}{literal:>7.1f} ms{ours:>7.2f} ms{literal / ours:>7.1f}x", flush=True)
+        for row in rows(smallest):
+            print(*lines(row), sep="\n", flush=True)

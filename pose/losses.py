@@ -38,8 +38,9 @@ def masked_mse(
     CMU's part affinity fields: a learning rate for it is C h w / 2 times smaller than for the mean."""
     weight = mask
     if foreground_weight:
-        weight = mask * (1 + foreground_weight * (target if foreground is None else foreground))
-    squared = (prediction - target) ** 2 * weight
+        weight = foreground_weight * (target if foreground is None else foreground)
+        weight = weight.add_(1).mul_(mask)
+    squared = F.mse_loss(prediction, target, reduction="none") * weight
     if labelled is None:
         return squared.mean() if reduction == "mean" else squared.sum() / (2 * len(prediction))
     total = (squared.sum((2, 3)) * labelled).sum()

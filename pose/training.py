@@ -16,6 +16,7 @@ from pose import checkpoint, zoo
 from pose.backbones.base import FeatureBackbone
 from pose.backbones.pretrained import Pretrained
 from pose.config_files import DEFAULT_CONFIG
+from pose.engine.allocator import keep_freed_memory
 from pose.engine.distributed import Processes, wrap
 from pose.engine.freeze import FrozenStart, check_frozen_start
 from pose.engine.lock import RunLock
@@ -216,6 +217,8 @@ def train_held(options: argparse.Namespace, group: Processes, hold: Callable[[Ex
         options.resume = options.experiment
     experiment = group.together(lambda: find_run(options))
     config = experiment.config
+    if group.device.type == "cpu":
+        keep_freed_memory()
     if options.resume is not None:
         hold(experiment)
     gpus = 1

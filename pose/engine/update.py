@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -25,6 +25,29 @@ class Update(NamedTuple):
 
     terms: dict[str, Tensor]  # () each: the loss terms, 0 where the step was skipped, and `skipped`, 0 or 1
     finite: Tensor  # () bool: False where the step was skipped
+
+
+class Buffers:
+    """The buffers of a module, which are kept in some large tensors: one for each type and device."""
+
+    def __init__(self, module: nn.Module) -> None:
+        groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+        for buffer in module.buffers():
+            if buffer.numel():
+                groups.setdefault((buffer.dtype, buffer.device), []).append(buffer)
+        self.groups = list(groups.values())
+
+    def copy(self) -> list[Tensor]:
+        """Their values, for `restore`."""
+        return [torch.cat([buffer.reshape(-1) for buffer in group]) for group in self.groups]
+
+    @torch.no_grad()
+    def restore(self, values: Sequence[Tensor], where: Tensor) -> None:
+        """Sets all to `values` if `where`, () bool, is True; does not wait for the device to learn that."""
+        for group, old in zip(self.groups, values, strict=True):
+            new = torch.cat([buffer.reshape(-1) for buffer in group])
+            chosen = torch.where(where, old, new).split([buffer.numel() for buffer in group])
+            torch._foreach_copy_(group, [part.view_as(b) for part, b in zip(chosen, group)])
 
 
 class Updater:
@@ -64,7 +87,9 @@ class Updater:
         )
         self.scaling = fp16
         self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
-        self.buffers = [b for b in self.model.buffers() if b.numel()]
+        # looked up once: going through all modules takes longer than the norm of their gradients
+        self.parameters = list(self.model.parameters())
+        self.buffers = Buffers(self.model)
 
     @property
     def tested(self) -> PoseModel:
@@ -84,7 +109,7 @@ class Updater:
         """Forward, backward and optimiser step for this process's share of a batch."""
         batch = batch.to(self.device)
         parts = split(batch, self.settings.accumulate)
-        before = [buffer.clone() for buffer in self.buffers]
+        before = self.buffers.copy()
         total: dict[str, Tensor] = {}
         for i, part in enumerate(parts):
             share = len(part.image_id) / len(batch.image_id)
@@ -97,14 +122,14 @@ class Updater:
             for name, value in terms.items():
                 part_value = value.detach() * share
                 total[name] = total[name] + part_value if name in total else part_value
-        finite = self._step(before)
+        finite = self.apply(before)
         kept = {name: torch.where(finite, value, 0.0) for name, value in total.items()}
         return Update({**kept, "skipped": (~finite).float()}, finite)
 
     def _mean(self, value: Tensor, part: Batch) -> Tensor:
         """The term of the whole part; DataParallel gives one for each replica, whose shares may differ."""
         if not isinstance(self.wrapped, DataParallel):
-            return value.mean()
+            return value.squeeze(0)
         shares = [len(ids) / len(part.image_id) for ids in part.image_id.chunk(len(self.wrapped.device_ids))]
         return torch.stack([one * share for one, share in zip(value, shares, strict=True)]).sum()
 
@@ -112,26 +137,36 @@ class Updater:
         ddp = isinstance(self.wrapped, DistributedDataParallel)
         return self.wrapped.no_sync() if ddp else nullcontext()  # type: ignore[operator, no-any-return]
 
-    def _step(self, before: list[Tensor]) -> Tensor:
-        """Optimiser, schedule and average.  Where the gradients are not finite nothing changes: the optimiser
-        skips the step, and the buffers (statistics of batch norm) return to `before`."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        finite = nn.utils.get_total_norm(gradients).isfinite()
+    def apply(self, before: list[Tensor]) -> Tensor:
+        """Optimiser, schedule and average from the gradients at hand.  Where these are not finite nothing
+        changes: the optimiser skips the step, and the buffers (statistics of batch norm) return to
+        `before`."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        finite = norm.isfinite()
+        if self.scaling or not fused(self.optimizer):
+            self._scaled_step(gradients, finite)
+        else:  # what the scaler does at scale 1, without its passes over all gradients
+            if self.settings.clip_norm:
+                nn.utils.clip_grads_with_norm_(self.parameters, self.settings.clip_norm, norm)
+            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+            del self.optimizer.found_inf  # type: ignore[attr-defined]
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.buffers.restore(before, ~finite)
+        if self.average:
+            self.average.update(self.steps)
+        return finite
+
+    def _scaled_step(self, gradients: list[Tensor], finite: Tensor) -> None:
         # the scaler looks at single values; finite ones whose norm overflows must stop the step as well
         gradients[0].mul_(torch.where(finite, 1.0, torch.nan))
         self.scaler.unscale_(self.optimizer)
         if self.settings.clip_norm:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update(None if self.scaling else 1.0)
-        self.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for buffer, old in zip(self.buffers, before):
-                buffer.copy_(torch.where(finite, buffer, old))
-        if self.average:
-            self.average.update(self.model, self.steps)
-        return finite
 
     # --------------------------------------------------------------------------------------- frozen layers
 
@@ -180,6 +215,11 @@ class Updater:
             self.schedule.load_state_dict(state["plateau"])
         continue_at(self.scheduler, state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
+
+
+def fused(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it can skip a step by itself, by a flag on the device."""
+    return all(group.get("fused") for group in optimizer.param_groups)
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:

@@ -17,7 +17,7 @@ def test_moving_average_is_the_recursion_for_weights_and_statistics() -> None:
     expected = {name: value.clone().double() for name, value in module.state_dict().items()}
     for step in range(1, 31):
         stepped(module, optimizer, step)
-        average.update(module, step)
+        average.update(step)
         decay = min(0.95, (1 + step) / (10 + step))
         for name, value in module.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * value.double()

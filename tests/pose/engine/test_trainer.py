@@ -25,7 +25,7 @@ from pose.data.loader import Loaded
 from pose.engine.meter import Meter
 from pose.engine.signals import Interrupted, catch_signals, signals_for_this_process_only
 from pose.engine.trainer import Trainer, seed_everything
-from pose.engine.update import Update
+from pose.engine.update import Buffers, Update
 from pose.errors import UserError
 from pose.experiment import load_config
 from pose.metrics.base import Scores
@@ -705,3 +705,16 @@ def test_seconds_of_panels_are_not_the_trainings(tmp_path: Path, monkeypatch: py
     one.run()
     (line,) = (json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines())
     assert line["images_per_second"] == pytest.approx(16 / 2e6, rel=0.01)  # steps 1 and 2
+
+
+def test_buffers_return_to_their_copy_only_where_asked_to() -> None:
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm1d(2))
+    buffers = Buffers(module)
+    old = {name: value.clone() for name, value in module.state_dict().items()}
+    before = buffers.copy()
+    for buffer in module.buffers():
+        buffer.add_(2) if buffer.dtype == torch.int64 else buffer.fill_(torch.nan)
+    buffers.restore(before, torch.tensor(False))
+    assert module[0].num_batches_tracked == 2 and module[1].running_var.isnan().all()
+    buffers.restore(before, torch.tensor(True))
+    assert not differences(dict(module.state_dict()), old)
