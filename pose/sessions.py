@@ -27,7 +27,7 @@ from pose.engine.distributed import Processes
 from pose.engine.log import Log
 from pose.engine.validation_loss import mean_loss
 from pose.errors import UserError
-from pose.experiment import Experiment, ExperimentConfig, model_weights
+from pose.experiment import Experiment, ExperimentConfig
 from pose.metrics.base import Metric, Scores, bind
 from pose.model import PoseModel, autocast, resolve_precision
 from pose.predict.canvas import map_back
@@ -347,7 +347,11 @@ def load_model(experiment: Experiment, weights: str | None, device: torch.device
     config = experiment.config
     file = experiment.weights(weights)
     model = config.build_model()
-    report = checkpoint.load_matching(model, model_weights(checkpoint.load(file)))
+    weights_by_name = experiment.read_weights(file)
+    try:
+        report = checkpoint.load_matching(model, weights_by_name)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
     if not report.without(head_buffers(model)).complete:
         raise UserError(f"{file} is of another network than {experiment.path('config.yaml')}: {report}")
     model.head.restore(experiment.folder)

@@ -37,7 +37,7 @@ FLOORS = {
     8: ["published"],
     9: ["predictor"],
     10: ["web"],
-    11: ["train", "training", "test", "demo", "tools"],
+    11: ["train", "training", "first_weights", "test", "demo", "tools"],
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # where the package's is another one
