@@ -187,6 +187,7 @@ def validator(
             mode=config.train.validate_mode,
             workers=test_workers(config),
             strict=config.data.strict,
+            timeout=config.data.timeout,
             orientation=config.data.orientation,
         )
 
@@ -222,6 +223,7 @@ def validation_loss(
             group,
             batch_size=config.test.batch_size,
             workers=test_workers(config),
+            timeout=settings.timeout,
             precision=resolve_precision(config.train.precision, group.device),
         )
 
