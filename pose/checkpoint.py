@@ -89,12 +89,14 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `load_matching` did: names of the module's parameters and of the file's."""
+    """What `load_matching` did: names of the module's tensors and of the file's."""
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]  # in the module only: kept as they were
     unexpected: tuple[str, ...]  # in the file only: ignored
     mismatched: tuple[str, ...]  # "name: file (shape), network (shape)"
+    parameters: int  # numbers in the loaded ones; statistics and counters of normalisation are none
+    of: int  # parameters of the module
 
     def without(self, names: Sequence[str]) -> LoadReport:
         """The same, but nobody misses these names."""
@@ -105,7 +107,7 @@ class LoadReport:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
-        lines = [f"{len(self.loaded)} tensors loaded"]
+        lines = [f"{self.parameters:,} of {self.of:,} parameters loaded"]
         for what, names in [
             ("not in the file", self.missing),
             ("not in the network", self.unexpected),
@@ -113,7 +115,7 @@ class LoadReport:
         ]:
             if names:
                 more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-                lines.append(f"{len(names)} {what}: {', '.join(names[:3])}{more}")
+                lines.append(f"{len(names)} tensors {what}: {', '.join(names[:3])}{more}")
         return "; ".join(lines)
 
 
@@ -125,10 +127,13 @@ def strip_wrappers(name: str) -> str:
 def load_matching(
     module: nn.Module, state: Mapping[str, Tensor], rename: Callable[[str], str] = strip_wrappers
 ) -> LoadReport:
-    """Copy the tensors of `state` whose renamed name and shape fit into `module`.  Nothing fitting is an
-    error."""
+    """Copy the tensors of `state` whose renamed name and shape fit into `module`.
+
+    Raises `UserError`, before anything is copied, where no parameter fits and where a tensor that does is not
+    of finite floating-point numbers."""
     own = module.state_dict()
-    loaded, unexpected, mismatched = [], [], []
+    loaded: dict[str, Tensor] = {}
+    unexpected, mismatched = [], []
     for name, value in state.items():
         target = rename(name)
         if target not in own:
@@ -138,13 +143,36 @@ def load_matching(
         elif own[target].shape != value.shape:
             mismatched.append(f"{target}: file {tuple(value.shape)}, network {tuple(own[target].shape)}")
         else:
-            own[target].copy_(value)
-            loaded.append(target)
-    seen = {*loaded, *(m.split(":")[0] for m in mismatched)}
-    missing = [name for name in own if name not in seen]
-    if not loaded:
+            loaded[target] = value
+    sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
+    if not loaded.keys() & (sizes or own).keys():
         raise UserError(
-            "the checkpoint is of another network: no tensor fits (file: "
+            "the checkpoint is of another network: no parameter fits (file: "
             f"{', '.join(list(state)[:3]) or 'nothing'}, ...; network: {', '.join(list(own)[:3])}, ...)"
         )
-    return LoadReport(tuple(loaded), tuple(missing), tuple(unexpected), tuple(mismatched))
+    for name, value in loaded.items():
+        check_values(name, value, own[name].dtype)
+    for name, value in loaded.items():
+        own[name].copy_(value)
+    seen = {*loaded, *(m.split(":")[0] for m in mismatched)}
+    return LoadReport(
+        tuple(loaded),
+        tuple(name for name in own if name not in seen),
+        tuple(unexpected),
+        tuple(mismatched),
+        parameters=sum(sizes.get(name, 0) for name in loaded),
+        of=sum(sizes.values()),
+    )
+
+
+def check_values(name: str, value: Tensor, wanted: torch.dtype) -> None:
+    """Raises `UserError` for weights that a network of type `wanted` cannot compute with: complex numbers,
+    integers in place of floating-point numbers, and numbers that are not finite."""
+    advice = "the file is corrupt or not of a trained network; take another checkpoint"
+    if value.is_complex() or (wanted.is_floating_point and not value.is_floating_point()):
+        kind = str(value.dtype).removeprefix("torch.")
+        raise UserError(f"{name} holds {kind}, not floating-point numbers; {advice}")
+    if value.is_floating_point():
+        wrong = value.numel() - int(value.isfinite().sum())
+        if wrong:
+            raise UserError(f"{name} has {wrong:,} of {value.numel():,} values that are not finite; {advice}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
+from pose import checkpoint
 from pose import config as cfg
 from pose.config import Counts, Merged, Settings, component_settings, keys_that_count
 from pose.config_files import config_folder, find_config
@@ -244,6 +245,22 @@ class Experiment:
             raise UserError(f"no weights {file}; {listed}")
         return file
 
+    def read_weights(self, file: Path) -> dict[str, Any]:
+        """The weights in a checkpoint of this run: the moving average where the run keeps one.  Raises
+        `UserError`."""
+        try:
+            return model_weights(checkpoint.load(file), averaged=bool(self.config.train.ema))
+        except NoAverage:
+            raise self.no_average(file) from None
+
+    def no_average(self, file: Path) -> UserError:
+        """That a checkpoint of this run lacks the moving average that the run keeps."""
+        return UserError(
+            f"{file} lacks the moving average of the weights, which train.ema={self.config.train.ema:g} asks "
+            f"for; take another checkpoint of the run, or set train.ema: 0 in {self.path('config.yaml')} to "
+            "go on without it"
+        )
+
 
 def with_own_files(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
     """Runs of before 0.9 had files of their own that the config names; the run may have been moved since."""
@@ -254,8 +271,20 @@ def with_own_files(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
     return config.model_copy(update={"head": head.model_copy(update=moved)}) if moved else config
 
 
-def model_weights(state: dict[str, Any]) -> dict[str, Any]:
-    """The weights to use from a checkpoint: the moving average where it has one."""
+class NoAverage(UserError):
+    """A training's state without the moving average that it should have."""
+
+
+def model_weights(state: dict[str, Any], *, averaged: bool | None = None) -> dict[str, Any]:
+    """The weights to use from a checkpoint: the moving average where it has one.
+
+    averaged: whether the run keeps an average; None: not known, but every training's state says what became
+    of it.  Raises `NoAverage`."""
+    average = state.get("ema")
+    if "optimizer" in state and "model" in state and not average:  # else weights that somebody took out
+        lost = "ema" not in state or average is not None if averaged is None else averaged
+        if lost:
+            raise NoAverage("it lacks the moving average of the weights (ema); take another checkpoint")
     chosen = state.get("ema") or state.get("model") or state.get("state_dict") or state
     if not isinstance(chosen, dict):
         raise UserError("the checkpoint holds no named weights")

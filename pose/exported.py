@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pose import checkpoint
 from pose import config as cfg
 from pose.errors import UserError
-from pose.experiment import Experiment, ExperimentConfig, model_weights
+from pose.experiment import Experiment, ExperimentConfig
 from pose.heads.base import Head
 from pose.model import LevelMean, PoseModel
 from pose.registry import HEADS
@@ -289,7 +289,7 @@ def _has_weights(experiment: Experiment, notes: Notes) -> bool:
     """Whether the run's weights are those in the file; a run without weights is believed."""
     files = [experiment.path(name) for name in dict.fromkeys([notes.weights, "best.pt", "last.pt"])]
     there = [file for file in files if file.is_file()]
-    return not there or any(_is_of(model_weights(checkpoint.load(file)), experiment, notes) for file in there)
+    return not there or any(_is_of(experiment.read_weights(file), experiment, notes) for file in there)
 
 
 def _is_of(weights: Mapping[str, Tensor], experiment: Experiment, notes: Notes) -> bool:

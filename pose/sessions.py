@@ -25,7 +25,7 @@ from pose.engine.distributed import Processes
 from pose.engine.log import Log
 from pose.engine.validation_loss import mean_loss
 from pose.errors import UserError
-from pose.experiment import Experiment, ExperimentConfig, model_weights
+from pose.experiment import Experiment, ExperimentConfig
 from pose.metrics.base import Metric, Scores, bind
 from pose.model import PoseModel, autocast, resolve_precision
 from pose.panels import Painter, as_bytes, of_first, target_of, true_people
@@ -185,6 +185,7 @@ def validator(
             mode=config.train.validate_mode,
             workers=test_workers(config),
             strict=config.data.strict,
+            timeout=config.data.timeout,
             orientation=config.data.orientation,
         )
 
@@ -220,6 +221,7 @@ def validation_loss(
             group,
             batch_size=config.test.batch_size,
             workers=test_workers(config),
+            timeout=settings.timeout,
             precision=resolve_precision(config.train.precision, group.device),
         )
 
@@ -323,7 +325,11 @@ def load_model(experiment: Experiment, weights: str | None, device: torch.device
     config = experiment.config
     file = experiment.weights(weights)
     model = config.build_model()
-    report = checkpoint.load_matching(model, model_weights(checkpoint.load(file)))
+    weights_by_name = experiment.read_weights(file)
+    try:
+        report = checkpoint.load_matching(model, weights_by_name)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
     if not report.without(head_buffers(model)).complete:
         raise UserError(f"{file} is of another network than {experiment.path('config.yaml')}: {report}")
     model.head.restore(experiment.folder)

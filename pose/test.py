@@ -157,6 +157,7 @@ def test(options: argparse.Namespace, group: Processes) -> int:
         mode=options.mode,
         workers=test_workers(config),
         strict=config.data.strict,
+        timeout=config.data.timeout,
         orientation=report.orientation,
     )
     seconds = time.perf_counter() - start

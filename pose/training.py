@@ -6,13 +6,12 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from pose import checkpoint, zoo
+from pose import checkpoint
 from pose.backbones.base import FeatureBackbone
 from pose.backbones.pretrained import Pretrained
 from pose.config_files import DEFAULT_CONFIG
@@ -26,13 +25,11 @@ from pose.engine.settings import TrainSettings
 from pose.engine.signals import Interrupted
 from pose.engine.trainer import Trainer, seed_everything
 from pose.errors import UserError
-from pose.experiment import Experiment, ExperimentConfig, load_config, model_weights
+from pose.experiment import Experiment, ExperimentConfig, load_config
+from pose.first_weights import load_weights
 from pose.model import PoseModel, TrainStep, resolve_precision
-from pose.published.transfer import by_keypoint_name
-from pose.published.zoo_runs import run_of
 from pose.run_folders import run_folder
 from pose.sessions import TrainingData, panel_drawer, prepare_data, shown_people, validator
-from pose.skeleton import Skeleton
 from pose.structures import NORMALIZATIONS
 
 
@@ -87,39 +84,12 @@ def first_model(config: ExperimentConfig, *, weights: bool, tell: bool) -> tuple
     the backbone's `pretrained`; and a sentence about those."""
     seed_everything(config.train.seed)
     model = config.build_model()
-    file = config.train.weights
     if not weights:
         return model, ""
-    told = load_weights(model, file) if file else load_pretrained(model, config)
+    told = load_weights(model, config) if config.train.weights else load_pretrained(model, config)
     if tell and told:
         print(told, file=sys.stderr)
     return model, told
-
-
-def load_weights(model: PoseModel, file: str) -> str:
-    """Starts from a checkpoint or, as `zoo:NAME`, a published network; a sentence about what was taken."""
-    if file.startswith(zoo.PREFIX):
-        weights = zoo_weights(model, file)
-    else:
-        weights = model_weights(checkpoint.load(Path(file)))
-    try:
-        report = checkpoint.load_matching(model, weights)
-    except UserError as error:
-        raise UserError(f"train.weights={file}: {error}") from None
-    if 2 * len(report.loaded) < len(model.state_dict()):
-        raise UserError(f"train.weights={file} does not match this network: {report}")
-    return f"{file}: {report}"
-
-
-def zoo_weights(model: PoseModel, name: str) -> dict[str, Any]:
-    """Those of a published network, for the keypoints of the model."""
-    runs = zoo.cache_folder() / "runs"
-    published = Experiment.open(run_of(name, runs), runs)
-    weights = model_weights(checkpoint.load(published.weights("best")))
-    with torch.device("meta"):
-        source = published.config.build_model()
-    skeleton: Skeleton = model.head.skeleton  # type: ignore[assignment]
-    return by_keypoint_name(weights, source, model, (published.config.skeleton, skeleton))
 
 
 def load_pretrained(model: PoseModel, config: ExperimentConfig) -> str:
@@ -196,6 +166,24 @@ def restore_head(experiment: Experiment, trainer: Trainer, data: TrainingData) -
             model.head.prepare(shown_people(data.training))
 
 
+def read_state(experiment: Experiment, device: torch.device, model: PoseModel) -> dict[str, Any]:
+    """What a run goes on with.  Raises `UserError` for weights that the model cannot compute with, and where
+    the moving average is missing."""
+    file = experiment.path("last.pt")
+    state, own = checkpoint.load(file, device), model.state_dict()
+    if experiment.config.train.ema and not state.get("ema"):
+        raise experiment.no_average(file)
+    for part in ("model", "ema"):
+        weights = state.get(part)
+        for name, value in weights.items() if isinstance(weights, dict) else ():
+            if name in own and isinstance(value, torch.Tensor):
+                try:
+                    checkpoint.check_values(name, value, own[name].dtype)
+                except UserError as error:
+                    raise UserError(f"{file}: {error}") from None
+    return state
+
+
 def begun_by_torchrun(name: str) -> bool:
     """Whether the run exp/NAME/ was begun by the processes that torchrun has started again since."""
     file, session = run_folder(name) / "environment.jsonl", torchrun_session()
@@ -236,7 +224,7 @@ def train_held(options: argparse.Namespace, group: Processes, hold: Callable[[Ex
         # only now: what fails above leaves no run folder behind
         experiment = group.first(lambda: Experiment.create(options.experiment, config, weights=told))
         hold(experiment)
-    saved = group.together(lambda: checkpoint.load(last, group.device)) if resumed else {}
+    saved = group.together(lambda: read_state(experiment, group.device, model)) if resumed else {}
     frozen = not resumed or bool(saved.get("frozen"))
     trainer = make_trainer(experiment, model.to(group.device), data, group, gpus, frozen=frozen)
     if resumed:

@@ -38,7 +38,7 @@ FLOORS = {
     9: ["published"],
     10: ["predictor"],
     11: ["web"],
-    12: ["train", "training", "test", "demo", "tools"],
+    12: ["train", "training", "first_weights", "test", "demo", "tools"],
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # where the package's is another one

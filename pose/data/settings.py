@@ -142,7 +142,7 @@ class DataSettings(Settings):
     workers: Annotated[int | None, Field(ge=0), Counts.WITH_THE_DATA] = None
     """Processes that prepare samples, for each training process; none: one less than the cores, at most 8."""
     timeout: float = Field(1800, ge=0)
-    """Seconds without a batch from the workers after which training ends with a sentence; 0 = no limit."""
+    """Seconds without a batch from the workers after which the command ends with a sentence; 0 = no limit."""
     augment: AugmentSettings = AugmentSettings()
     """Random changes to the training pictures."""
     cache: Annotated[bool, Counts.WITH_THE_DATA] = True

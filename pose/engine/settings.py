@@ -65,7 +65,11 @@ class TrainSettings(Settings):
     seed: int = Field(0, ge=0)
     """Of the first weights, the order of the data and the augmentation."""
     weights: FilePath | None = None
-    """Checkpoint to start from (its weights only); null = as the network initialises itself."""
+    """Checkpoint to start from (its weights only); null = as the network initialises itself.  At least one
+    convolution or linear layer of every stage of the backbone must fit by name and shape, and half of the
+    backbone's parameters."""
+    weights_partial: bool = False
+    """Start from `weights` where less than that fits."""
     freeze_epochs: int = Field(0, ge=0)
     """First epochs in which the backbone's pretrained layers stand still.  After them a fresh optimiser moves
     all weights, and the schedule `plateau` begins to count."""

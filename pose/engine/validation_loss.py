@@ -31,16 +31,19 @@ def mean_loss(
     batch_size: int,
     workers: int,
     precision: str,
+    timeout: float = 0.0,
 ) -> float:
     """The mean over the images `indices` of `dataset` (which does not augment), of all processes together.
 
-    Leaves the model in eval mode; draws from no generator that training uses."""
+    timeout: seconds that a batch of the workers is waited for, 0: for ever.  Leaves the model in eval mode;
+    draws from no generator that training uses."""
     step = TrainStep(model, precision=precision).eval()
     own = [(index, 0) for index in indices[group.rank :: group.world_size]]
     loader = DataLoader(
         dataset,
         batch_sampler=[own[i : i + batch_size] for i in range(0, len(own), batch_size)],
         num_workers=workers if len(own) > 4 else 0,
+        timeout=timeout if workers and len(own) > 4 else 0,
         collate_fn=readable,
         worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # else starting the workers would draw from the global generator

@@ -90,13 +90,14 @@ def predict_images(
     strict: bool = False,
     orientation: Orientation = "stored",
     share: tuple[int, int] = (0, 1),
+    timeout: float = 0.0,
     progress: bool = True,
 ) -> Outcome:
     """The people of this process's share (rank, of how many) of the images; each model works on its own
     device.
 
     Every picture of the share is predicted once, whatever the number of devices and the batch size.
-    orientation: see `data.orientation`."""
+    orientation: see `data.orientation`; timeout: seconds that an image is waited for, 0: for ever."""
     rank, world_size = share
     positions = list(range(rank, len(images), world_size))
     outcome = Outcome()
@@ -123,6 +124,7 @@ def predict_images(
         dataset,
         batch_size=None,
         num_workers=workers if len(positions) > 4 else 0,
+        timeout=timeout if workers and len(positions) > 4 else 0,
         collate_fn=_shared,  # type: ignore[arg-type]  # without batches: of one item
         worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # else starting the workers would draw from the global generator

@@ -26,6 +26,7 @@ def predict_set(
     workers: int,
     strict: bool = False,
     orientation: Orientation = "stored",
+    timeout: float = 0.0,
     progress: bool = True,
 ) -> tuple[dict[int, People], Outcome]:
     """People by image id from all processes (each does its share), and this process's outcome."""
@@ -38,6 +39,7 @@ def predict_set(
         strict=strict,
         orientation=orientation,
         share=share,
+        timeout=timeout,
         progress=progress,
     )
     parts = gather((outcome.people, outcome.unreadable))

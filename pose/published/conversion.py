@@ -31,7 +31,10 @@ def convert(source: Source, path: Path, overrides: Sequence[str] = (), **options
     config = load_config(plan.config, [*plan.settings, *overrides])
     model = config.build_model()
     check_outputs(plan.outputs, model.head.channels, config, path)
-    report = checkpoint.load_matching(model, weights, plan.rename)
+    try:
+        report = checkpoint.load_matching(model, weights, plan.rename)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     # how many batches made the statistics is known to torch only, and of no use here
     known = head_buffers(model)
     missing = [n for n in report.missing if not n.endswith(".num_batches_tracked") and n not in known]

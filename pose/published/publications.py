@@ -67,7 +67,10 @@ class Publication:
         merged.put(self._settings(), str(self.config))
         config = cfg.validate(ExperimentConfig, merged)
         model = config.build_model()
-        report = checkpoint.load_matching(model, read_weights(file))
+        try:
+            report = checkpoint.load_matching(model, read_weights(file))
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from None
         if not report.complete:
             raise UserError(f"{file} does not fill the network of {self.config}: {report}")
         return Converted(config, model, str(report))

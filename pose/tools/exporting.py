@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import pose
-from pose import checkpoint
 from pose.errors import UserError
-from pose.experiment import Experiment, model_weights
+from pose.experiment import Experiment
 from pose.exported import (
     IMAGES,
     NOTES,
@@ -70,7 +69,7 @@ def notes_of(experiment: Experiment, model: PoseModel, weights: Path) -> Notes:
         strides=list(model.strides),
         size_multiple=model.size_multiple,
         weights=weights.name,
-        sha256=fingerprint(model_weights(checkpoint.load(weights)), constants),
+        sha256=fingerprint(experiment.read_weights(weights), constants),
         version=pose.__version__,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from pose.experiment import Experiment, load_config
 from pose.tools import browse, doctor
 from tests.command_lines import ROOT
 from tests.image_files import read_rgb
+from tests.small_machines import can_mount, mounted
 from tests.training_fixtures import environment
 from tests.user_files import (
     NAMES,
@@ -553,16 +553,6 @@ def test_what_cannot_be_validated_on_stops_before_the_first_step(files: UserFile
     told(text, "bad.json", "34 numbers, 51 are needed")
 
 
-SHM = "mount -t tmpfs -o size=2m tmpfs /dev/shm"
-
-
-def can_mount() -> bool:
-    """Root, with a mount namespace of its own."""
-    if not shutil.which("unshare") or os.geteuid() or not Path("/dev/shm").is_dir():
-        return False
-    return not subprocess.run(["unshare", "-m", "sh", "-c", SHM], capture_output=True).returncode
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason="needs root")
 def test_a_container_with_little_shared_memory(files: UserFiles) -> None:
@@ -572,9 +562,8 @@ def test_a_container_with_little_shared_memory(files: UserFiles) -> None:
         "backbone.width=8 input.size=[256,256] train.batch_size=4 data.workers=2 train.epochs=2"
     )
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", f"{SHM} && exec {line}"], capture_output=True, text=True, timeout=60,
-        env=environment(),
-    )  # fmt: skip
+        mounted("/dev/shm", "2m", line.split()), capture_output=True, text=True, timeout=60, env=environment()
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     told(done.stderr, "shared memory", "lower data.workers (0 ", "--shm-size")
 

@@ -259,19 +259,53 @@ def test_the_report_says_what_did_not_fit() -> None:
     assert report.unexpected == tuple(f"extra.{i}" for i in range(5))
     assert report.mismatched == ("0.weight: file (9, 3), network (4, 3)", "1.bias: file int, network (4,)")
     assert str(report) == (
-        "4 tensors loaded; 1 not in the file: 0.bias; "
-        "5 not in the network: extra.0, extra.1, extra.2 and 2 more; "
-        "2 of another shape: 0.weight: file (9, 3), network (4, 3), 1.bias: file int, network (4,)"
+        "4 of 24 parameters loaded; 1 tensors not in the file: 0.bias; "
+        "5 tensors not in the network: extra.0, extra.1, extra.2 and 2 more; "
+        "2 tensors of another shape: 0.weight: file (9, 3), network (4, 3), 1.bias: file int, network (4,)"
     )
     torch.testing.assert_close(target.state_dict()["0.weight"], kept)
 
 
 @pytest.mark.parametrize(
-    "state", [{}, {"conv.weight": torch.zeros(3)}, {"0.weight": torch.zeros(7)}, {"epoch": 3}]
+    "state",
+    [
+        {},
+        {"conv.weight": torch.zeros(3)},
+        {"0.weight": torch.zeros(7)},
+        {"epoch": 3},
+        {"1.running_mean": torch.zeros(4), "1.num_batches_tracked": torch.tensor(3)},
+    ],
 )
 def test_another_networks_weights(state: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="of another network: no tensor fits"):
+    with pytest.raises(UserError, match="of another network: no parameter fits"):
         checkpoint.load_matching(net(), state)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("0.weight", torch.tensor([[1.0, float("nan"), 1]] * 4), "0.weight has 4 of 12 values"),
+        ("1.running_var", torch.full((4,), float("inf")), "1.running_var has 4 of 4 values"),
+        ("0.bias", torch.ones(4, dtype=torch.int64), "0.bias holds int64, not floating-point"),
+        ("0.bias", torch.ones(4, dtype=torch.bool), "0.bias holds bool, not floating-point"),
+        ("0.weight", torch.ones(4, 3, dtype=torch.complex64), "0.weight holds complex64"),
+        ("1.num_batches_tracked", torch.tensor(1j), "1.num_batches_tracked holds complex64"),
+    ],
+)
+def test_weights_that_cannot_be_computed_with(name: str, value: torch.Tensor, says: str) -> None:
+    """They are named, and nothing is copied."""
+    target = net()
+    before = {key: tensor.clone() for key, tensor in target.state_dict().items()}
+    with pytest.raises(UserError, match=says):
+        checkpoint.load_matching(target, {**net().state_dict(), name: value})
+    torch.testing.assert_close(dict(target.state_dict()), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floating_point_numbers_are_taken(kind: torch.dtype) -> None:
+    target = net()
+    checkpoint.load_matching(target, {"0.weight": torch.full((4, 3), 0.5, dtype=kind)})
+    assert torch.equal(target.state_dict()["0.weight"], torch.full((4, 3), 0.5))
 
 
 def test_names_may_be_translated() -> None:

@@ -323,7 +323,7 @@ def test_weights_start_a_run_and_not_its_continuation(
     more = settings(data, f"train.weights={weights}", "train.optimizer.lr=1e-30", "train.epochs=1")
     with at(Updater, "update", send(signal.SIGINT, 2)):
         assert command(monkeypatch, "-e", "run", *more) == 130
-    assert "tensors loaded" in capsys.readouterr().err
+    assert "parameters loaded" in capsys.readouterr().err
     old, new = checkpoint.load(weights)["ema"], checkpoint.load(here / "last.pt")["model"]
     assert torch.equal(old["backbone.stem.0.0.weight"], new["backbone.stem.0.0.weight"])
     weights.unlink()  # no longer needed

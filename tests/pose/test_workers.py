@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import resource
 import signal
@@ -20,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pose import workers
-from pose.data.loader import TrainStream, train_loader
+from pose.data.loader import ShardedBatchSampler, TrainStream, train_loader
 from pose.engine.signals import signals_for_this_process_only
 from pose.errors import UserError
 from pose.workers import one_sentence, prepare_worker, start, waiting_for, worker_death
@@ -105,6 +107,60 @@ def test_no_shared_memory_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
     says = r"^a data worker cannot place 1.0 MiB in shared memory \(No space left \(28\)\); .*--shm-size"
     with pytest.raises(UserError, match=says):
         first(start(shared))
+
+
+def test_a_death_interrupts_nothing_but_the_wait_for_a_batch() -> None:
+    """PyTorch's handler raises in whatever the main thread does: in a save, it was told as a full disk."""
+    items = start(loader(lambda: torch.zeros(3)))
+    first(items)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while worker.exitcode is None and time.monotonic() < deadline:
+        time.sleep(0.05)  # here it was raised
+    with pytest.raises(UserError, match=r"^DataLoader worker \(pid \d+\) is killed by signal: Killed"):
+        first(items)
+
+
+class ByName:
+    """Sent where tensors are shared by names of files; before, it has no file left."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        if torch.multiprocessing.get_sharing_strategy() != "file_system":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return int, (self.value,)
+
+
+class Positions(Numbers):
+    def __getitem__(self, key: Any) -> Any:
+        position = key[1] if isinstance(key, tuple) else key
+        return position if position < 4 else ByName(position)
+
+
+@pytest.mark.parametrize("endless", [False, True])
+def test_too_many_open_files_are_shared_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], endless: bool
+) -> None:
+    """Once, from the batch on that could not be handed over."""
+    before = torch.multiprocessing.get_sharing_strategy()
+    batches: Any = ShardedBatchSampler(TrainStream(range(8)), 2) if endless else [[0, 1], [2, 3], [4, 5], [6]]
+    given: DataLoader[Any] = DataLoader(
+        Positions(), batch_sampler=batches, num_workers=2, collate_fn=list, worker_init_fn=prepare_worker,
+        multiprocessing_context="fork",
+    )  # fmt: skip
+    try:
+        items = start(given)
+        assert [next(items) for _ in range(3)] == [[0, 1], [2, 3], [4, 5]]
+        assert next(items) == ([6, 7] if endless else [6])
+        items.close()
+        assert torch.multiprocessing.get_sharing_strategy() == "file_system"
+        assert capfd.readouterr().err.count("sharing strategy file_system") == 1
+    finally:
+        torch.multiprocessing.set_sharing_strategy(before)
 
 
 def test_what_a_worker_cannot_send_ends_it(capfd: pytest.CaptureFixture[str]) -> None:

@@ -19,11 +19,11 @@ import yaml
 from pose import zoo
 from pose.errors import UserError
 from pose.experiment import Experiment, load_config
+from pose.first_weights import zoo_weights
 from pose.predictor import Predictor
 from pose.published.publications import CARD, CONFIG, WEIGHTS, is_publication
 from pose.published.zoo_runs import run_name, run_of
 from pose.tools.zoo import main as command
-from pose.training import zoo_weights
 from tests.small_networks import SMALL
 
 safetensors = pytest.importorskip("safetensors")

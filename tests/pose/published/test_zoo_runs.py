@@ -136,7 +136,7 @@ def test_testing_and_training_from_it(
         "head.tag_strides=[4]", "train.epochs=1", "train.validate_every=0",
     ]  # fmt: skip
     assert command(monkeypatch, pose_train, "-e", "tuned", *given, *parts, "train.weights=zoo:small") == 0
-    assert "tensors loaded" in capsys.readouterr().err
+    assert "parameters loaded" in capsys.readouterr().err
 
 
 def test_two_starts_at_once_make_one_run(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
