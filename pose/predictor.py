@@ -27,6 +27,7 @@ from pose.exported import is_onnx, load_exported
 from pose.images import as_rgb, read_image
 from pose.options import run_settings
 from pose.predict.batches import BatchPredictor
+from pose.predict.inference import for_inference
 from pose.predict.settings import Mode
 from pose.published.zoo_runs import run_of
 from pose.run_folders import RUNS
@@ -72,7 +73,8 @@ class Predictor:
         weights = None if weights is None else str(weights)
         model, _ = load_model(experiment, weights, pick_device(device, 0))
         config = experiment.config
-        return cls(BatchPredictor(model, config.test, known_mode(mode)), config.skeleton, experiment)
+        batches = BatchPredictor(for_inference(model), config.test, known_mode(mode))
+        return cls(batches, config.skeleton, experiment)
 
     @classmethod
     def from_zoo(

@@ -132,6 +132,7 @@ def devices(options: argparse.Namespace, group: Processes) -> list[torch.device]
 def test(options: argparse.Namespace, group: Processes) -> int:
     from pose.experiment import Experiment
     from pose.predict.images import replicas
+    from pose.predict.inference import for_inference
     from pose.predict.predict_set import predict_set
     from pose.published.zoo_runs import run_of
     from pose.sessions import draw_synthetic, load_model, test_workers, validation_set
@@ -149,7 +150,7 @@ def test(options: argparse.Namespace, group: Processes) -> int:
     group.first(report.check)
     start = time.perf_counter()
     people, outcome = predict_set(
-        replicas(model, devices(options, group)),
+        replicas(for_inference(model), devices(options, group)),
         images,
         config.test,
         gather=group.gather,

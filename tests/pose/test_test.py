@@ -25,6 +25,7 @@ from pose.experiment import Experiment, load_config
 from pose.metrics import coco_eval
 from pose.metrics.results import results_json
 from pose.model import build_model
+from pose.predict import predict_set
 from pose.predict.images import Outcome
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -124,6 +125,21 @@ def test_what_was_drawn_is_found_scored_and_reported(at_work, seeing, capsys, mo
     assert len(results) == metrics["num_results"] == 13  # 1, 2, 3, 1, 2, 3, 1 people
     assert {record["category_id"] for record in results} == {5}
     assert {record["image_id"] for record in results} == {10 * i for i in range(1, 8)}
+
+
+def test_the_network_is_arranged_for_inference(at_work, monkeypatch):
+    tested = []
+    predict = predict_set.predict_set
+
+    def spy(models, *rest, **more):
+        tested.extend(models)
+        return predict(models, *rest, **more)
+
+    monkeypatch.setattr(predict_set, "predict_set", spy)
+    monkeypatch.setattr("pose.predict.inference.channels_last_wins", lambda device: True)
+    assert run("-c", "tiny", "-m", "single") == 0
+    kernels = [one for one in tested[0].parameters() if one.dim() == 4 and one.shape[1] > 1 < one.shape[2]]
+    assert kernels and all(one.is_contiguous(memory_format=torch.channels_last) for one in kernels)
 
 
 def test_settings_of_testing_may_be_changed_and_are_reported(at_work, seeing, capsys):
