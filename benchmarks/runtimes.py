@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import command_line, one_thread
+from pose import cpu
 from pose.errors import user_facing
 from pose.experiment import load_config
+from pose.inference import difference, for_inference
 from pose.model import PoseModel
-from pose.predict.inference import for_inference
 from pose.structures import Fields
 
 CONFIGS = (
@@ -47,13 +48,12 @@ class Way(NamedTuple):
 def ways(model: PoseModel) -> list[Way]:
     """The first one is what the others are compared with."""
     last = for_inference(copy.deepcopy(model))
-    return [Way("torch", model.read), Way("channels last", last.read)]
-
-
-def difference(found: Fields, expected: Fields) -> float:
-    """The largest of any field, as a part of that field's largest value."""
-    parts = [float((found[name] - maps).abs().max() / maps.abs().max()) for name, maps in expected.items()]
-    return max(parts)
+    return [
+        Way("torch", model.read),
+        Way("channels last", last.read),
+        Way("bf16", lambda images: model.read(images, "bf16")),
+        Way("channels last, bf16", lambda images: last.read(images, "bf16")),
+    ]
 
 
 def compare(name: str, model: PoseModel, images: Tensor, rounds: int) -> None:
@@ -91,7 +91,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one thread")
+    print(f"{cpu.name()}: {cpu.instruction_set()}; torch {torch.__version__}, one thread")
     for name in options.configs:
         torch.manual_seed(0)
         config = load_config(name, [])

@@ -64,7 +64,7 @@ def test_weights_mode_and_settings_are_those_asked_for(run: Experiment) -> None:
 
 def test_the_network_is_arranged_for_inference(run: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     for rule in (True, False):
-        monkeypatch.setattr("pose.predict.inference.channels_last_wins", lambda device, rule=rule: rule)
+        monkeypatch.setattr("pose.inference.channels_last_wins", lambda device, rule=rule: rule)
         predictor = pose.Predictor.from_run("run", device="cpu")
         kernels = [one for one in predictor.batches.model.parameters() if one.dim() == 4 and one.shape[1] > 1]
         last = [one.is_contiguous(memory_format=torch.channels_last) for one in kernels if one.shape[2] > 1]
