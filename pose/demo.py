@@ -183,6 +183,8 @@ def main(arguments: list[str] | None = None) -> int:
     if named is not None:
         run_of(named)  # fetches a network of the zoo, now that there is something to look at
     predictor = build_predictor(options)
+    if predictor.told:
+        print(predictor.told, file=sys.stderr)
     with one_thread_each(), catch_signals() as caught:
         with ExitStack() as parts:
             viewer = build_viewer(options, predictor, parts)

@@ -203,7 +203,8 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bf16 on GPUs that compute in it, else fp32; never bf16 on a CPU, where it is slower."""
+    """`auto` is bf16 on GPUs that compute in it, else fp32; what inference takes on a CPU is chosen by
+    `pose.inference`."""
     if precision != "auto":
         return precision
     return (

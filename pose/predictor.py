@@ -25,6 +25,7 @@ from pose.errors import UserError
 from pose.experiment import Experiment
 from pose.exported import is_onnx, load_exported
 from pose.images import as_rgb, read_image
+from pose.inference import choose_precision, for_inference
 from pose.options import run_settings
 from pose.predict.batches import BatchPredictor
 from pose.predict.settings import Mode
@@ -45,12 +46,17 @@ def known_mode(mode: Mode) -> Mode:
 
 
 class Predictor:
-    """A run's network with its test settings.  Not for several threads at once."""
+    """A run's network with its test settings.  Not for several threads at once.
 
-    def __init__(self, batches: BatchPredictor, skeleton: Skeleton, experiment: Experiment) -> None:
+    told: a sentence about what was chosen for this machine, "" for nothing."""
+
+    def __init__(
+        self, batches: BatchPredictor, skeleton: Skeleton, experiment: Experiment, told: str = ""
+    ) -> None:
         self.batches = batches
         self.skeleton = skeleton
         self.experiment = experiment
+        self.told = told
 
     @classmethod
     def from_run(
@@ -72,7 +78,8 @@ class Predictor:
         weights = None if weights is None else str(weights)
         model, _ = load_model(experiment, weights, pick_device(device, 0))
         config = experiment.config
-        return cls(BatchPredictor(model, config.test, known_mode(mode)), config.skeleton, experiment)
+        test, told = choose_precision(for_inference(model), config.test, experiment.folder)
+        return cls(BatchPredictor(model, test, known_mode(mode)), config.skeleton, experiment, told)
 
     @classmethod
     def from_zoo(

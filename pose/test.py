@@ -131,6 +131,7 @@ def devices(options: argparse.Namespace, group: Processes) -> list[torch.device]
 
 def test(options: argparse.Namespace, group: Processes) -> int:
     from pose.experiment import Experiment
+    from pose.inference import choose_precision, for_inference
     from pose.predict.images import replicas
     from pose.predict.predict_set import predict_set
     from pose.published.zoo_runs import run_of
@@ -145,13 +146,18 @@ def test(options: argparse.Namespace, group: Processes) -> int:
     else:
         draw_synthetic(config, group)
         images = validation_set(config, group, options.limit)
-    report = Report(options, experiment, weights, images, group.device, model.size_multiple)
+    model = for_inference(model)
+    # one choice for all processes
+    settings, told = group.first(lambda: choose_precision(model, config.test, experiment.folder))
+    report = Report(options, experiment, weights, images, settings.precision, model.size_multiple)
     group.first(report.check)
+    if group.main and told:
+        print(told, file=sys.stderr)
     start = time.perf_counter()
     people, outcome = predict_set(
         replicas(model, devices(options, group)),
         images,
-        config.test,
+        settings,
         gather=group.gather,
         share=(group.rank, group.world_size),
         mode=options.mode,

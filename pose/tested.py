@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pose import config as cfg
 from pose import zoo
 from pose.annotations.keypoint_file import KeypointFile
@@ -25,7 +23,6 @@ from pose.metrics.base import Metric, Scores, Written, bind, settings_of
 from pose.metrics.coco import Coco
 from pose.metrics.coco_eval import header_lines
 from pose.metrics.results import records, write_results
-from pose.model import resolve_precision
 from pose.options import was_given
 from pose.predict.images import Outcome
 from pose.predict.published_canvas import PUBLISHED
@@ -47,7 +44,7 @@ class Report:
     experiment: Experiment
     weights: Path
     images: Sequence[SetImage]
-    device: torch.device
+    precision: str  # of the network's arithmetic
     multiple: int  # of the canvases' sides
 
     def check(self) -> None:
@@ -163,7 +160,7 @@ class Report:
             "scales": ", ".join(f"{scale:g}" for scale in getattr(config.test, mode)),
             "resize": resize_rule(config.test, config.input, self.multiple),
             "images": f"{len(self.images)} of {chosen} ({subset}, {whom})",
-            "precision": resolve_precision(config.test.precision, self.device),
+            "precision": self.precision,
             **(self.metrics[0].header() if self.metrics else {}),
             **({"settings": ", ".join(self.options.settings)} if self.options.settings else {}),
         }

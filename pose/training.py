@@ -6,12 +6,13 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from pose import checkpoint
+from pose import checkpoint, cpu
 from pose.backbones.base import FeatureBackbone
 from pose.backbones.pretrained import Pretrained
 from pose.config_files import DEFAULT_CONFIG
@@ -221,6 +222,7 @@ def train_held(options: argparse.Namespace, group: Processes, hold: Callable[[Ex
     resumed = last.exists()
     if options.resume is None:
         group.together(lambda: model.head.prepare(shown_people(data.training)))
+        config = with_precision(config, group.device)
         # only now: what fails above leaves no run folder behind
         experiment = group.first(lambda: Experiment.create(options.experiment, config, weights=told))
         hold(experiment)
@@ -240,6 +242,8 @@ def train_held(options: argparse.Namespace, group: Processes, hold: Callable[[Ex
         group.first(experiment.note_environment)
     if group.main:
         announce(experiment, trainer, data, group, gpus)
+        if options.resume is not None and (told := emulated(experiment, group.device)):
+            print(told, file=sys.stderr)
     try:
         trainer.run()
     except Interrupted as stop:
@@ -253,6 +257,28 @@ def train_held(options: argparse.Namespace, group: Processes, hold: Callable[[Ex
     if group.main:
         conclude(experiment, trainer)
     return 0
+
+
+def with_precision(config: ExperimentConfig, device: torch.device) -> ExperimentConfig:
+    """The config of a new run, which keeps the precision that it begins with wherever it is continued."""
+    precision = resolve_precision(config.train.precision, device)
+    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+
+
+def emulated(experiment: Experiment, device: torch.device) -> str:
+    """A sentence where the run's precision is not one that this device computes in; "" elsewhere."""
+    precision = experiment.config.train.precision
+    native = {
+        "bf16": cpu.has_bf16 if device.type == "cpu" else partial(torch.cuda.is_bf16_supported, False),
+        "fp16": lambda: device.type != "cpu",
+    }
+    if precision not in native or native[precision]():
+        return ""
+    where = "this CPU" if device.type == "cpu" else device
+    return (
+        f"{experiment.folder} is trained in {precision}, which {where} only emulates: its steps are slow. "
+        f"To change that, set train.precision: fp32 in {experiment.path('config.yaml')}"
+    )
 
 
 def announce(

@@ -44,11 +44,12 @@ else
     "$PYTHON" -m pose.train -e "$name" --config "$config" "$@"
 fi
 
+# in float32, so that the numbers are those of the README whatever the processor computes in
 say "3 of 4: testing at one scale"
-"$PYTHON" -m pose.test -c "$name" -m single --save-pictures 8
+"$PYTHON" -m pose.test -c "$name" -m single --save-pictures 8 test.precision=fp32
 
 say "4 of 4: testing at several scales, mirrored too"
-"$PYTHON" -m pose.test -c "$name" -m multi
+"$PYTHON" -m pose.test -c "$name" -m multi test.precision=fp32
 
 say "done; what came out:"
 for file in pictures-single.png curves.png metrics-{single,multi}.json results-{single,multi}.json best.pt last.pt; do

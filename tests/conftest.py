@@ -11,6 +11,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve other workers
+# every machine computes as one without bf16, also in the commands that tests start: what `precision: auto`
+# takes would depend on how busy it is
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
 
 # several processes of tests share the cores: each, and the commands that it starts, works on one thread
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -52,7 +52,8 @@ class TrainSettings(Settings):
     steps_per_epoch: int | None = Field(1000, ge=1)
     """Length of an epoch; null = once over the data."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32."""
+    """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32.  A run keeps what it began
+    with."""
     channels_last: bool | None = None
     """Memory order of the maps; null = channels last on GPUs."""
     parallel: Literal["auto", "ddp", "dp", "none"] = "auto"

@@ -139,7 +139,8 @@ class BatchPredictor:
         count = len(self.scales) * (2 if self.settings.flip else 1)
         fused = {name: total / count * kept for name, total in sums.items()}
         fused |= {name: torch.stack(maps, 1) for name, maps in stacks.items() if maps}
-        return fused, stride
+        # decoders read map by map, also those of a network that computes channels last
+        return {name: maps.contiguous() for name, maps in fused.items()}, stride
 
     def _mean(self, levels: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """The levels of a field, each brought to the grid."""

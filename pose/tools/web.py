@@ -88,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
         device=options.device,
         settings=options.settings,
     )
+    if predictor.told:
+        print(predictor.told, file=sys.stderr)
     with private_folder() as folder:
         gradio = import_gradio(folder)
         examples = find_examples(options.examples, predictor, folder)

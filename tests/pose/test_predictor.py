@@ -62,6 +62,15 @@ def test_weights_mode_and_settings_are_those_asked_for(run: Experiment) -> None:
     assert other.batches.scales == run.config.test.multi and not other.batches.settings.flip
 
 
+def test_the_network_is_arranged_for_inference(run: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rule in (True, False):
+        monkeypatch.setattr("pose.inference.channels_last_wins", lambda device, rule=rule: rule)
+        predictor = pose.Predictor.from_run("run", device="cpu")
+        kernels = [one for one in predictor.batches.model.parameters() if one.dim() == 4 and one.shape[1] > 1]
+        last = [one.is_contiguous(memory_format=torch.channels_last) for one in kernels if one.shape[2] > 1]
+        assert set(last) == {rule}
+
+
 def test_a_path_an_array_and_a_pil_picture_give_the_same_people(
     run: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

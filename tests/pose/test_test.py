@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ from pose.annotations.skeletons import read_skeleton
 from pose.engine.distributed import processes
 from pose.errors import user_facing
 from pose.experiment import Experiment, load_config
+from pose.inference import Comparison
 from pose.metrics import coco_eval
 from pose.metrics.results import results_json
 from pose.model import build_model
+from pose.predict import predict_set
 from pose.predict.images import Outcome
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -124,6 +128,43 @@ def test_what_was_drawn_is_found_scored_and_reported(at_work, seeing, capsys, mo
     assert len(results) == metrics["num_results"] == 13  # 1, 2, 3, 1, 2, 3, 1 people
     assert {record["category_id"] for record in results} == {5}
     assert {record["image_id"] for record in results} == {10 * i for i in range(1, 8)}
+
+
+def test_the_network_is_arranged_for_inference(at_work, monkeypatch):
+    tested = []
+    predict = predict_set.predict_set
+
+    def spy(models, *rest, **more):
+        tested.extend(models)
+        return predict(models, *rest, **more)
+
+    monkeypatch.setattr(predict_set, "predict_set", spy)
+    monkeypatch.setattr("pose.inference.channels_last_wins", lambda device: True)
+    assert run("-c", "tiny", "-m", "single") == 0
+    kernels = [one for one in tested[0].parameters() if one.dim() == 4 and one.shape[1] > 1 < one.shape[2]]
+    assert kernels and all(one.is_contiguous(memory_format=torch.channels_last) for one in kernels)
+
+
+def test_a_chosen_precision_is_told_used_and_reported(at_work, seeing, monkeypatch, capsys):
+    monkeypatch.setattr("pose.cpu.has_bf16", lambda: True)
+    monkeypatch.setattr("pose.inference.compare", lambda *_: Comparison(2.0, 0.01))
+    used = set()
+
+    def spy(device, precision):
+        used.add(precision)
+        return nullcontext()
+
+    monkeypatch.setattr("pose.model.autocast", spy)
+    assert run("-c", "tiny", "-m", "single") == 0
+    printed = capsys.readouterr()
+    assert "precision: bf16 (2.0x as quick here, fields within 1.0%)" in printed.err
+    assert "precision: bf16" in printed.out
+    assert written(at_work, "metrics-single.json")["header"]["precision"] == "bf16"
+    assert run("-c", "tiny", "-m", "single", "test.precision=fp32") == 0
+    printed = capsys.readouterr()
+    assert "bf16" not in printed.out + printed.err
+    assert used == {"bf16", "fp32"}
+    shutil.rmtree(at_work / "exp/tiny/.cache")
 
 
 def test_settings_of_testing_may_be_changed_and_are_reported(at_work, seeing, capsys):

@@ -284,6 +284,31 @@ def test_more_epochs_in_the_config_go_on_from_the_end(
 
 
 @pytest.mark.slow
+def test_a_run_keeps_the_precision_that_it_began_with(
+    data: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = settings(data, "train.epochs=1", "train.validate_every=0")
+    monkeypatch.setattr("pose.training.resolve_precision", lambda precision, device: "bf16")
+    assert command(monkeypatch, "-e", "run", *short) == 0
+    monkeypatch.undo()
+    monkeypatch.chdir(here.parents[1])
+    config = here / "config.yaml"
+    assert "precision: bf16" in config.read_text().partition("\ntest:")[0]
+    assert "only emulates" not in capsys.readouterr().err
+    for native, epochs in ((False, 2), (True, 3)):
+        monkeypatch.setattr("pose.cpu.has_bf16", lambda native=native: native)
+        config.write_text(config.read_text().replace(f"epochs: {epochs - 1}", f"epochs: {epochs}"))
+        assert command(monkeypatch, "-c", "run") == 0
+        printed = capsys.readouterr().err
+        assert ", bf16\n" in printed
+        assert ("is trained in bf16, which this CPU only emulates" in printed) == (not native)
+    # what the sentence advises
+    config.write_text(config.read_text().replace("precision: bf16", "precision: fp32", 1))
+    config.write_text(config.read_text().replace("epochs: 3", "epochs: 4"))
+    assert command(monkeypatch, "-c", "run") == 0
+    assert ", fp32\n" in capsys.readouterr().err
+
+
 def test_rates_by_layer_may_be_edited(data: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between stop and continuation."""
     plain = [one for one in settings(data) if not one.startswith("backbone.")]

@@ -1,0 +1,105 @@
+"""Ways to run a trained network on a CPU, in turns: time, ratio to the first one, and how far the fields are.
+
+    python -m benchmarks.runtimes [CONFIG ...] [--size PIXELS] [--batch N] [--rounds R]
+    python -m benchmarks.runtimes --smallest
+
+The networks of the configs have random weights.  One thread, processor time of the process, the median of
+the rounds of each way and of the ratios within a round; a first call of each way is not counted.  The
+difference is the largest in any field, as a part of that field's largest value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import command_line, one_thread
+from pose import cpu
+from pose.errors import user_facing
+from pose.experiment import load_config
+from pose.inference import difference, for_inference
+from pose.model import PoseModel
+from pose.structures import Fields
+
+CONFIGS = (
+    "synthetic/ae_small.yaml",
+    "coco/ae_hourglass.yaml",
+    "coco/ae_hrnet_w32.yaml",
+    "coco/paf_vgg19.yaml",
+    "coco/deepercut_resnet101.yaml",
+)
+
+
+class Way(NamedTuple):
+    """A way to run a network."""
+
+    name: str
+    read: Callable[[Tensor], Fields]
+
+
+def ways(model: PoseModel) -> list[Way]:
+    """The first one is what the others are compared with."""
+    last = for_inference(copy.deepcopy(model))
+    return [
+        Way("torch", model.read),
+        Way("channels last", last.read),
+        Way("bf16", lambda images: model.read(images, "bf16")),
+        Way("channels last, bf16", lambda images: last.read(images, "bf16")),
+    ]
+
+
+def compare(name: str, model: PoseModel, images: Tensor, rounds: int) -> None:
+    """Prints a line for each way."""
+    compared = ways(model)
+    with torch.inference_mode():
+        expected = model.read(images)
+        differences = [difference(way.read(images), expected) for way in compared]
+        times: list[list[float]] = [[] for _ in compared]
+        for _ in range(rounds):
+            for way, own in zip(compared, times, strict=True):
+                start = time.process_time()
+                way.read(images)
+                own.append(time.process_time() - start)
+    height, width = images.shape[-2:]
+    print(f"{name}: {len(images)} x {width} x {height}")
+    for way, own, apart in zip(compared, times, differences, strict=True):
+        ratio = statistics.median(first / one for first, one in zip(times[0], own, strict=True))
+        milliseconds = statistics.median(own) * 1000
+        print(f"  {way.name:<28}{milliseconds:>9.1f} ms{ratio:>8.2f}x   difference {apart:.0e}", flush=True)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = command_line("benchmarks.runtimes", __doc__)
+    parser.add_argument("configs", nargs="*", metavar="CONFIG", help=f"default {' '.join(CONFIGS)}")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="of the sides (default: input.size)")
+    parser.add_argument("--batch", type=int, default=2, help="images in a call (default 2: with its mirror)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each way (default 7)")
+    options = parser.parse_args(arguments)
+    options.configs = options.configs or list(CONFIGS)
+    if options.smallest:
+        options.configs, options.size, options.batch, options.rounds = list(CONFIGS[:1]), 64, 1, 1
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    print(f"{cpu.name()}: {cpu.instruction_set()}; torch {torch.__version__}, one thread")
+    for name in options.configs:
+        torch.manual_seed(0)
+        config = load_config(name, [])
+        height, width = (options.size, options.size) if options.size else config.input.size
+        images = torch.randint(0, 256, (options.batch, 3, height, width), dtype=torch.uint8)
+        with one_thread():
+            compare(name, config.build_model().eval(), images, options.rounds)
+
+
+if __name__ == "__main__":
+    sys.exit(user_facing(main)())
