@@ -128,8 +128,8 @@ def measure(smallest: bool) -> tuple[float, float, float, float]:
             pairs = [(cpu_ms(ours, turns, 1), cpu_ms(person, turns, 1)) for _ in range(turns)]
             new, cut = (min(times) / BATCH for times in zip(*pairs, strict=True))
             batch = ours(0).batch
-            images, augment = batch.image.float() / 255, DeviceAugment(AugmentSettings())
-            jitter = cpu_ms(lambda _: augment(images, batch.color), repeats, rounds) / BATCH
+            augment = DeviceAugment(AugmentSettings())
+            jitter = cpu_ms(lambda _: augment(batch.image, batch.color), repeats, rounds) / BATCH
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
