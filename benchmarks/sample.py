@@ -126,10 +126,10 @@ def measure(smallest: bool) -> list[Times]:
                 return literal.collate(samples)
 
             batch = ours(0).batch
-            images, augment = batch.image.float() / 255, DeviceAugment(AugmentSettings())
+            augment = DeviceAugment(AugmentSettings())
 
             def jitter(i: int) -> Any:
-                return augment(images, batch.color)
+                return augment(batch.image, batch.color)
 
             return in_turns([theirs, ours, person, jitter], 1 if smallest else 9)
     finally:

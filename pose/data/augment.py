@@ -10,6 +10,7 @@ of the package needs to know of it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import product
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -18,6 +19,8 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from pose.data.warps import WarpSettings, check_range
+
+PIXELS_AT_ONCE = 1 << 16  # that one thread of a CPU changes: 256 KiB for each number of a pixel
 
 
 class AugmentSettings(WarpSettings):
@@ -53,6 +56,8 @@ class PixelChange(ABC):
     """One kind of random change of pixels: what a worker draws for an image, and what the device makes of
     it."""
 
+    pointwise: ClassVar[bool] = False
+    """Whether a pixel becomes what it does whatever those around it are: it may then be changed by itself."""
     unchanged: ClassVar[tuple[float, ...]]
     """Numbers that leave an image as it is; as many as are drawn."""
 
@@ -83,6 +88,7 @@ class PixelChange(ABC):
 class HueSaturation(PixelChange):
     """The hue is turned, the saturation multiplied (at most 1)."""
 
+    pointwise = True
     unchanged = (0.0, 1.0)
 
     @property
@@ -94,24 +100,27 @@ class HueSaturation(PixelChange):
         return hue, rng.uniform(*self.settings.saturation)
 
     def __call__(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Hue is kept in sixths of a turn.  A channel is value - value * saturation * clamp(min(k, 4 - k), 0,
-        1), where k is the hue's distance from the channel's own: 5, 3 and 1 sixths for red, green and
-        blue."""
+        """A colour is its value V (the largest channel), its chroma C (V minus the smallest, low) and its hue
+        h in sixths of a turn, -3 to 3.  From red (h = 0) the other two channels rise and then red falls, so
+        that |h| C = (V - red) + (green - low) + (blue - low), and h has the sign of green - blue.  Back again
+        a channel is V - C * amount: clamp(|h| - 1, 0, 1) for red, clamp(2 - |h + 1|, 0, 1) for green and
+        clamp(2 - |h - 1|, 0, 1) for blue.  No case needs a mask, and only |h| a division.  Within 2e-6 of
+        the same formulas in float64."""
         hue, saturation = numbers[:, :, None, None].unbind(1)  # (B, 1, 1)
         red, green, blue = images.unbind(1)
-        value = images.amax(1)
-        chroma = value - images.amin(1)
-        divisor = chroma.clamp(min=torch.finfo(images.dtype).tiny)
-        sixths = torch.where(
-            value == red,
-            (green - blue) / divisor,
-            torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+        value = torch.maximum(torch.maximum(red, green), blue)
+        low = torch.minimum(torch.minimum(red, green), blue)
+        chroma = value - low
+        turned = (value - red).add_(green - low).add_(blue - low)
+        turned.div_(chroma.clamp(min=torch.finfo(images.dtype).tiny)).copysign_(green - blue).add_(6 * hue)
+        turned.sub_((turned / 6).round_().mul_(6))
+        amounts = (
+            turned.abs().sub_(1).clamp_(0, 1),
+            (turned + 1).abs_().neg_().add_(2).clamp_(0, 1),
+            (turned - 1).abs_().neg_().add_(2).clamp_(0, 1),
         )
-        sixths = torch.where(chroma > 0, sixths, 0.0) + 6 * hue
-        depth = torch.minimum(chroma * saturation, value)  # value * saturation, which is at most 1
-        own = torch.arange(5, 0, -2, dtype=images.dtype, device=images.device)[:, None, None]
-        k = torch.remainder(sixths[:, None] + own, 6)
-        return value[:, None] - depth[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)
+        depth = torch.minimum(chroma.mul_(saturation), value)  # value * saturation, which is at most 1
+        return torch.stack([value - amount.mul_(depth) for amount in amounts], 1)
 
     def told(self, numbers: tuple[float, ...]) -> str:
         hue, saturation = numbers
@@ -121,6 +130,7 @@ class HueSaturation(PixelChange):
 class BrightnessContrast(PixelChange):
     """Brightness is added to every channel; then each pixel's channels are spread about their mean."""
 
+    pointwise = True
     unchanged = (0.0, 1.0)
 
     @property
@@ -185,10 +195,26 @@ class DeviceAugment(nn.Module):
     def __init__(self, settings: AugmentSettings) -> None:
         super().__init__()
         self.changes = [(columns, one) for columns, one in pixel_changes(settings) if one.wanted]
+        self.pointwise = all(one.pointwise for _, one in self.changes)
 
     def forward(self, images: Tensor, color: Tensor) -> Tensor:
         """images (B, 3, H, W) RGB, uint8 or float in [0, 1]; color (B, n) as of `draw_color` -> float in [0,
-        1].  Nothing waits for the device."""
+        1].  Nothing waits for the device.
+
+        On a CPU so few pixels at a time that what is computed of them stays in its cache, and that memory is
+        not asked of the system at every operation."""
+        if not self.pointwise or images.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._changed(images, color)
+        count, height, width = len(images), images.shape[2], images.shape[3]
+        result = torch.empty(images.shape, dtype=(images[:0] / 255).dtype)
+        step = PIXELS_AT_ONCE * torch.get_num_threads()
+        together, rows = max(1, step // (height * width)), max(1, step // width)
+        for b, y in product(range(0, count, together), range(0, height, rows)):
+            which, where = slice(b, b + together), slice(y, y + rows)
+            result[which, :, where] = self._changed(images[which, :, where], color[which])
+        return result
+
+    def _changed(self, images: Tensor, color: Tensor) -> Tensor:
         images = images.float() / 255 if images.dtype == torch.uint8 else images
         for columns, change in self.changes:
             images = change(images, color[:, columns].to(images.dtype))

@@ -92,14 +92,70 @@ def test_without_hue_and_saturation_only_hue_and_saturation_are_left_out() -> No
     torch.testing.assert_close(BRIGHTNESS(images, color), ALL(images, color), atol=1e-6, rtol=0)
 
 
-def test_batched_colors_equal_single_ones_and_leave_the_input() -> None:
-    images = pictures()
-    color = torch.from_numpy(np.stack([draw_color(rng(i), AugmentSettings()) for i in range(4)]))
+@pytest.mark.parametrize("change", [ALL, BRIGHTNESS])
+@pytest.mark.parametrize("size", [(9, 8), (33, 17), (64, 64), (5, 1)])
+def test_an_image_has_the_same_colors_bit_by_bit_whatever_is_beside_it(
+    change: DeviceAugment, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, in any part of a batch, in parts of any size, by any number of threads, and as on a GPU."""
+    images = torch.from_numpy(rng().integers(0, 256, (5, 3, *size), np.uint8))
+    color = torch.from_numpy(np.stack([draw_color(rng(i), AugmentSettings()) for i in range(5)]))
     before = images.clone()
-    batched = ALL(images, color)
+    expected = change(images, color)
     assert torch.equal(images, before)
-    for i in range(4):
-        assert torch.equal(batched[i : i + 1], ALL(images[i : i + 1], color[i : i + 1]))
+    plain = images.float() / 255
+    for columns, one in change.changes:
+        plain = one(plain, color[:, columns])
+    assert torch.equal(plain, expected)
+    assert torch.equal(change(images.float() / 255, color), expected)
+    for pixels in (1, 7, 100, 1 << 16):
+        monkeypatch.setattr(augment, "PIXELS_AT_ONCE", pixels)
+        for parts in ([1] * 5, [2, 2, 1], [4, 1], [5]):
+            pieces = [change(*part) for part in zip(images.split(parts), color.split(parts), strict=True)]
+            assert torch.equal(torch.cat(pieces), expected)
+    monkeypatch.setattr(augment, "PIXELS_AT_ONCE", 100)
+    for threads in (2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert torch.equal(change(images, color), expected)
+    monkeypatch.undo()
+    transposed = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(change(transposed, color), expected)
+
+
+def test_strong_colors_stay_within_the_rounding_of_float32() -> None:
+    """Of images of 8 bits, in which channels are often alike, and of every turn of the hue."""
+    images = torch.from_numpy(rng().integers(0, 256, (32, 3, 16, 16)).astype(np.float32) / 255)
+    images[:8, 1:] = images[:8, :1] + torch.from_numpy(rng(1).normal(0, 1e-4, (8, 2, 16, 16))).float()
+    images.clamp_(0, 1)
+    color = torch.from_numpy(rng(2).uniform((-1, 0, -0.3, 0.5), (1, 2, 0.3, 1.5), (32, 4)).astype(np.float32))
+    exact = ALL(images.double(), color)
+    assert exact.dtype == torch.float64
+    np.testing.assert_allclose(ALL(images, color).numpy(), exact.numpy(), atol=2e-6, rtol=0)
+    np.testing.assert_allclose(
+        exact[:, :, :2].numpy(),
+        np.stack([literal_jitter(images[i, :, :2].double().numpy(), color[i].numpy()) for i in range(32)]),
+        atol=1e-9, rtol=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [ALL, BRIGHTNESS])
+def test_colors_are_compiled_in_one_piece(change: DeviceAugment) -> None:
+    images, color = pictures(), torch.tensor([[0.1, 1.2, 0.1, 0.9]] * 4)
+    compiled = torch.compile(change, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(images, color), change(images, color))
+
+
+def test_a_change_that_looks_about_is_given_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shifted(Inverted):
+        pointwise = False
+
+        def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+            return images.roll(1, 2)
+
+    monkeypatch.setattr(augment, "CHANGES", (Shifted,))
+    monkeypatch.setattr(augment, "PIXELS_AT_ONCE", 8)
+    images = pictures()
+    assert torch.equal(DeviceAugment(AugmentSettings())(images, torch.zeros(4, 1)), images.roll(1, 2))
 
 
 def test_a_full_turn_of_hue_is_none() -> None:
@@ -114,6 +170,7 @@ def test_a_full_turn_of_hue_is_none() -> None:
 class Inverted(PixelChange):
     """Black and white change places where a number is above `hue`."""
 
+    pointwise = True
     unchanged = (0.0,)
     wanted = True
 
