@@ -98,8 +98,9 @@ def row(images: int, literal_runs: int, runs: int) -> list[Row]:
     what = f"COCO's AP, {images} images, {len(results)} found"
     theirs = partial(by_pycocotools, truth, results)
     both = compare(what, theirs, ours, literal_runs=literal_runs, runs=runs)
-    parts: dict[str, Callable[[], object]]
-    parts = {"  the checks alone": partial(coco_eval.prepare, file, results, sigmas=sigmas)}
+    parts: dict[str, Callable[[], object]] = {
+        "  the checks alone": partial(coco_eval.prepare, file, results, sigmas=sigmas)
+    }
     parts |= {f"  by {name}": partial(coco_eval.score_task, task, name) for name in coco_eval.installed()}
     return [
         both,

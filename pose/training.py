@@ -135,7 +135,13 @@ def make_trainer(
     )
 
     def wrapped() -> nn.Module:
-        return wrap(step, group, gpus=gpus, sync_bn=settings.sync_bn)
+        return wrap(
+            step,
+            group,
+            gpus=gpus,
+            sync_bn=settings.sync_bn,
+            compression=settings.gradient_compression,
+        )
 
     steps_per_epoch = settings.steps_per_epoch or max(1, data.pass_length // settings.batch_size)
     held = None

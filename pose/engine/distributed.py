@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
@@ -175,13 +176,33 @@ def sync_batch_norm(module: nn.Module) -> None:
             sync_batch_norm(child)
 
 
-def wrap(step: nn.Module, group: Processes, *, gpus: int, sync_bn: bool = False) -> nn.Module:
-    """The training step as DDP under torchrun, as DataParallel over `gpus` > 1, else as it is."""
+def compress_gradients(ddp: DistributedDataParallel) -> None:
+    """Gradients are exchanged in bfloat16.  Raises `UserError` where the backend cannot add such numbers."""
+    try:
+        dist.all_reduce(torch.zeros(1, dtype=torch.bfloat16, device=next(ddp.parameters()).device))
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"train.gradient_compression=bf16: the backend {dist.get_backend()} cannot exchange bfloat16 "
+            f"here ({reason}); set train.gradient_compression=none"
+        ) from None
+    ddp.register_comm_hook(None, default_hooks.bf16_compress_hook)
+
+
+def wrap(
+    step: nn.Module, group: Processes, *, gpus: int, sync_bn: bool = False, compression: str = "none"
+) -> nn.Module:
+    """The training step as DDP under torchrun, as DataParallel over `gpus` > 1, else as it is.
+
+    compression: of the gradients that DDP exchanges, `none` or `bf16`."""
     if group.distributed:
         if sync_bn and group.device.type == "cuda":
             sync_batch_norm(step)
         ids = [group.device.index] if group.device.type == "cuda" else None
-        return DistributedDataParallel(step, device_ids=ids, gradient_as_bucket_view=True)
+        ddp = DistributedDataParallel(step, device_ids=ids, gradient_as_bucket_view=True)
+        if compression == "bf16":
+            compress_gradients(ddp)
+        return ddp
     if gpus > 1:
         return DataParallel(step, device_ids=list(range(gpus)))
     return step

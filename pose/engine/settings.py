@@ -59,6 +59,9 @@ class TrainSettings(Settings):
     parallel: Literal["auto", "ddp", "dp", "none"] = "auto"
     """Several GPUs of this machine: auto and ddp = one process each (DistributedDataParallel); dp = one
     process for all (DataParallel, slower); none = one GPU.  torchrun's processes are always DDP."""
+    gradient_compression: Literal["none", "bf16"] = "none"
+    """How processes (DDP) exchange gradients: none = as they are (float32); bf16 = rounded to half the bytes,
+    for a slow network between machines (docs/scaling.md)."""
     compile: bool = False
     """torch.compile the backbone: minutes at the start, faster steps after."""
     sync_bn: bool = False
