@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -202,13 +204,19 @@ def _rounded(value: float) -> float | None:
 
 def read_log(file: Path) -> list[dict[str, Any]]:
     """The records of a `log.jsonl`; a line cut off by a kill is left out."""
-    records = []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
+    return [*records_of(file)]
+
+
+def records_of(file: Path) -> Iterator[dict[str, Any]]:
+    """As `read_log`, one after the other."""
+    if not file.exists():
+        return
+    with open(file, encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
 
 
 def shown_numbers(record: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -273,15 +281,11 @@ def draw_curves(file: Path, output: Path) -> None:
     """Loss terms and what validations gave over steps, as a PNG."""
     from matplotlib.figure import Figure  # not pyplot, which would choose a backend for the whole process
 
-    records = read_log(file)
-    train = [r for r in records if r["kind"] == "train"]
-    validation = [r for r in records if r["kind"] == "validation"]
+    train, validation = read_curves(file)
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    terms = [name for name in (train[0] if train else {}) if name.startswith("loss")]
-    for name in terms:
-        points = [(r["step"], r[name]) for r in train if r.get(name)]
-        left.plot(*zip(*points), label=name.removeprefix("loss/")) if points else None
+    for name, (steps, values) in train.items():
+        left.plot(steps, values, label=name.removeprefix("loss/")) if steps else None
     left.set(xlabel="step", ylabel="loss (weighted)", yscale="log", title="training")
     metric, names = shown_numbers(validation[-1] if validation else {})
     largest = 1.0
@@ -294,4 +298,32 @@ def draw_curves(file: Path, output: Path) -> None:
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="best", framealpha=0.6)
-    figure.savefig(output, dpi=110)
+    try:
+        figure.savefig(output, dpi=110)
+    finally:
+        figure.clear()
+        del figure, left, right, axis
+        gc.collect()  # a figure is full of cycles, and megabytes of each would wait for the next collection
+
+
+Curve = tuple["array[int]", "array[float]"]  # steps, values
+
+
+def read_curves(file: Path) -> tuple[dict[str, Curve], list[dict[str, Any]]]:
+    """The loss terms of a `log.jsonl`, those that its first line of training has, where they are not 0; and
+    the records of validations."""
+    curves: dict[str, Curve] | None = None
+    validation = []
+    for record in records_of(file):
+        if record["kind"] == "validation":
+            validation.append(record)
+        if record["kind"] != "train":
+            continue
+        if curves is None:
+            names = [name for name in record if name.startswith("loss")]
+            curves = {name: (array("q"), array("d")) for name in names}
+        for name, (steps, values) in curves.items():
+            if record.get(name):
+                steps.append(record["step"])
+                values.append(record[name])
+    return curves or {}, validation

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pose.errors import UserError
+from pose.files import locked
 from pose.synthetic.annotating import annotate, paint_crowd
 from pose.synthetic.canvas import Canvas
 from pose.synthetic.figures import KEYPOINTS, LIMBS, PARTS
@@ -159,9 +160,26 @@ def synthesize(root: Path, cfg: SyntheticConfig, processes: int | None = None, p
 
 
 def ensure(root: Path, cfg: SyntheticConfig, processes: int | None = None, progress: bool = True) -> bool:
-    """`synthesize` unless `root` already holds exactly this data set; returns whether it drew.  Raises
-    `UserError` when `root` holds something else."""
+    """`synthesize` unless `root` already holds exactly this data set; returns whether it drew.  Of several
+    processes that want it at once one draws, and the others wait.  Raises `UserError` when `root` holds
+    something else, or cannot be written."""
     root = Path(root)
+    if _drawn(root, cfg):
+        return False
+    waiting = f"{root}: waiting for another process, which draws this data set"
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with locked(root.with_name(f".{root.name}.lock"), waiting):
+            if _drawn(root, cfg):
+                return False
+            synthesize(root, cfg, processes, progress)
+    except OSError as error:
+        raise UserError(f"cannot draw people into {root}: {error.strerror or error}") from None
+    return True
+
+
+def _drawn(root: Path, cfg: SyntheticConfig) -> bool:
+    """Whether `root` holds this data set.  Raises `UserError` when it holds another one."""
     stamp = root / "synthetic.json"
     if stamp.is_file():
         try:
@@ -169,11 +187,10 @@ def ensure(root: Path, cfg: SyntheticConfig, processes: int | None = None, progr
         except ValueError:
             found = None
         if found == _stamp(cfg):
-            return False
+            return True
         drawn = found.get("config", found) if isinstance(found, dict) else found
         raise UserError(
             f"{root} holds drawn data with other settings ({drawn}): delete it, take another folder (--root "
             "of synthesize, data.root of a config), or ask for the same (data.synthetic.train=..., ...)"
         )
-    synthesize(root, cfg, processes, progress)
-    return True
+    return False

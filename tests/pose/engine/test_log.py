@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pose.engine import log as module
@@ -146,3 +149,29 @@ def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     log.close()
     lines = log.file.read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_memory_does_not_grow_with_the_steps(tmp_path: Path) -> None:
+    """A figure is full of cycles: each was kept until Python happened to look for some."""
+    log = RunLog(tmp_path, 0, 1000, bar=False)
+    panel = np.zeros((64, 64, 3), np.uint8)
+    sizes, figures = [], []
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for step in range(1, 1001):
+            log.scalars("train", step, {f"loss/{i}": 1 / step for i in range(8)})
+            log.advance(1, {"loss": "1"})
+            if step % 20 == 0:
+                log.image("panels/0", step, panel)
+            if step % 250 == 0:
+                log.curves()
+                figures.append(sum(type(one) is Figure for one in gc.get_objects()))
+                sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+        log.close()
+    assert figures == [0, 0, 0, 0]
+    assert sizes[3] - sizes[1] < 100_000, sizes  # bytes; 200 a step

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +197,39 @@ def test_ensure_draws_once_and_refuses_other_data(root: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match="already holds something"):
         ensure(tmp_path / "mine", CFG, progress=False)
     assert (tmp_path / "mine" / "holiday.jpg").exists()
+
+
+AT_ONCE = """
+import sys
+from pathlib import Path
+from pose.synthetic.dataset import SyntheticConfig, ensure
+print(ensure(Path(sys.argv[1]), SyntheticConfig(train=12, val=3, size=96), processes=1, progress=False))
+"""
+
+
+@pytest.mark.slow
+def test_processes_at_once_draw_one_data_set(tmp_path: Path) -> None:
+    """The second one removed what the first was drawing."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", AT_ONCE, str(tmp_path / "drawn")], stdout=subprocess.PIPE, text=True,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    told = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], told
+    assert sorted(output for output, _ in told) == ["False\n", "False\n", "True\n"]
+    ensure(tmp_path / "alone", SyntheticConfig(train=12, val=3, size=96), processes=1, progress=False)
+    for file in (tmp_path / "alone").rglob("*.*"):
+        assert (tmp_path / "drawn" / file.relative_to(tmp_path / "alone")).read_bytes() == file.read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot draw people into .*/file/drawn: "):
+        ensure(tmp_path / "file" / "drawn", SyntheticConfig(train=1, val=0), progress=False)
 
 
 def test_ensure_recovers_from_a_stopped_run(tmp_path: Path) -> None:
