@@ -65,7 +65,7 @@ def opening(folder: Path, count: int) -> None:
         ("shards, the first time", shards),
         ("shards, by the kept index", shards),
     ):
-        archives._open.clear()
+        archives.forget_archives()
         needed = spent(lambda path=path: archive_at(path))  # type: ignore[misc]
         archive = archive_at(path)
         assert archive is not None and len(archive.members) == count

@@ -88,14 +88,14 @@ def our_parts(heat: torch.Tensor, paf: torch.Tensor, runs: int) -> list[Times]:
 
     def peaks() -> Joints:
         channel, index = list_peaks(heat, settings.max_peaks, settings.detection_threshold, settings.window)
-        position, value = one._refine(heat, torch.from_numpy(channel), torch.from_numpy(index), STRIDE)
+        position, value = one.refine(heat, torch.from_numpy(channel), torch.from_numpy(index), STRIDE)
         return Joints(channel, position.numpy(), value.numpy())
 
     joints = peaks()
-    candidates = one._candidates(paf[0], joints, STRIDE)
+    candidates = one.candidates(paf[0], joints, STRIDE)
     limbs, people = (
-        partial(one._candidates, paf[0], joints, STRIDE),
-        partial(one._people, joints, candidates, STRIDE),
+        partial(one.candidates, paf[0], joints, STRIDE),
+        partial(one.people, joints, candidates, STRIDE),
     )
     return [times_of(part, runs) for part in (peaks, limbs, people)]
 

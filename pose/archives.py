@@ -35,6 +35,12 @@ _ordinary: dict[str, int] = {}  # folders that hold no shards: their time of cha
 # ------------------------------------------------------------------------------------------------- archives
 
 
+def forget_archives() -> None:
+    """As if no folder or archive had been looked at yet."""
+    _open.clear()
+    _ordinary.clear()
+
+
 def known_archive(folder: Path) -> Archive | None:
     """The archive that a path has been found to be; nothing is looked up."""
     return _open.get(os.fspath(folder)) if _open else None

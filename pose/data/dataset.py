@@ -83,7 +83,7 @@ class KeypointDataset(Dataset[Item]):
         canvas = key[2] if len(key) == 3 else self.input.size
         matrix, flip, color = self.changes(index, position, canvas)
         try:
-            image = self._read(index)
+            image = self.read(index)
         except UnreadableImage as error:
             return Item(self._blank(index, canvas), str(error))
         keypoints, areas = self._people(index, matrix, flip)
@@ -122,7 +122,13 @@ class KeypointDataset(Dataset[Item]):
 
     def read(self, index: int) -> np.ndarray:
         """The image (H, W, 3) uint8 RGB itself, as its annotations mean it.  Raises `UnreadableImage`."""
-        return self._read(index)
+        name, size = self.annotations.file_name(index), self.annotations.size(index)
+        if max(size) > geometry.LARGEST_SOURCE:
+            raise UnreadableImage(
+                f"{locate(self.images, name)} is {size[1]} x {size[0]} pixels; a side of at most "
+                f"{geometry.LARGEST_SOURCE} is drawn: make it smaller, with its annotations"
+            )
+        return read_annotated(self.images, name, size, self.orientation)
 
     def people(self, index: int, position: int) -> np.ndarray:
         """keypoints (P, K, 3) of a sample, in pixels of the input; no picture is read."""
@@ -155,15 +161,6 @@ class KeypointDataset(Dataset[Item]):
         labelled = self.annotations.keypoints(index)[people, self.annotated, 2] > 0
         large = self.annotations.areas(index)[people] >= PERSON_AREA
         return self.annotations.boxes(index)[people][(labelled.sum(1) >= PERSON_KEYPOINTS) & large]
-
-    def _read(self, index: int) -> np.ndarray:
-        name, size = self.annotations.file_name(index), self.annotations.size(index)
-        if max(size) > geometry.LARGEST_SOURCE:
-            raise UnreadableImage(
-                f"{locate(self.images, name)} is {size[1]} x {size[0]} pixels; a side of at most "
-                f"{geometry.LARGEST_SOURCE} is drawn: make it smaller, with its annotations"
-            )
-        return read_annotated(self.images, name, size, self.orientation)
 
     def _people(self, index: int, matrix: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:
         """keypoints (P, K, 3) and areas (P,) in input pixels.  Keypoints outside the input keep their v."""

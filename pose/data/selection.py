@@ -67,7 +67,7 @@ def validation_indices(settings: DataSettings, annotations: Annotations) -> np.n
 
 
 @cache  # once for training and validation
-def _warn(sentence: str) -> None:
+def warn_once(sentence: str) -> None:
     logger.warning(sentence)
 
 
@@ -78,7 +78,7 @@ def warn_of_sides(skeleton: Skeleton, *, trained: bool = False) -> None:
         what = CODES["no_sides"].what
         if trained:
             what = f"{what.partition(';')[0]}; turn mirroring off (test.flip=false)"
-        _warn(f"skeleton {skeleton.name!r}: {what}")
+        warn_once(f"skeleton {skeleton.name!r}: {what}")
 
 
 def why(annotations: Annotations) -> str:

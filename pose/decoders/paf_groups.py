@@ -171,8 +171,8 @@ class PafGroups:
         heat = torch.nan_to_num(heatmap.float(), nan=0.0, posinf=0.0, neginf=0.0)
         heat = heat.clamp_(-LARGEST, LARGEST).contiguous()
         on_cpu, size = heat.device.type == "cpu", (heat.shape[2], heat.shape[3])
-        found = self._on_host(heat, paf, stride) if on_cpu else self._on_device(heat, paf, stride)
-        return [self._people(joints, candidates, stride, size) for joints, candidates in found]
+        found = self.on_host(heat, paf, stride) if on_cpu else self.on_device(heat, paf, stride)
+        return [self.people(joints, candidates, stride, size) for joints, candidates in found]
 
     def _check(self, heatmap: Tensor, paf: Tensor) -> None:
         kinds, limbs = len(self.skeleton), len(self.skeleton.limbs)
@@ -185,14 +185,14 @@ class PafGroups:
 
     # ---- peaks and candidates ----
 
-    def _on_host(self, heat: Tensor, paf: Tensor, stride: int) -> Iterator[tuple[Joints, Candidates]]:
+    def on_host(self, heat: Tensor, paf: Tensor, stride: int) -> Iterator[tuple[Joints, Candidates]]:
         """heat (B, K, h, w) finite, on a CPU: the peaks and pairs that there are, image by image."""
         settings, (images, kinds, height, width) = self.settings, heat.shape
         channel, index = list_peaks(heat, settings.max_peaks, settings.detection_threshold, settings.window)
         if settings.peak_order == "columns":
             order = np.lexsort((by_columns(index, height, width), channel))
             channel, index = channel[order], index[order]
-        position, value = self._refine(heat, torch.from_numpy(channel), torch.from_numpy(index), stride)
+        position, value = self.refine(heat, torch.from_numpy(channel), torch.from_numpy(index), stride)
         ends = channel.searchsorted(np.arange(1, images) * kinds)
         arrays = (channel % kinds, position.numpy(), value.numpy())
         for fields, *peaks in zip(paf, *(np.split(array, ends) for array in arrays), strict=True):
@@ -200,10 +200,10 @@ class PafGroups:
             if settings.min_distance:
                 keep = apart(joints, settings.min_distance / stride)
                 joints = Joints(*(array[keep] for array in joints))
-            yield joints, self._candidates(fields.float(), joints, stride)
+            yield joints, self.candidates(fields.float(), joints, stride)
 
-    def _candidates(self, fields: Tensor, joints: Joints, stride: int) -> Candidates:
-        """fields (2 L, h, w) of one image."""
+    def candidates(self, fields: Tensor, joints: Joints, stride: int) -> Candidates:
+        """The pairs of peaks that may be limbs; fields (2 L, h, w) of one image."""
         limb, a, b = all_pairs(joints.kind, len(self.skeleton), self.limbs)
         grid = Grid(fields.reshape(-1), fields.shape[1], fields.shape[2], stride)
         base = torch.from_numpy(limb).int() * (2 * fields[0].numel())
@@ -213,17 +213,17 @@ class PafGroups:
         kept = score.nonzero()[0]
         return Candidates(limb[kept], a[kept], b[kept], score[kept])
 
-    def _on_device(self, heat: Tensor, paf: Tensor, stride: int) -> Iterator[tuple[Joints, Candidates]]:
+    def on_device(self, heat: Tensor, paf: Tensor, stride: int) -> Iterator[tuple[Joints, Candidates]]:
         """The same on an accelerator: one table for the batch comes to the host."""
         kinds, limbs = len(self.skeleton), self.limbs.shape[1]
         most = min(self.settings.max_peaks, heat[0, 0].numel())
-        tables = self._tables(heat, paf, stride).cpu().numpy()
+        tables = self.tables(heat, paf, stride).cpu().numpy()
         for table in tables:
             peaks = table[: kinds * most * 5].reshape(5, kinds, most)
             score = table[kinds * most * 5 :].reshape(limbs, most, most)
             yield self._picked(peaks, score, stride, (heat.shape[2], heat.shape[3]))
 
-    def _tables(self, heat: Tensor, paf: Tensor, stride: int) -> Tensor:
+    def tables(self, heat: Tensor, paf: Tensor, stride: int) -> Tensor:
         """(B, 5 * K * M + L * M * M) float32: of every place for a peak whether there is one, its cell, x, y
         and heat; of every pair of places the score of the limb.  Fixed shapes: nothing is copied to the
         host."""
@@ -234,7 +234,7 @@ class PafGroups:
         images, kinds, _ = peaks.cell.shape
         channel = torch.arange(images * kinds, device=heat.device).view(images, kinds, 1)
         channel = channel.expand_as(peaks.cell)
-        position, value = self._refine(heat, channel, peaks.cell, stride)
+        position, value = self.refine(heat, channel, peaks.cell, stride)
         there = peaks.heat > 0
         columns = (there, peaks.cell, *position.unbind(-1), value)
         table = torch.stack([column.float() for column in columns], 1).flatten(1)
@@ -261,7 +261,7 @@ class PafGroups:
     def _picked(
         self, peaks: np.ndarray, score: np.ndarray, stride: int, size: tuple[int, int]
     ) -> tuple[Joints, Candidates]:
-        """peaks (5, K, M) and score (L, M, M) of one image as `_tables` gives them; size of its maps."""
+        """peaks (5, K, M) and score (L, M, M) of one image as `tables` gives them; size of its maps."""
         there, cell, x, y, heat = peaks
         kind, place = there.nonzero()
         cells = cell[kind, place]
@@ -280,7 +280,7 @@ class PafGroups:
             return without_near_ones(joints, candidates, self.settings.min_distance / stride)
         return joints, candidates
 
-    def _refine(self, heat: Tensor, channel: Tensor, index: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    def refine(self, heat: Tensor, channel: Tensor, index: Tensor, stride: int) -> tuple[Tensor, Tensor]:
         """Cells of maps `channel` = b * K + k -> (..., 2) float32 x and y in cells, and the heat (...)."""
         method, width = self.settings.subpixel, heat.shape[-1]
         cell = torch.stack((index % width, index.div(width, rounding_mode="floor")), -1).float()
@@ -293,9 +293,10 @@ class PafGroups:
 
     # ---- people ----
 
-    def _people(
+    def people(
         self, joints: Joints, candidates: Candidates, stride: int, size: tuple[int, int] | None = None
     ) -> People:
+        """The people of one image, in pixels of the grid's input; size: height and width of its maps."""
         rows = [row for row in self._rows(joints, candidates, stride) if self._stays(row)]
         if not rows:
             return People.none(len(self.skeleton))

@@ -75,7 +75,7 @@ class RunLog:
         with self._no_matter(str(self.file)), open(self.file, "ab", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             try:
-                _write_whole(file, "".join(self.unwritten).encode())
+                write_whole(file, "".join(self.unwritten).encode())
             except OSError:
                 with suppress(OSError):
                     file.truncate(size)  # no half of a line, which would spoil the next one
@@ -192,7 +192,7 @@ class NoLog:
 Log = RunLog | NoLog
 
 
-def _write_whole(file: Any, content: bytes) -> None:
+def write_whole(file: Any, content: bytes) -> None:
     """To a file without a buffer, which may take less at a time."""
     while content:
         content = content[file.write(content) :]

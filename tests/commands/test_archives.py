@@ -54,8 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    archives._open.clear()
-    archives._ordinary.clear()
+    archives.forget_archives()
     return tmp_path
 
 

@@ -405,7 +405,7 @@ def test_a_disk_that_fills_while_saving(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ("_write_whole", "exp/run/log.jsonl"),
+        ("write_whole", "exp/run/log.jsonl"),
         ("draw_curves", "exp/run/curves.png"),
         ("events", "TensorBoard's events"),
     ],
@@ -423,7 +423,7 @@ def test_a_disk_that_fills_elsewhere(shell: Shell, what: str, says: str) -> None
             patch.setattr(log_module, what, full)
         told = shell.works(*shell.new())
     assert told.count(f"cannot write {says}: No space left on device; the training goes on") == 1
-    assert ("4 lines of exp/run/log.jsonl could not be written" in told) == (what == "_write_whole")
+    assert ("4 lines of exp/run/log.jsonl could not be written" in told) == (what == "write_whole")
     assert checkpoint.load(shell.runs / "run" / "last.pt")["progress"]["step"] == 4
 
 

@@ -31,7 +31,8 @@ from tests.command_lines import (
 from tests.user_files import SMALL, UserFiles, write_folder
 
 SAYING = {
-    "UserError", "UnreadableImage", "ValueError", "Code", "Kind", "_read", "_warn", "warning", "_say", "say",
+    "UserError", "UnreadableImage", "ValueError", "Code", "Kind", "_read", "warn_once", "warning",
+    "_say", "say",
 }  # fmt: skip
 SETTING = re.compile(r"(?<![\w./])((?:data|input|backbone|head|train|test)(?:\.[a-z][a-z_]*)+)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
@@ -167,7 +168,7 @@ def files(
     experiment = Experiment.create("run", config)
     model = config.build_model()
     checkpoint.save({"model": model.state_dict()}, experiment.path("last.pt"))
-    selection._warn.cache_clear()
+    selection.warn_once.cache_clear()
     return UserFiles(data, monkeypatch, capsys, caplog)
 
 
@@ -210,7 +211,7 @@ def test_advice_of_browse_is_accepted(
     (files.folder / "b2017.json").write_text((files.folder / "base.json").read_text())
     _, text = files.browse(file, *more)
     assert says in text
-    selection._warn.cache_clear()
+    selection.warn_once.cache_clear()
     code, text = files.browse(file, *advised)
     assert code == 0 and says not in text, text
 
@@ -226,10 +227,10 @@ def test_a_trained_run_is_advised_what_it_accepts(files: UserFiles) -> None:
     model = config.build_model()
     checkpoint.save({"model": model.state_dict()}, experiment.path("last.pt"))
     files.knows_the_truth()
-    selection._warn.cache_clear()
+    selection.warn_once.cache_clear()
     code, text = files.test("numbered", file)
     assert code == 0 and "turn mirroring off (test.flip=false)" in text and "data.augment" not in text
-    selection._warn.cache_clear()
+    selection.warn_once.cache_clear()
     code, text = files.test("numbered", file, "test.flip=false")
     assert code == 0 and "mirroring" not in text
 

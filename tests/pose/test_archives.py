@@ -40,8 +40,7 @@ def archive(request: pytest.FixtureRequest, images: Path, tmp_path: Path) -> Pat
 
 def forget() -> None:
     """As in a process that is spawned."""
-    archives._open.clear()
-    archives._ordinary.clear()
+    archives.forget_archives()
 
 
 @pytest.mark.parametrize("known", [False, True])

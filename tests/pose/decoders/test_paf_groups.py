@@ -57,8 +57,8 @@ def tensors(*scenes: Maps) -> tuple[torch.Tensor, torch.Tensor]:
 
 def on_device(one: PafGroups, heat: torch.Tensor, paf: torch.Tensor, stride: int) -> list[People]:
     """People found the accelerator's way, here on a CPU."""
-    found = one._on_device(heat, paf, stride)
-    return [one._people(joints, candidates, stride) for joints, candidates in found]
+    found = one.on_device(heat, paf, stride)
+    return [one.people(joints, candidates, stride) for joints, candidates in found]
 
 
 def assert_equal(ours: People, theirs: People) -> None:
@@ -628,7 +628,7 @@ def test_nothing_waits_for_an_accelerator_before_the_one_copy(preset: str) -> No
         heat = torch.empty(2, K, 46, 62, device="cuda")
         paf = torch.empty(2, 2 * L, 46, 62, device="cuda")
         with Waits() as waits:
-            table = decoder(preset=preset)._tables(heat, paf, 8)
+            table = decoder(preset=preset).tables(heat, paf, 8)
         assert table.device.type == "cuda" and waits.names == []
 
 

@@ -371,7 +371,7 @@ PROGRAM = """
     if fault == "save":
         checkpoint.save = save
     elif fault == "read" and os.environ["RANK"] == "1":
-        KeypointDataset._read = read
+        KeypointDataset.read = read
     sys.exit(user_facing(train.main)())
 """
 

@@ -136,15 +136,15 @@ def test_lines_wait_until_they_can_be_written(tmp_path: Path, capsys: pytest.Cap
 
 def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = filled(tmp_path, range(1, 3))
-    real = module._write_whole
+    real = module.write_whole
 
     def half(file: Any, content: bytes) -> None:
         file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_write_whole", half)
+    monkeypatch.setattr(module, "write_whole", half)
     log.scalars("train", 3, {"loss": 1.0})
-    monkeypatch.setattr(module, "_write_whole", real)
+    monkeypatch.setattr(module, "write_whole", real)
     log.scalars("train", 4, {"loss": 1.0})
     log.close()
     lines = log.file.read_text().splitlines()

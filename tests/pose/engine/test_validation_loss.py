@@ -87,14 +87,14 @@ def test_unreadable_pictures_do_not_count(data: Path, monkeypatch: pytest.Monkey
 
     dataset, one = validation(data), model()
     expected = by_hand(one, dataset, [0, 2, 5])
-    real = KeypointDataset._read
+    real = KeypointDataset.read
 
     def read(self: KeypointDataset, index: int) -> np.ndarray:
         if index in (1, 3, 4):
             raise UnreadableImage("it is gone")
         return real(self, index)
 
-    monkeypatch.setattr(KeypointDataset, "_read", read)
+    monkeypatch.setattr(KeypointDataset, "read", read)
     found = measured(one, dataset, [0, 1, 2, 3, 4, 5], batch_size=2)
     assert found == pytest.approx(expected, rel=1e-5)
     assert np.isnan(measured(one, dataset, [1, 3]))
