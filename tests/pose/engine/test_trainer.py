@@ -708,13 +708,15 @@ def test_seconds_of_panels_are_not_the_trainings(tmp_path: Path, monkeypatch: py
 
 
 def test_buffers_return_to_their_copy_only_where_asked_to() -> None:
-    module = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm1d(2))
+    first, second = nn.BatchNorm2d(3), nn.BatchNorm1d(2)
+    module = nn.Sequential(first, second)
     buffers = Buffers(module)
     old = {name: value.clone() for name, value in module.state_dict().items()}
     before = buffers.copy()
     for buffer in module.buffers():
         buffer.add_(2) if buffer.dtype == torch.int64 else buffer.fill_(torch.nan)
     buffers.restore(before, torch.tensor(False))
-    assert module[0].num_batches_tracked == 2 and module[1].running_var.isnan().all()
+    assert first.num_batches_tracked == 2
+    assert second.running_var is not None and second.running_var.isnan().all()
     buffers.restore(before, torch.tensor(True))
     assert not differences(dict(module.state_dict()), old)
