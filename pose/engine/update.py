@@ -23,6 +23,7 @@ from pose.engine.optim import (
     rates_to_log,
 )
 from pose.engine.settings import TrainSettings
+from pose.engine.transfer import Transfer
 from pose.model import PoseModel, TrainStep
 from pose.structures import Batch
 
@@ -76,7 +77,7 @@ class Updater:
         self.model: PoseModel = step.model
         self.wrapped = wrapped
         self.settings = settings
-        self.device = device
+        self.transfer = Transfer(device)
         self.steps_per_epoch = steps_per_epoch
         self.frozen = frozen
         self.plateau = Plateau(settings) if settings.schedule == "plateau" else None
@@ -110,7 +111,7 @@ class Updater:
 
     def update(self, batch: Batch) -> Update:
         """Forward, backward and optimiser step for this process's share of a batch."""
-        batch = batch.to(self.device)
+        batch = self.transfer(batch)
         parts = split(batch, self.settings.accumulate)
         before = self.buffers.copy()
         total: dict[str, Tensor] = {}
