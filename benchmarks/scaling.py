@@ -1,7 +1,7 @@
 """How training should scale over many GPUs, on paper: bytes that are exchanged in a step, and what waits for
 them.
 
-    python -m benchmarks.scaling [--images N] [--teraflops N] [--smallest]
+    python -m benchmarks.scaling [--images N] [--teraflops 100] [--smallest]
 
 Nothing is measured here but bytes and arithmetic of the networks.  docs/scaling.md has the formula, the
 assumptions and the table that this command prints.

@@ -17,6 +17,7 @@ from pose.backbones.base import FeatureBackbone
 from pose.backbones.pretrained import Pretrained
 from pose.config_files import DEFAULT_CONFIG
 from pose.engine.allocator import keep_freed_memory
+from pose.engine.backends import set_backends
 from pose.engine.distributed import Processes, wrap
 from pose.engine.freeze import FrozenStart, check_frozen_start
 from pose.engine.lock import RunLock
@@ -128,6 +129,8 @@ def make_trainer(
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.compile:
         model.compile_network()
+    fixed = config.data.augment.crop != "whole"
+    set_backends(group.device, fixed_size=fixed, tf32=settings.tf32)
     step = TrainStep(
         model,
         precision=resolve_precision(settings.precision, group.device),

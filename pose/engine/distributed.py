@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from pose.engine.gradient_compression import compress_gradients
 from pose.engine.launch import watch_launcher
 from pose.errors import ToldElsewhere, UserError
 
@@ -174,19 +174,6 @@ def sync_batch_norm(module: nn.Module) -> None:
             setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
         else:
             sync_batch_norm(child)
-
-
-def compress_gradients(ddp: DistributedDataParallel) -> None:
-    """Gradients are exchanged in bfloat16.  Raises `UserError` where the backend cannot add such numbers."""
-    try:
-        dist.all_reduce(torch.zeros(1, dtype=torch.bfloat16, device=next(ddp.parameters()).device))
-    except RuntimeError as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"train.gradient_compression=bf16: the backend {dist.get_backend()} cannot exchange bfloat16 "
-            f"here ({reason}); set train.gradient_compression=none"
-        ) from None
-    ddp.register_comm_hook(None, default_hooks.bf16_compress_hook)
 
 
 def wrap(

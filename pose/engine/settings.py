@@ -54,6 +54,9 @@ class TrainSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the network; auto = bf16 on GPUs that have it, else fp32.  A run keeps what it began
     with."""
+    tf32: bool | None = None
+    """TF32 instead of float32 in convolutions and matrix products of NVIDIA GPUs, where precision is fp32;
+    null = PyTorch's default, which is convolutions only."""
     channels_last: bool | None = None
     """Memory order of the maps; null = channels last on GPUs."""
     parallel: Literal["auto", "ddp", "dp", "none"] = "auto"

@@ -15,6 +15,7 @@ from torch import nn
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pose.data.loader import Loaded
+from pose.engine.backends import many_sizes
 from pose.engine.distributed import Processes
 from pose.engine.freeze import FrozenStart
 from pose.engine.log import Log, NoLog, RunLog
@@ -168,7 +169,9 @@ class Trainer:
 
     def validate(self) -> None:
         """Scores, then `best.pt` where they are the best, and `last.pt`."""
-        if self.validator.validate(self.updater, self.progress, self.log):
+        with many_sizes():
+            best = self.validator.validate(self.updater, self.progress, self.log)
+        if best:
             self.checkpoints.save("best.pt")
         self.save()
 

@@ -16,6 +16,7 @@ from pose.engine.freeze import FrozenStart
 from pose.engine.optim import build_optimizer, keep_settings, layer_rates
 from pose.engine.scheduling import build_schedule, build_scheduler, continue_at, rates_to_log
 from pose.engine.settings import TrainSettings
+from pose.engine.transfer import Transfer
 from pose.model import PoseModel, TrainStep
 from pose.structures import Batch
 
@@ -69,7 +70,7 @@ class Updater:
         self.model: PoseModel = step.model
         self.wrapped = wrapped
         self.settings = settings
-        self.device = device
+        self.transfer = Transfer(device)
         self.frozen = frozen
         self.schedule = build_schedule(
             settings.schedule,
@@ -107,7 +108,7 @@ class Updater:
 
     def update(self, batch: Batch) -> Update:
         """Forward, backward and optimiser step for this process's share of a batch."""
-        batch = batch.to(self.device)
+        batch = self.transfer(batch)
         parts = split(batch, self.settings.accumulate)
         before = self.buffers.copy()
         total: dict[str, Tensor] = {}

@@ -708,7 +708,8 @@ def test_seconds_of_panels_are_not_the_trainings(tmp_path: Path, monkeypatch: py
 
 
 def test_buffers_return_to_their_copy_only_where_asked_to() -> None:
-    module = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm1d(2))
+    first, second = nn.BatchNorm2d(3), nn.BatchNorm1d(2)
+    module = nn.Sequential(first, second)
     buffers = Buffers(module)
     old = {name: value.clone() for name, value in module.state_dict().items()}
     before = buffers.copy()
