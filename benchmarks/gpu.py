@@ -146,7 +146,7 @@ def updater_of(config: ExperimentConfig, variant: Variant, device: torch.device)
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if variant.compile:
         model.compile_network()
-    step = TrainStep(model, precision=variant.precision, color=True, hsv=False).train()
+    step = TrainStep(model, precision=variant.precision, augment=config.data.augment).train()
     return Updater(step, step, config.train, device, steps_per_epoch=1000)
 
 

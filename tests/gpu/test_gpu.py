@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from benchmarks.gpu import made_up
-from pose.engine.optim import OptimSettings, build_optimizer
+from pose.engine.optim import build_optimizer
+from pose.engine.optimizers.adam import AdamSettings
 from pose.engine.settings import TrainSettings
 from pose.engine.update import Update, Updater
 from pose.experiment import ExperimentConfig, load_config
 from pose.model import PoseModel, TrainStep
 from pose.predict.batches import BatchPredictor
+from pose.registry import OPTIMIZERS
 
 pytestmark = pytest.mark.gpu
 
@@ -68,7 +70,7 @@ def updater_of(
     if last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     step = TrainStep(model, precision=precision).train()
-    settings = TrainSettings(lr=1e-3, ema=0.9, clip_norm=1.0, **more)  # type: ignore[arg-type]
+    settings = TrainSettings(optimizer=AdamSettings(lr=1e-3), ema=0.9, clip_norm=1.0, **more)  # type: ignore[arg-type]
     return Updater(step, step, settings, device, steps_per_epoch=10)
 
 
@@ -109,8 +111,7 @@ def test_compiled_is_the_same(device: torch.device) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_the_fused_optimiser_moves_weights_as_the_plain_one(optimizer: str, device: torch.device) -> None:
-    momentum = 0.9 if optimizer == "sgd" else 0.0
-    settings = OptimSettings(optimizer=optimizer, lr=0.01, momentum=momentum)  # type: ignore[arg-type]
+    settings = OPTIMIZERS[optimizer].config(lr=0.01)
     moved = []
     for where in (torch.device("cpu"), device):
         torch.manual_seed(0)
