@@ -23,7 +23,7 @@ CONFIGS = ROOT / "configs"
 # A module imports only lower floors and its own folder.  The keys are the files and folders of pose/.
 FLOORS = {
     0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files", "images", "layers"]
-    + ["cpu", "workers", "download", "pickles", "foreign", "config_files"]
+    + ["cpu", "graphs", "workers", "download", "pickles", "foreign", "config_files"]
     + ["archives", "archive_members", "archive_tar", "archive_zip"],
     1: ["config", "structures"],
     # folders of one floor never import each other
@@ -33,7 +33,17 @@ FLOORS = {
     4: ["model"],
     5: ["predict", "metrics"],
     6: ["engine", "media", "report", "doctor"],
-    7: ["experiment", "sessions", "exported", "inference", "run_folders", "options", "tested", "zoo"],
+    7: [
+        "experiment",
+        "sessions",
+        "exported",
+        "inference",
+        "runtimes",
+        "run_folders",
+        "options",
+        "tested",
+        "zoo",
+    ],
     8: ["published"],
     9: ["predictor"],
     10: ["web"],
