@@ -180,7 +180,7 @@ def quicker(options: argparse.Namespace, predictor: Predictor, sources: Sequence
         return ""
     missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
     install = "; it needs pip install 'bottomup-pose[export]'" if missing else ""
-    return f"--runtime onnx was 1.2 to 2 times as quick as this on a CPU, with the same people{install}"
+    return f"--runtime onnx was up to 2 times as quick as this on a CPU, with the same people{install}"
 
 
 @contextmanager
