@@ -1,11 +1,12 @@
 """Ways to run a trained network on a CPU, in turns: time, ratio to the first one, and how far the fields are.
 
-    python -m benchmarks.runtimes [CONFIG ...] [--size PIXELS] [--batch N] [--rounds R]
+    python -m benchmarks.runtimes [CONFIG ...] [--size PIXELS] [--batch N] [--rounds R] [--compile]
     python -m benchmarks.runtimes --smallest
 
 The networks of the configs have random weights.  One thread, processor time of the process, the median of
 the rounds of each way and of the ratios within a round; a first call of each way is not counted.  The
-difference is the largest in any field, as a part of that field's largest value.
+difference is the largest in any field, as a part of that field's largest value.  ONNX Runtime and OpenVINO
+are left out where they are not installed, and torch.compile, which takes minutes, without --compile.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import argparse
 import copy
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -23,10 +26,11 @@ from torch import Tensor
 
 from benchmarks.timing import command_line, one_thread
 from pose import cpu
-from pose.errors import user_facing
-from pose.experiment import load_config
+from pose.errors import UserError, user_facing
+from pose.experiment import ExperimentConfig, load_config
 from pose.inference import difference, for_inference
 from pose.model import PoseModel
+from pose.runtimes import Runtime, known_runtime, with_runtime
 from pose.structures import Fields
 
 CONFIGS = (
@@ -45,22 +49,31 @@ class Way(NamedTuple):
     read: Callable[[Tensor], Fields]
 
 
-def ways(model: PoseModel) -> list[Way]:
-    """The first one is what the others are compared with."""
+def ways(config: ExperimentConfig, model: PoseModel, folder: Path, compiled: bool) -> list[Way]:
+    """The first one is what the others are compared with.  folder: for exported networks."""
     last = for_inference(copy.deepcopy(model))
-    return [
+    found = [
         Way("torch", model.read),
         Way("channels last", last.read),
         Way("bf16", lambda images: model.read(images, "bf16")),
         Way("channels last, bf16", lambda images: last.read(images, "bf16")),
     ]
+    runtimes: tuple[Runtime, ...] = ("onnx", "openvino", *(("compile",) if compiled else ()))
+    for runtime in runtimes:
+        try:
+            known_runtime(runtime)
+        except UserError as error:  # not installed
+            print(f"  left out: {error}")
+            continue
+        own = for_inference(copy.deepcopy(model))
+        found.append(Way(f"--runtime {runtime}", with_runtime(runtime, own, config, folder).read))
+    return found
 
 
-def compare(name: str, model: PoseModel, images: Tensor, rounds: int) -> None:
+def compare(compared: Sequence[Way], images: Tensor, rounds: int) -> None:
     """Prints a line for each way."""
-    compared = ways(model)
     with torch.inference_mode():
-        expected = model.read(images)
+        expected = compared[0].read(images)
         differences = [difference(way.read(images), expected) for way in compared]
         times: list[list[float]] = [[] for _ in compared]
         for _ in range(rounds):
@@ -68,8 +81,6 @@ def compare(name: str, model: PoseModel, images: Tensor, rounds: int) -> None:
                 start = time.process_time()
                 way.read(images)
                 own.append(time.process_time() - start)
-    height, width = images.shape[-2:]
-    print(f"{name}: {len(images)} x {width} x {height}")
     for way, own, apart in zip(compared, times, differences, strict=True):
         ratio = statistics.median(first / one for first, one in zip(times[0], own, strict=True))
         milliseconds = statistics.median(own) * 1000
@@ -82,6 +93,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, metavar="PIXELS", help="of the sides (default: input.size)")
     parser.add_argument("--batch", type=int, default=2, help="images in a call (default 2: with its mirror)")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each way (default 7)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too")
     options = parser.parse_args(arguments)
     options.configs = options.configs or list(CONFIGS)
     if options.smallest:
@@ -97,8 +109,10 @@ def main(arguments: list[str] | None = None) -> None:
         config = load_config(name, [])
         height, width = (options.size, options.size) if options.size else config.input.size
         images = torch.randint(0, 256, (options.batch, 3, height, width), dtype=torch.uint8)
-        with one_thread():
-            compare(name, config.build_model().eval(), images, options.rounds)
+        print(f"{name}: {options.batch} x {width} x {height}")
+        with one_thread(), tempfile.TemporaryDirectory() as folder:
+            compared = ways(config, config.build_model().eval(), Path(folder), options.compile)
+            compare(compared, images, options.rounds)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +21,7 @@ from pose import checkpoint
 from pose import config as cfg
 from pose.errors import UserError
 from pose.experiment import Experiment, ExperimentConfig
+from pose.graphs import IMAGES, quiet
 from pose.heads.base import Head
 from pose.model import LevelMean, PoseModel
 from pose.registry import HEADS
@@ -30,7 +29,6 @@ from pose.skeleton import to_dict
 from pose.structures import Fields
 
 FORMAT = "1"
-IMAGES = "images"  # the graph's input
 NOTES = "bottomup_pose"  # under this name the file holds its `Notes`, as JSON
 NETWORK = ("input", "backbone", "neck", "predictor", "head")  # sections of a config that a graph depends on
 
@@ -156,10 +154,10 @@ def is_onnx(file: Path | str) -> bool:
 
 def _open(file: Path, device: torch.device) -> tuple[Callable[[Tensor], Sequence[Tensor]], str | None]:
     """What runs the graph of a file of either kind, and its notes."""
-    return _open_onnx(file, device) if is_onnx(file) else _open_torchscript(file, device)
+    return open_onnx(file, device) if is_onnx(file) else _open_torchscript(file, device)
 
 
-def _open_onnx(file: Path, device: torch.device) -> tuple[Callable[[Tensor], Sequence[Tensor]], str | None]:
+def open_onnx(file: Path, device: torch.device) -> tuple[Callable[[Tensor], Sequence[Tensor]], str | None]:
     try:
         import onnxruntime
     except ImportError:
@@ -206,14 +204,6 @@ def _open_torchscript(
         ) from None
     text = notes[NOTES]
     return module, (text.decode("utf-8") if isinstance(text, bytes) else text) or None
-
-
-@contextmanager
-def quiet() -> Any:
-    """Without the warnings of torch's exporters, which are about code and not about the user's network."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 # ----------------------------------------------------------------------------------------- what the file says

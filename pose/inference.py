@@ -50,7 +50,7 @@ def for_inference(model: PoseModel) -> PoseModel:
 def channels_last_wins(device: torch.device) -> bool:
     """Whether convolutions are quicker channels last.
 
-    A rule, as measured by `benchmarks.runtimes`: oneDNN's convolutions on x86-64 were 1.04 to 1.4 times as
+    A rule, as measured by `benchmarks.runtimes`: oneDNN's convolutions on x86-64 were 1.04 to 1.46 times as
     quick with each of the backbones, and never slower.  Other machines keep torch's own order."""
     onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
     return device.type == "cpu" and bool(onednn) and platform.machine().lower() in X86

@@ -13,6 +13,7 @@ from pose.errors import UserError
 
 RUN = "the run exp/NAME/"
 TEST_SETTINGS = "test.*, head.decoder.*"  # what may be set for a trained run: `Counts.AFTER_TRAINING`
+GRAPHS = ("onnx", "openvino")  # values of --runtime that run an exported graph, on the CPU
 
 
 def user_path(text: str) -> Path:
@@ -53,6 +54,26 @@ def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
     """--device."""
     sentence = f"auto, cpu, cuda or cuda:N (default {default})"
     parser.add_argument("--device", default=default, help=sentence)
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """--runtime."""
+    parser.add_argument(
+        "--runtime",
+        choices=["torch", "onnx", "openvino", "compile"],
+        default="torch",
+        help="what runs the network (default torch): on a CPU onnx (ONNX Runtime) and openvino are often "
+        "quicker and need the extras export and openvino; compile is torch.compile, minutes at the start",
+    )
+
+
+def device_for(runtime: str, device: str) -> str:
+    """Where `device` is `auto`, that which the runtime has.  Raises `UserError` for one that it lacks."""
+    if runtime not in GRAPHS:
+        return device
+    if device not in ("auto", "cpu"):
+        raise UserError(f"--runtime {runtime} runs on the CPU; leave out --device {device}, or --runtime")
+    return "cpu"
 
 
 def add_settings(parser: argparse.ArgumentParser, which: str = "changes to the config") -> None:

@@ -25,12 +25,13 @@ from pose.errors import UserError
 from pose.experiment import Experiment
 from pose.exported import is_onnx, load_exported
 from pose.images import as_rgb, read_image
-from pose.inference import choose_precision, for_inference
-from pose.options import run_settings
+from pose.inference import for_inference
+from pose.options import device_for, run_settings
 from pose.predict.batches import BatchPredictor
 from pose.predict.settings import Mode
 from pose.published.zoo_runs import run_of
 from pose.run_folders import RUNS
+from pose.runtimes import Runtime, known_runtime, settings_for, with_runtime
 from pose.sessions import load_model
 from pose.skeleton import Skeleton
 from pose.structures import People
@@ -68,17 +69,22 @@ class Predictor:
         device: str = "auto",
         settings: Sequence[str] = (),
         runs: Path | str = RUNS,
+        runtime: Runtime = "torch",
     ) -> Predictor:
         """The run `exp/NAME/`, or for `zoo:NAME` the published network, as the run `exp/zoo-NAME/`.
 
         mode: "single" or "multi" scales; weights: "best", "last" or a file (None: best, else last);
         device: "auto", "cpu", "cuda", "cuda:N"; settings: `test.*` and `head.decoder.*` as "key.sub=value";
-        runs: the folder of the runs.  Raises `UserError` for a run that is not there or has no weights."""
+        runs: the folder of the runs; runtime: what runs the network, see `pose.runtimes`.  Raises `UserError`
+        for a run that is not there or has no weights."""
         experiment = Experiment.open(run_of(name, Path(runs)), Path(runs), run_settings(settings))
         weights = None if weights is None else str(weights)
-        model, _ = load_model(experiment, weights, pick_device(device, 0))
+        runtime = known_runtime(runtime)
+        model, _ = load_model(experiment, weights, pick_device(device_for(runtime, device), 0))
         config = experiment.config
-        test, told = choose_precision(for_inference(model), config.test, experiment.folder)
+        model = for_inference(model)
+        test, told = settings_for(runtime, model, config.test, experiment.folder)
+        model = with_runtime(runtime, model, config, experiment.folder)
         return cls(BatchPredictor(model, test, known_mode(mode)), config.skeleton, experiment, told)
 
     @classmethod
@@ -90,6 +96,7 @@ class Predictor:
         device: str = "auto",
         settings: Sequence[str] = (),
         cache: Path | str | None = None,
+        runtime: Runtime = "torch",
     ) -> Predictor:
         """A published network by its name in the zoo, fetched and converted on first use.
 
@@ -97,7 +104,7 @@ class Predictor:
         (None: the user's); the others as for `from_run`.  Raises `UserError`."""
         runs = (zoo.cache_folder() if cache is None else Path(cache)) / "runs"
         own = run_of(f"{zoo.PREFIX}{name.removeprefix(zoo.PREFIX)}", runs)
-        return cls.from_run(own, mode=mode, device=device, settings=settings, runs=runs)
+        return cls.from_run(own, mode=mode, device=device, settings=settings, runs=runs, runtime=runtime)
 
     @classmethod
     def from_exported(

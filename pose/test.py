@@ -38,9 +38,11 @@ from pose.options import (
     add_device,
     add_mode,
     add_run,
+    add_runtime,
     add_setting_options,
     add_settings,
     add_weights,
+    device_for,
     run_settings,
     user_path,
 )
@@ -78,10 +80,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tag", help="goes into the names of the files, to keep what other settings gave")
     add_metric_options(parser)
     add_device(parser)
+    add_runtime(parser)
     add_parallel(parser)
     add_settings(parser, f"{TEST_SETTINGS}, data.root, data.val.*")
     options = parser.parse_intermixed_args(arguments)
     run_settings(options.settings, data=True)
+    options.device = device_for(options.runtime, options.device)
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: expected 1 picture or more")
     if options.tag is not None and not re.fullmatch(r"[\w.+-]+", options.tag):
@@ -131,15 +135,17 @@ def devices(options: argparse.Namespace, group: Processes) -> list[torch.device]
 
 def test(options: argparse.Namespace, group: Processes) -> int:
     from pose.experiment import Experiment
-    from pose.inference import choose_precision, for_inference
+    from pose.inference import for_inference
     from pose.predict.images import replicas
     from pose.predict.predict_set import predict_set
     from pose.published.zoo_runs import run_of
+    from pose.runtimes import known_runtime, settings_for, with_runtime
     from pose.sessions import draw_synthetic, load_model, test_workers, validation_set
     from pose.tested import Report
 
     experiment = Experiment.open(run_of(options.name), overrides=options.settings)
     config = experiment.config
+    runtime = known_runtime(options.runtime)
     model, weights = load_model(experiment, options.weights, group.device)
     if options.images:
         images = folder_images(options.images)[: options.limit]
@@ -148,9 +154,10 @@ def test(options: argparse.Namespace, group: Processes) -> int:
         images = validation_set(config, group, options.limit)
     model = for_inference(model)
     # one choice for all processes
-    settings, told = group.first(lambda: choose_precision(model, config.test, experiment.folder))
+    settings, told = group.first(lambda: settings_for(runtime, model, config.test, experiment.folder))
     report = Report(options, experiment, weights, images, settings.precision, model.size_multiple)
     group.first(report.check)
+    model = group.main_first(lambda: with_runtime(runtime, model, config, experiment.folder))
     if group.main and told:
         print(told, file=sys.stderr)
     start = time.perf_counter()

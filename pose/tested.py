@@ -161,6 +161,7 @@ class Report:
             "resize": resize_rule(config.test, config.input, self.multiple),
             "images": f"{len(self.images)} of {chosen} ({subset}, {whom})",
             "precision": self.precision,
+            **({"runtime": self.options.runtime} if self.options.runtime != "torch" else {}),
             **(self.metrics[0].header() if self.metrics else {}),
             **({"settings": ", ".join(self.options.settings)} if self.options.settings else {}),
         }

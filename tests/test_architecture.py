@@ -23,7 +23,7 @@ CONFIGS = ROOT / "configs"
 # A module imports only lower floors and its own folder.  The keys are the files and folders of pose/.
 FLOORS = {
     0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files", "images", "layers"]
-    + ["cpu", "workers", "download", "pickles", "foreign", "config_files"]
+    + ["cpu", "graphs", "workers", "download", "pickles", "foreign", "config_files"]
     + ["archives", "archive_members", "archive_tar", "archive_zip"],
     1: ["config"],
     2: ["structures"],
@@ -34,7 +34,17 @@ FLOORS = {
     5: ["model"],
     6: ["predict", "metrics"],
     7: ["engine", "media", "report", "doctor", "panels"],
-    8: ["experiment", "sessions", "exported", "inference", "run_folders", "options", "tested", "zoo"],
+    8: [
+        "experiment",
+        "sessions",
+        "exported",
+        "inference",
+        "runtimes",
+        "run_folders",
+        "options",
+        "tested",
+        "zoo",
+    ],
     9: ["published"],
     10: ["predictor"],
     11: ["web"],

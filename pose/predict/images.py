@@ -201,5 +201,4 @@ def _run(predictors: Sequence[BatchPredictor], items: Iterator[Prepared]) -> Ite
 
 def replicas(model: PoseModel, devices: Sequence[torch.device]) -> list[PoseModel]:
     """The model on each device; on its own device it is the model itself."""
-    own = next(model.parameters()).device
-    return [model if device == own else copy.deepcopy(model).to(device) for device in devices]
+    return [model if device == model.device else copy.deepcopy(model).to(device) for device in devices]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import os
@@ -17,26 +16,15 @@ from torch import Tensor, nn
 import pose
 from pose.errors import UserError
 from pose.experiment import Experiment
-from pose.exported import (
-    IMAGES,
-    NOTES,
-    Notes,
-    config_to_keep,
-    fingerprint,
-    load_exported,
-    quiet,
-    to_text,
-)
+from pose.exported import NOTES, Notes, config_to_keep, fingerprint, load_exported, to_text
 from pose.files import write_bytes
+from pose.graphs import IMAGES, TRACED, TRIED, quiet, random_images, to_graph
 from pose.model import PoseModel
 from pose.options import run_settings
 from pose.published.zoo_runs import run_of
 from pose.sessions import load_model
 
-OPSET = 18  # of ONNX: 2022, the first that both of torch's exporters write
 TOLERANCE = 1e-4
-TRACED = (2, 3, 2)  # batch, height, width; sides in multiples of the network's
-TRIED = ((1, 2, 3), (3, 3, 1), (2, 1, 1), (1, 5, 4))  # none of them what was traced
 
 
 class Readout(nn.Module):
@@ -77,74 +65,28 @@ def notes_of(experiment: Experiment, model: PoseModel, weights: Path) -> Notes:
 # ------------------------------------------------------------------------------------------------- the graphs
 
 
-def pictures(model: PoseModel, batch: int, height: int, width: int) -> Tensor:
-    """Random images (B, 3, H, W) uint8; height and width in multiples of the network's."""
-    generator = torch.Generator().manual_seed(0)
-    side = model.size_multiple
-    return torch.randint(
-        0, 256, (batch, 3, height * side, width * side), generator=generator, dtype=torch.uint8
-    )
-
-
 def to_torchscript(model: PoseModel, notes: Notes) -> bytes:
     content = io.BytesIO()
     with quiet(), torch.no_grad():
-        traced = torch.jit.trace(Readout(model), pictures(model, *TRACED), check_trace=False)
+        traced = torch.jit.trace(
+            Readout(model), random_images(model.size_multiple, TRACED), check_trace=False
+        )
         torch.jit.save(traced, content, _extra_files={NOTES: to_text(notes)})
     return content.getvalue()
 
 
 def to_onnx(model: PoseModel, notes: Notes) -> bytes:
-    """By the first of torch's two exporters that can: which of them a release of torch has, and what they
-    need, differs; what they wrote is checked either way."""
+    """The graph with its notes; what torch wrote is checked afterwards."""
     try:
         import onnx
         import onnxruntime  # noqa: F401 -- for the check
     except ImportError as error:
         raise UserError(f"--format onnx needs {error.name}: pip install 'bottomup-pose[export]'") from None
-    failures = []
-    for exporter in (trace_onnx, export_onnx):
-        try:
-            with quiet(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-                content = exporter(model, notes.fields)
-            graph = onnx.load_model_from_string(content)
-            break
-        except Exception as error:  # torch's exporters raise nearly everything
-            failures.append(f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}")
-    else:
-        raise UserError(
-            f"torch {torch.__version__} cannot export this network ({'; '.join(failures)}); try "
-            "--format torchscript"
-        )
+    content = to_graph(Readout(model), notes.fields, model.size_multiple, "--format torchscript")
+    graph = onnx.load_model_from_string(content)
     onnx.helper.set_model_props(graph, {NOTES: to_text(notes), "about": about(model, notes)})
     graph.producer_name, graph.producer_version = "bottomup-pose", pose.__version__
     return graph.SerializeToString()
-
-
-def trace_onnx(model: PoseModel, fields: list[str]) -> bytes:
-    """By tracing: quick, in every torch up to now, and to go one day."""
-    content = io.BytesIO()
-    axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in fields}
-    axes[IMAGES] = {0: "batch", 2: "height", 3: "width"}
-    torch.onnx.export(
-        Readout(model), (pictures(model, *TRACED),), content, dynamo=False,  # type: ignore[arg-type]
-        input_names=[IMAGES], output_names=fields, dynamic_axes=axes, opset_version=OPSET,
-    )  # fmt: skip
-    return content.getvalue()
-
-
-def export_onnx(model: PoseModel, fields: list[str]) -> bytes:
-    """By torch.export, which needs onnxscript."""
-    size = torch.export.Dim
-    side = model.size_multiple
-    shape = {0: size("batch"), 2: side * size("rows"), 3: side * size("columns")}
-    program = torch.onnx.export(
-        Readout(model), (pictures(model, *TRACED),), dynamo=True, verbose=False,
-        input_names=[IMAGES], output_names=fields, dynamic_shapes=(shape,), opset_version=OPSET,
-        external_data=False,
-    )  # fmt: skip
-    assert program is not None
-    return program.model_proto.SerializeToString()
 
 
 def about(model: PoseModel, notes: Notes) -> str:
@@ -166,7 +108,7 @@ def largest_difference(read: Callable[[Tensor], dict[str, Tensor]], model: PoseM
     """Between `read` and the model, over random images of sizes and batches that were not traced."""
     worst = Difference(0.0, next(iter(model.head.fields)))
     for size in TRIED:
-        images = pictures(model, *size)
+        images = random_images(model.size_multiple, size)
         with torch.inference_mode():
             expected, found = model.read(images), read(images)
         for name, maps in expected.items():

@@ -31,7 +31,16 @@ from typing import TYPE_CHECKING, Any
 from pose.archives import archive_at, files_below, is_folder, read_bytes
 from pose.errors import UserError, user_facing
 from pose.files import write_bytes, write_picture
-from pose.options import TEST_SETTINGS, add_device, add_mode, add_run, add_settings, add_weights, user_path
+from pose.options import (
+    TEST_SETTINGS,
+    add_device,
+    add_mode,
+    add_run,
+    add_runtime,
+    add_settings,
+    add_weights,
+    user_path,
+)
 
 if TYPE_CHECKING:
     from pose.predictor import Predictor
@@ -58,6 +67,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_mode(parser)
     add_weights(parser)
     add_device(parser)
+    add_runtime(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to serve (default: this machine only)")
     parser.add_argument("--port", type=int, default=7860, help="default 7860; 0: any that is free")
     parser.add_argument(
@@ -87,6 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
         weights=options.weights,
         device=options.device,
         settings=options.settings,
+        runtime=options.runtime,
     )
     if predictor.told:
         print(predictor.told, file=sys.stderr)

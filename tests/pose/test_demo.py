@@ -472,4 +472,5 @@ def test_options_reach_the_predictor(at_work: Path, monkeypatch: pytest.MonkeyPa
     shared = {"mode": "multi", "device": "cpu", "settings": ["test.flip=false"]}
     demo.build_predictor(demo.parse(["-c", "tiny", "--weights", "last", *common]))
     demo.build_predictor(demo.parse(["-c", "tiny", "--onnx", "x.onnx", *common]))
-    assert asked == [("tiny", {**shared, "weights": "last"}), ("x.onnx", {**shared, "name": "tiny"})]
+    of_run = {**shared, "weights": "last", "runtime": "torch"}
+    assert asked == [("tiny", of_run), ("x.onnx", {**shared, "name": "tiny"})]

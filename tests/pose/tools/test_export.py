@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import nn
 
+from pose import graphs
 from pose.decoders.pairwise_statistics import PairwiseStatistics
 from pose.errors import UserError, user_facing
 from pose.experiment import Experiment, load_config
@@ -133,7 +134,7 @@ def test_torch_without_the_older_exporter(at_work: Path, monkeypatch: pytest.Mon
     def gone(*_: Any) -> bytes:
         raise TypeError("unexpected keyword argument 'dynamo'")
 
-    monkeypatch.setattr(exporting, "trace_onnx", gone)
+    monkeypatch.setattr(graphs, "trace_onnx", gone)
     make_run(at_work, "hourglass_swish", "tags", stacks=1, depth=1)
     assert export.main(["-c", "run"]) == 0
     model, _ = load_model(Experiment.open("run"), None, CPU)
