@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ def save(state: Mapping[str, Any], path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        if interrupted(error):  # torch's writer raises an error of its own on top
+        roots = [*below(error)]  # torch's writer raises an error of its own on top
+        if any(isinstance(one, KeyboardInterrupt) for one in roots):
             raise KeyboardInterrupt from None
         kept = f"; the older {path.name} is untouched" if path.exists() else ""
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        told = [one.strerror for one in roots if isinstance(one, OSError) and one.strerror]
+        reason = told[-1] if told else str(error).split("\n")[0]
         raise UserError(
             f"cannot save {path}: {reason}{kept}; free some space or move the run folder"
         ) from None
@@ -42,13 +44,11 @@ def save(state: Mapping[str, Any], path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is at the root of an error."""
+def below(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came of."""
     while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:

@@ -23,7 +23,7 @@ CONFIGS = ROOT / "configs"
 # A module imports only lower floors and its own folder.  The keys are the files and folders of pose/.
 FLOORS = {
     0: ["registry", "skeleton", "geometry", "checkpoint", "errors", "files", "images", "layers"]
-    + ["cpu", "graphs", "workers", "download", "pickles", "foreign", "config_files"]
+    + ["cpu", "graphs", "workers", "download", "pickles", "foreign", "config_files", "streams"]
     + ["archives", "archive_members", "archive_tar", "archive_zip"],
     1: ["config"],
     2: ["structures"],

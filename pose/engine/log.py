@@ -157,9 +157,11 @@ class Board:
 
     def close(self) -> None:
         """Raises `OSError`."""
-        threading.excepthook = self.hook
-        if self.writer is not None:
-            self.writer.close()
+        try:
+            if self.writer is not None:
+                self.writer.close()
+        finally:  # not before: its thread may fail now
+            threading.excepthook = self.hook
 
     def _thread_failed(self, args: threading.ExceptHookArgs) -> None:
         """What the thread that writes could not do is raised by the next `write`; a traceback says nothing

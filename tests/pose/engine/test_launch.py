@@ -230,6 +230,8 @@ def test_two_processes_train_and_test_as_one(
     code, told = one.finished()
     assert code == 0, told
     assert told.count("2 processes (DDP)") == told.count("finished after 15 steps") == 1
+    assert [record["step"] for record in lines(tmp_path / "exp/two", "train")] == [*range(1, 16)]  # one log
+    assert len([*(tmp_path / "exp/two/tensorboard").iterdir()]) == told.count("step 5: AP ") == 1, told
     assert lines(tmp_path / "exp/one", "validation") == lines(tmp_path / "exp/two", "validation")
     states = [checkpoint.load(tmp_path / "exp" / name / "last.pt") for name in ("one", "two")]
     for part in ("model", "ema"):
