@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-COLD_TURNS = 5
+COLD_TURNS, COLD_CALLS = 5, 15  # calls with empty caches: turns, and of ours in all
 CACHES = 64 << 20  # bytes, more than a processor's caches hold
 SMALLEST = "one call of everything on its smallest case: shows that it runs, not how fast"
 
@@ -75,7 +75,7 @@ def compare(
         sides[1].append(taken(ours, -(-runs // literal_runs)))
         if turn < cold_turns:
             sides[2].append(taken(literal, 1, cold=True))
-            sides[3].append(taken(ours, min(COLD_TURNS, runs), cold=True))
+            sides[3].append(taken(ours, -(-min(COLD_CALLS, runs) // cold_turns), cold=True))
     slow, fast, slow_cold, fast_cold = (np.median(np.concatenate(side), 0).tolist() for side in sides)
     return Row(what, Times(*slow, *slow_cold), Times(*fast, *fast_cold))
 

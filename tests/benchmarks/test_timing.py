@@ -14,7 +14,7 @@ from benchmarks.timing import Row, Times, compare, lines
 def test_compare_takes_turns_hot_and_cold() -> None:
     calls: list[str] = []
     row = compare("x", lambda: calls.append("l"), lambda: calls.append("o"), literal_runs=2, runs=6)
-    assert "".join(calls) == "lo" + 2 * ("looo" + "l" + 5 * "o")  # first ones; then hot and cold in each turn
+    assert "".join(calls) == "lo" + 2 * ("looo" + "l" + 3 * "o")  # first ones; then hot and cold in each turn
     assert all(value >= 0 for side in (row.literal, row.ours) if side for value in side)
 
 

