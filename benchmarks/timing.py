@@ -146,8 +146,9 @@ def command_line(name: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-HEADING = f"{'':<64}{'processor time':^28}{'wall time':^28}"
-COLUMNS = f"{'':<64}" + f"{'literal':>10}{'ours':>10}{'ratio':>8}" * 2
+NAMES = 72  # columns
+HEADING = f"{'':<{NAMES}}{'processor time':^28}{'wall time':^28}"
+COLUMNS = f"{'':<{NAMES}}" + f"{'literal':>10}{'ours':>10}{'ratio':>8}" * 2
 
 
 def lines(row: Row) -> list[str]:
@@ -158,7 +159,7 @@ def lines(row: Row) -> list[str]:
         cold = ((literal.cold_cpu, row.ours.cold_cpu), (literal.cold_wall, row.ours.cold_wall))
         pairs = {", hot": pairs[""], "  cold": cold}
     return [
-        f"{('' if state == '  cold' else row.what) + state:<64}" + "".join(cells(*pair) for pair in both)
+        f"{('' if state == '  cold' else row.what) + state:<{NAMES}}" + "".join(cells(*pair) for pair in both)
         for state, both in pairs.items()
     ]
 
