@@ -16,15 +16,15 @@ import copy
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.timing import command_line, one_thread
+from benchmarks.timing import Row, Times, clocks, command_line, one_thread
 from pose import cpu
 from pose.errors import UserError, user_facing
 from pose.experiment import ExperimentConfig, load_config
@@ -70,21 +70,54 @@ def ways(config: ExperimentConfig, model: PoseModel, folder: Path, compiled: boo
     return found
 
 
-def compare(compared: Sequence[Way], images: Tensor, rounds: int) -> None:
-    """Prints a line for each way."""
+class Measured(NamedTuple):
+    """What a way costs and gives."""
+
+    name: str
+    times: Times
+    ratio: float  # of the first way's time to its own, the median of the turns
+    apart: float  # the largest difference from the first way's fields
+
+
+def measure(compared: Sequence[Way], images: Tensor, rounds: int) -> list[Measured]:
+    """Each way in turns."""
     with torch.inference_mode():
         expected = compared[0].read(images)
         differences = [difference(way.read(images), expected) for way in compared]
-        times: list[list[float]] = [[] for _ in compared]
+        times: list[list[np.ndarray]] = [[] for _ in compared]
         for _ in range(rounds):
             for way, own in zip(compared, times, strict=True):
-                start = time.process_time()
+                start = clocks()
                 way.read(images)
-                own.append(time.process_time() - start)
-    for way, own, apart in zip(compared, times, differences, strict=True):
-        ratio = statistics.median(first / one for first, one in zip(times[0], own, strict=True))
-        milliseconds = statistics.median(own) * 1000
-        print(f"  {way.name:<28}{milliseconds:>9.1f} ms{ratio:>8.2f}x   difference {apart:.0e}", flush=True)
+                own.append(clocks() - start)
+    return [
+        Measured(
+            way.name,
+            Times(*np.median(own, axis=0)),
+            statistics.median(first[0] / one[0] for first, one in zip(times[0], own, strict=True)),
+            apart,
+        )
+        for way, own, apart in zip(compared, times, differences, strict=True)
+    ]
+
+
+def of_config(name: str, size: int | None, batch: int, rounds: int, compiled: bool) -> list[Measured]:
+    """The ways of a config's network, with random weights; size: of the sides, None: the config's."""
+    torch.manual_seed(0)
+    config = load_config(name, [])
+    height, width = (size, size) if size else config.input.size
+    images = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
+        return measure(ways(config, config.build_model().eval(), Path(folder), compiled), images, rounds)
+
+
+def rows(smallest: bool = False) -> list[Row]:
+    """Two networks, against float32 in torch's own memory order."""
+    result = []
+    for name, size in ((CONFIGS[0], 64),) if smallest else ((CONFIGS[0], None), (CONFIGS[2], 256)):
+        first, *others = of_config(name, size, 1 if smallest else 2, 1 if smallest else 7, False)
+        result += [Row(f"network of {name}: {one.name}", first.times, one.times) for one in others]
+    return result
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -105,14 +138,12 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     print(f"{cpu.name()}: {cpu.instruction_set()}; torch {torch.__version__}, one thread")
     for name in options.configs:
-        torch.manual_seed(0)
-        config = load_config(name, [])
-        height, width = (options.size, options.size) if options.size else config.input.size
-        images = torch.randint(0, 256, (options.batch, 3, height, width), dtype=torch.uint8)
-        print(f"{name}: {options.batch} x {width} x {height}")
-        with one_thread(), tempfile.TemporaryDirectory() as folder:
-            compared = ways(config, config.build_model().eval(), Path(folder), options.compile)
-            compare(compared, images, options.rounds)
+        print(f"{name}: {options.batch} images")
+        for one in of_config(name, options.size, options.batch, options.rounds, options.compile):
+            print(
+                f"  {one.name:<28}{one.times.cpu:>9.1f} ms{one.ratio:>8.2f}x   difference {one.apart:.0e}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
