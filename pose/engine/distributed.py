@@ -19,10 +19,12 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from pose.engine.gradient_compression import compress_gradients
 from pose.engine.launch import watch_launcher
+from pose.engine.rendezvous import fresh_store
 from pose.errors import ToldElsewhere, UserError
 
 T = TypeVar("T")
 
+PATIENCE = timedelta(minutes=30)  # with which processes wait for each other
 PEER_SIGNS = (  # what gloo and NCCL say when the other end is gone
     "closed by peer",
     "reset by peer",
@@ -140,7 +142,9 @@ def processes(device: str = "auto") -> Iterator[Processes]:
     # that late, they keep the group and its threads until the process exits, and a busy thread may abort it.
     importlib.import_module("torch.distributed.nn.functional")
     try:
-        dist.init_process_group(backend, timeout=timedelta(minutes=30))
+        announced, rank, world_size = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
+        store = fresh_store(announced, rank, world_size, PATIENCE)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         busy = "address already in use" in str(error).lower() or "EADDRINUSE" in str(error)
         reason = "the port is in use by another job" if busy else str(error).strip().split("\n")[0]

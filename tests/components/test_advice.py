@@ -32,7 +32,7 @@ from tests.user_files import SMALL, UserFiles, write_folder
 
 SAYING = {
     "UserError", "UnreadableImage", "ValueError", "Code", "Kind", "_read", "warn_once", "warning",
-    "_say", "say",
+    "_say", "say", "__init__",
 }  # fmt: skip
 SETTING = re.compile(r"(?<![\w./])((?:data|input|backbone|head|train|test)(?:\.[a-z][a-z_]*)+)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")

@@ -67,7 +67,7 @@ def test_every_network_learns_with_every_head(network: str, head: str) -> None:
     losses = []
     # the statistics of batch normalization lag behind weights that learn so fast
     normalized = any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
-    for step_number in range(260 if normalized else 150):
+    for step_number in range(320 if normalized else 150):
         if step_number == 200:
             optimizer.param_groups[0]["lr"] = 3e-4
         terms = step(batch)
