@@ -49,7 +49,8 @@ def forgiving() -> Raw | None:
         stream: TextIO | None = getattr(sys, name)
         if stream is not None and stream is not getattr(sys, f"__{name}__"):
             continue
-        if isinstance(getattr(getattr(stream, "buffer", None), "raw", None), Raw):
+        below = getattr(stream, "buffer", None)
+        if isinstance(getattr(below, "raw", below), Raw):
             continue
         number = _nowhere(os.O_WRONLY) if stream is None else stream.fileno()
         raw = Raw(number, pipe=name == "stdout", absent=stream is None)
@@ -58,9 +59,15 @@ def forgiving() -> Raw | None:
             how = (stream.encoding, stream.line_buffering, stream.write_through)
         else:
             how = ("utf-8", True, False)
+        # with PYTHONUNBUFFERED there is none, and nothing would empty ours
+        buffer = raw if isinstance(below, io.RawIOBase) else io.BufferedWriter(raw)
         # names of files may have letters that a terminal lacks
         text = io.TextIOWrapper(
-            io.BufferedWriter(raw), how[0], "backslashreplace", line_buffering=how[1], write_through=how[2]
+            buffer,  # type: ignore[type-var]
+            how[0],
+            "backslashreplace",
+            line_buffering=how[1],
+            write_through=how[2],
         )
         setattr(sys, name, text)
         output = raw if name == "stdout" else output

@@ -106,7 +106,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     finally:
         process.kill()
     told = (folder / "log.txt").read_text()
-    assert told.rstrip().endswith("stopped")
+    assert told.rstrip().endswith("stopped"), told
     assert told.count("Traceback") == told.count("exceptions.InvalidPathError:"), told  # of no_other_file
     assert not (folder / "outside.txt").exists(), (folder / "outside.txt").read_text()
     assert list((folder / "tmp").iterdir()) == []  # nobody's pictures stay
