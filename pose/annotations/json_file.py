@@ -145,13 +145,22 @@ def compact(entry: dict[str, Any]) -> dict[str, Any]:
             if isinstance(kept.get(key), list):
                 kept[key] = packed(kept[key])
         if "segmentation" in kept:
-            kept["segmentation"] = packed_segmentation(kept["segmentation"])
+            unused = never_drawn(kept.get("iscrowd"), kept.get("keypoints"))
+            kept["segmentation"] = None if unused else packed_segmentation(kept["segmentation"])
         if lists:
             kept[LISTS] = lists
         return kept
     if "file_name" in entry and ("id" in entry or "image_id" in entry):
         return {key: entry[key] for key in IMAGE_KEYS if key in entry}
     return entry
+
+
+def never_drawn(crowd: Any, keypoints: Any) -> bool:
+    """Whether an annotation is a person with labelled keypoints, whose segmentation nobody asks for.
+
+    crowd: its `iscrowd`, whatever it is; keypoints: its packed numbers x, y, v, x, y, v, ...; with anything
+    else the answer is no."""
+    return (crowd is None or crowd == 0) and type(keypoints) is array and max(keypoints[2::3], default=0) > 0
 
 
 WHOLE, MIXED = {int}, {int, float}
@@ -170,6 +179,19 @@ def packed(values: list[Any]) -> list[Any] | array[Any]:
     try:
         return array("d", values)
     except OverflowError:  # a whole number beyond 1e308
+        return values
+
+
+def packed_numbers(values: list[int | float]) -> list[Any] | array[Any]:
+    """As `packed`, of a list that is known to have numbers only: none is asked for its type."""
+    try:
+        if not values or type(values[0]) is not float:  # one fraction is enough
+            return array("h", values)
+    except (TypeError, OverflowError):
+        pass
+    try:
+        return array("d", values)
+    except OverflowError:
         return values
 
 
