@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import stat
 from array import array
@@ -20,6 +21,7 @@ ANNOTATION_KEYS = (
 )  # fmt: skip
 IMAGE_KEYS = ("id", "image_id", "file_name", "width", "height", "crowdIndex", "aic_id", "url")
 KNOWN = frozenset(ANNOTATION_KEYS)
+HASHED = 1 << 20  # bytes at a time
 LISTS = "_lists"  # added to an annotation: lengths of other lists of numbers that it has
 UNREAD = "_segmentation"  # instead of `segmentation`: its bytes
 
@@ -50,12 +52,28 @@ MAGIC = {
 
 
 def read_bytes(path: Path) -> bytes:
+    """The content of a regular file; raises `UserError` as `readable` does."""
+    with readable(path):
+        return path.read_bytes()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a regular file, a part in memory at a time; raises `UserError` as `readable` does."""
+    digest = hashlib.sha256()
+    with readable(path), open(path, "rb", buffering=0) as file:
+        while part := file.read(HASHED):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
     """Raises `UserError` for what is missing, cannot be read or is no regular file: a pipe never ends."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             what = "a folder" if path.is_dir() else "no regular file"
             raise UserError(f"{path} is {what}; give a COCO keypoint file (JSON)")
-        return path.read_bytes()
+        yield
     except UserError:
         raise
     except FileNotFoundError:
@@ -160,7 +178,10 @@ def never_drawn(crowd: Any, keypoints: Any) -> bool:
 
     crowd: its `iscrowd`, whatever it is; keypoints: its packed numbers x, y, v, x, y, v, ...; with anything
     else the answer is no."""
-    return (crowd is None or crowd == 0) and type(keypoints) is array and max(keypoints[2::3], default=0) > 0
+    if type(keypoints) is not array or not (crowd is None or crowd == 0):
+        return False
+    visibility = keypoints[2::3]
+    return any(visibility) and max(visibility) > 0
 
 
 WHOLE, MIXED = {int}, {int, float}

@@ -9,6 +9,7 @@ labelled keypoints are drawn.
 
 from __future__ import annotations
 
+import codecs
 import json
 from array import array
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from pose.annotations.json_file import (
 Plain: TypeAlias = int | float | str | bool | None
 Numbers: TypeAlias = list[int | float]
 ABSENT = Raw()
+DECODED = 1 << 20  # bytes at a time
 T = TypeVar("T")
 
 
@@ -90,12 +92,19 @@ _segmentation = msgspec.json.Decoder(list[Numbers] | _Runs)
 
 def read(raw: bytes) -> dict[str, Any] | None:
     """None for what only `json` can read, or say what is wrong with."""
-    if not raw.isascii():  # msgspec does not look into text that it skips
-        return None
     try:
+        if not raw.isascii():  # msgspec does not look into text that it skips
+            _check_utf8(raw)
         return _in_one_pass(raw) or _by_entries(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
+
+
+def _check_utf8(raw: bytes) -> None:
+    """Raises `UnicodeDecodeError` for other text, a part in memory at a time."""
+    decoder, view = codecs.getincrementaldecoder("utf-8")(), memoryview(raw)
+    for first in range(0, len(raw), DECODED):
+        decoder.decode(view[first : first + DECODED], first + DECODED >= len(raw))
 
 
 def _in_one_pass(raw: bytes) -> dict[str, Any] | None:
@@ -139,7 +148,7 @@ def _by_entries(raw: bytes) -> dict[str, Any] | None:
 
 
 def _by_json(raw: Raw | bytes) -> Any:
-    return json.loads(str(raw, "ascii"), object_hook=compact)
+    return json.loads(str(raw, "utf-8"), object_hook=compact)
 
 
 def _read_entry(raw: Raw, decoder: msgspec.json.Decoder[T], record: Callable[[T], Any]) -> Any:

@@ -87,7 +87,7 @@ LISTS: tuple[Any, ...] = (
 CROWDS: tuple[Any, ...] = (None, 0, 1, 2, -1, 0.0, 0.5, True, False, "0", "1", "text", [], [0])
 
 
-@pytest.mark.parametrize("image", [IMAGE, {**IMAGE, "file_name": "é.jpg"}], ids=["quick", "plain"])
+@pytest.mark.parametrize("image", [IMAGE, {**IMAGE, "file_name": "\ud800.jpg"}], ids=["quick", "plain"])
 def test_only_segmentations_that_nobody_asks_for_are_left_out(tmp_path: Path, image: dict[str, Any]) -> None:
     people = [
         {**PERSON, "id": i + 1, "keypoints": keypoints, "iscrowd": crowd, "segmentation": OUTLINE}
@@ -95,7 +95,8 @@ def test_only_segmentations_that_nobody_asks_for_are_left_out(tmp_path: Path, im
     ]
     content = {"images": [image], "annotations": people, "categories": [CATEGORY]}
     file = tmp_path / "a.json"
-    file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    file.write_text(json.dumps(content))
+    assert (quick_json.read(file.read_bytes()) is None) == (image is not IMAGE)
     found, whole = reader.read(file), reader.parse(content, file)
     expected = {row: [array("d", OUTLINE[0])] for row in whole.masks}
     assert dict(found.masks) == expected
@@ -103,6 +104,18 @@ def test_only_segmentations_that_nobody_asks_for_are_left_out(tmp_path: Path, im
     assert 0 < len(expected) < len(people)
     for one, other in zip(found.issues, whole.issues, strict=True):
         assert (one.code, one.rows.tolist(), one.details) == (other.code, other.rows.tolist(), other.details)
+
+
+@pytest.mark.parametrize("decoded", [1, 2, 3, 1 << 20])
+def test_text_of_any_language(decoded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick_json, "DECODED", decoded)  # parts end within a letter
+    for more in ({}, {"caption": "\u0394 \U0001f3c3"}):
+        people = [{**PERSON, **more, "human": "\u4eba"} if more else PERSON]
+        for name in ("\xe9.jpg", "\u56fe\u7247/1.jpg", "\U0001f3c3.jpg"):
+            content = {"images": [{**IMAGE, "file_name": name}], "annotations": people, "info": {name: name}}
+            raw = json.dumps(content, ensure_ascii=False).encode()
+            assert not raw.isascii()
+            assert_alike(raw)
 
 
 def test_one_unusual_entry_among_usual_ones() -> None:
@@ -182,7 +195,8 @@ def test_unusual_entries_are_read_as_json_reads_them(entry: str, where: str) -> 
     "raw",
     [b"", b"[]", b"{}", b"null", b'{"images": []}', b'{"images": {}, "annotations": []}', document()[:-1],
      document() + b"x", document().replace(b"2024", b"02024"), document().replace(b"2024", b"NaN,"),
-     document().replace(b"year", b"\xff"), document().replace(b"person", "é".encode()),
+     document().replace(b"year", b"\xff"), document().replace(b"a.jpg", b"\xed\xa0\x80"),
+     document().replace(b"a.jpg", b"\xc3"), document() + b"\xc3",
      document(id="1.", segmentation="[[1 2]]"), document(segmentation="[[01]]"), document(caption='"\x01"'),
      document().decode().encode("utf-16"), b"\xef\xbb\xbf" + document(),
      b'{"images": [], "annotations": [], "image_id": 1, "category_id": 2}', b"[" * 100_000],
