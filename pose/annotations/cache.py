@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pose.annotations.issues import Told
-from pose.annotations.json_file import read_bytes
+from pose.annotations.json_file import file_digest
 from pose.annotations.training import ARRAYS, Parsed, Reading, parse_file
 from pose.files import cache_folders, locked
 
@@ -84,7 +84,7 @@ def _digest(path: Path, roots: Sequence[Path], state: tuple[int, int] | None) ->
             size, changed, digest = _read_index(root).get(path.name, (None, None, ""))
             if (size, changed) == state:
                 return digest
-    digest = hashlib.sha256(read_bytes(path)).hexdigest()
+    digest = file_digest(path)
     if state is not None and _state(path) == state:
         for root in roots:
             with contextlib.suppress(OSError):

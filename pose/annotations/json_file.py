@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import stat
 from array import array
@@ -20,6 +21,7 @@ ANNOTATION_KEYS = (
 )  # fmt: skip
 IMAGE_KEYS = ("id", "image_id", "file_name", "width", "height", "crowdIndex", "aic_id", "url")
 KNOWN = frozenset(ANNOTATION_KEYS)
+HASHED = 1 << 20  # bytes at a time
 LISTS = "_lists"  # added to an annotation: lengths of other lists of numbers that it has
 UNREAD = "_segmentation"  # instead of `segmentation`: its bytes
 
@@ -50,12 +52,28 @@ MAGIC = {
 
 
 def read_bytes(path: Path) -> bytes:
+    """The content of a regular file; raises `UserError` as `readable` does."""
+    with readable(path):
+        return path.read_bytes()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a regular file, a part in memory at a time; raises `UserError` as `readable` does."""
+    digest = hashlib.sha256()
+    with readable(path), open(path, "rb", buffering=0) as file:
+        while part := file.read(HASHED):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
     """Raises `UserError` for what is missing, cannot be read or is no regular file: a pipe never ends."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             what = "a folder" if path.is_dir() else "no regular file"
             raise UserError(f"{path} is {what}; give a COCO keypoint file (JSON)")
-        return path.read_bytes()
+        yield
     except UserError:
         raise
     except FileNotFoundError:
@@ -145,13 +163,25 @@ def compact(entry: dict[str, Any]) -> dict[str, Any]:
             if isinstance(kept.get(key), list):
                 kept[key] = packed(kept[key])
         if "segmentation" in kept:
-            kept["segmentation"] = packed_segmentation(kept["segmentation"])
+            unused = never_drawn(kept.get("iscrowd"), kept.get("keypoints"))
+            kept["segmentation"] = None if unused else packed_segmentation(kept["segmentation"])
         if lists:
             kept[LISTS] = lists
         return kept
     if "file_name" in entry and ("id" in entry or "image_id" in entry):
         return {key: entry[key] for key in IMAGE_KEYS if key in entry}
     return entry
+
+
+def never_drawn(crowd: Any, keypoints: Any) -> bool:
+    """Whether an annotation is a person with labelled keypoints, whose segmentation nobody asks for.
+
+    crowd: its `iscrowd`, whatever it is; keypoints: its packed numbers x, y, v, x, y, v, ...; with anything
+    else the answer is no."""
+    if type(keypoints) is not array or not (crowd is None or crowd == 0):
+        return False
+    visibility = keypoints[2::3]
+    return any(visibility) and max(visibility) > 0
 
 
 WHOLE, MIXED = {int}, {int, float}
@@ -170,6 +200,19 @@ def packed(values: list[Any]) -> list[Any] | array[Any]:
     try:
         return array("d", values)
     except OverflowError:  # a whole number beyond 1e308
+        return values
+
+
+def packed_numbers(values: list[int | float]) -> list[Any] | array[Any]:
+    """As `packed`, of a list that is known to have numbers only: none is asked for its type."""
+    try:
+        if not values or type(values[0]) is not float:  # one fraction is enough
+            return array("h", values)
+    except (TypeError, OverflowError):
+        pass
+    try:
+        return array("d", values)
+    except OverflowError:
         return values
 
 

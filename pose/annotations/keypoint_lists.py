@@ -81,23 +81,32 @@ def keypoint_array(
     parts = named > body
     rows = np.zeros((total, 3 * count), np.float32)
     for first in range(0, total, AT_ONCE):
-        chunk = np.zeros((min(AT_ONCE, total - first), 3 * count))
+        many = min(AT_ONCE, total - first)
+        others: dict[int, list[float]] = {}  # rows of the chunk whose numbers are looked at one by one
         arrays: dict[str, list[tuple[int, array[Any]]]] = {}  # by kind: rows of the chunk, and their numbers
+        lengths = length[first : first + AT_ONCE].tolist()
         for i, record in enumerate(records[first : first + AT_ONCE]):
             if parts:
                 values = _with_parts(record, body)
-                length[first + i] = -1 if values is None else len(values)
+                length[first + i] = lengths[i] = -1 if values is None else len(values)
             else:
                 values = record.get("keypoints")
-            if length[first + i] != 3 * count or values is None:
+            if lengths[i] != 3 * count or values is None:
                 continue
             if isinstance(values, array):
                 arrays.setdefault(values.typecode, []).append((i, values))
             else:
-                chunk[i] = _numbers(values, odd, first + i)
+                others[i] = _numbers(values, odd, first + i)
+        exact = not others and arrays.keys() <= {"h"}  # 16 bits fit into a float32
+        chunk = np.zeros((many, 3 * count), rows.dtype if exact else np.float64)
         for kind, some in arrays.items():
             numbers = np.frombuffer(b"".join([values for _, values in some]), kind)
             chunk[[i for i, _ in some]] = numbers.reshape(len(some), -1)
+        for i, found in others.items():
+            chunk[i] = found
+        if exact:
+            rows[first : first + many] = chunk
+            continue
         with np.errstate(over="ignore"):
             small = chunk.astype(np.float32)
         if rows.dtype == np.float32 and not np.array_equal(small, chunk, equal_nan=True):

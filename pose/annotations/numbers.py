@@ -9,7 +9,6 @@ import math
 import re
 from array import array
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,7 +138,8 @@ class Columns:
         """(N, 4) float64, NaN where one is missing or has a number that is none."""
         given = self.given(key)
         if all(type(box) is array and len(box) == 4 for box in given):  # nearly always
-            boxes = np.fromiter(chain.from_iterable(given), np.float64, 4 * len(given)).reshape(-1, 4)
+            values = b"".join([box if box.typecode == "d" else array("d", box) for box in given])
+            boxes = np.frombuffer(values, np.float64).reshape(-1, 4).copy()
             boxes[~np.isfinite(boxes).all(1)] = np.nan
             return boxes
         boxes = np.full((len(given), 4), np.nan)

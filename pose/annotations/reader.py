@@ -217,7 +217,8 @@ def _annotations(
     alone = people & ~crowd.values
     _keypoint_issues(keypoints, odd, alone, images["sizes"][image[alone & (image >= 0)]], issues)
     issues.add("area_range", alone & (areas > RANGE), lambda row: f"area {areas[row]:g}")
-    hidden = np.flatnonzero(people & (crowd.values | ~(keypoints[..., 2] > 0).any(1))).tolist()
+    fits = (length == 3 * count) | (length == 0)
+    hidden = np.flatnonzero(people & fits & (crowd.values | ~(keypoints[..., 2] > 0).any(1))).tolist()
     segmentations = segmentations_of([records[row] for row in hidden])
     texts = columns.given("human")
     return {
@@ -261,19 +262,20 @@ def _keypoint_issues(
     count, fractions, low, high = 0, False, np.full(2, np.inf), np.full(2, -np.inf)
     for first in range(0, len(keypoints), AT_ONCE):
         part = slice(first, first + AT_ONCE)
-        x, y, v = np.moveaxis(keypoints[part], 2, 0)
-        finite = (np.abs(x) < LARGEST) & (np.abs(y) < LARGEST) & (np.abs(v) < LARGEST)
+        x, y, v = np.ascontiguousarray(np.moveaxis(keypoints[part], 2, 0))
+        finite = _finite(x, y, v)
         unlabelled, labelled = v == 0, finite & (v > 0)
         wrong["not_finite"][part] = (~finite & ~unlabelled).any(1)
         wrong["unlabelled"][part] = (~finite & unlabelled).any(1)
-        wrong["v"][part] = _bad_visibility(keypoints[part]).any(1)
+        wrong["v"][part] = (finite & ((v < 0) | (v > 2))).any(1)
         wrong["minus"][part] = (labelled & (x == -1) & (y == -1)).any(1)
         wrong["any"][part] = labelled.any(1)
-        points = keypoints[part][labelled & people[part, None]][:, :2]
-        count += len(points)
-        fractions = fractions or bool(np.any(points % 1))
-        low = np.minimum(low, points.min(0, initial=np.inf))
-        high = np.maximum(high, points.max(0, initial=-np.inf))
+        meant = labelled & people[part, None]
+        points = np.stack([x[meant], y[meant]])
+        count += points.shape[1]
+        fractions = fractions or not np.array_equal(points, np.floor(points))
+        low = np.minimum(low, points.min(1, initial=np.inf))
+        high = np.maximum(high, points.max(1, initial=-np.inf))
     issues.add("not_finite", people & wrong["not_finite"])
     issues.add("not_finite_unlabelled", people & wrong["unlabelled"])
     issues.add(
@@ -293,5 +295,8 @@ def _keypoint_issues(
 def _bad_visibility(keypoints: np.ndarray) -> np.ndarray:
     """(..., K, 3) -> (..., K) bool: numbers whose v is not 0 to 2."""
     x, y, v = np.moveaxis(keypoints, -1, 0)
-    finite = (np.abs(x) < LARGEST) & (np.abs(y) < LARGEST) & (np.abs(v) < LARGEST)
-    return finite & ((v < 0) | (v > 2))
+    return _finite(x, y, v) & ((v < 0) | (v > 2))
+
+
+def _finite(x: np.ndarray, y: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return (np.abs(x) < LARGEST) & (np.abs(y) < LARGEST) & (np.abs(v) < LARGEST)

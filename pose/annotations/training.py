@@ -76,9 +76,11 @@ def to_arrays(
     image = place_of[file.image]
     rows = np.flatnonzero(file.usable & (image >= 0))
     keypoints: np.ndarray = np.empty((len(rows), len(skeleton), 3), np.float32)
+    derives = any(match.places[skeleton.keypoints.index(name)] is None for name in skeleton.derived)
+    kind = np.float64 if derives else file.keypoints.dtype  # what is only copied is never rounded
     for first in range(0, len(rows), AT_ONCE):
         part = rows[first : first + AT_ONCE]
-        given = file.keypoints[part].astype(np.float64)
+        given = file.keypoints[part].astype(kind, copy=False)  # a copy of these rows anyhow
         given[..., 2] = np.ceil(np.nan_to_num(given[..., 2]))  # COCO-WholeBody's v has fractions
         given[~file.labelled[part]] = 0
         keypoints[first : first + AT_ONCE] = _in_skeleton(given, skeleton, match.places)
@@ -125,18 +127,23 @@ def _boxes_and_areas(
     file: KeypointFile, people: np.ndarray, keypoints: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(P, 4) and (P,) float32, and the rows of the file that have no area."""
-    given = file.boxes[people]
+    boxes = file.boxes[people]
     with np.errstate(invalid="ignore"):
-        usable = (np.abs(given) < 1e9).all(1) & (given[:, 2:] > 0).all(1)
+        unusable = np.flatnonzero(~((np.abs(boxes) < 1e9).all(1) & (boxes[:, 2:] > 0).all(1)))
         known = (file.areas[people] > 0) & (file.areas[people] < 1e9)
+    if len(unusable):
+        boxes[unusable] = _around(keypoints[unusable])
+    areas = np.where(known, file.areas[people], BOX_TO_AREA * boxes[:, 2] * boxes[:, 3])
+    return boxes.astype(np.float32), areas.astype(np.float32), people[~known]
+
+
+def _around(keypoints: np.ndarray) -> np.ndarray:
+    """(N, 4) x, y, width, height of what encloses the labelled of keypoints (N, K, 3)."""
     seen = keypoints[..., 2] > 0
     points, infinite = keypoints[..., :2], np.float32(np.inf)
     low = np.where(seen[..., None], points, infinite).min(1, initial=np.inf)
     high = np.where(seen[..., None], points, -infinite).max(1, initial=-np.inf)
-    around = np.concatenate([low, np.maximum(high - low, 1)], axis=1)
-    boxes = np.where(usable[:, None], given, around.astype(np.float64))
-    areas = np.where(known, file.areas[people], BOX_TO_AREA * boxes[:, 2] * boxes[:, 3])
-    return boxes.astype(np.float32), areas.astype(np.float32), people[~known]
+    return np.concatenate([low, np.maximum(high - low, 1)], axis=1)
 
 
 def _in_skeleton(given: np.ndarray, skeleton: Skeleton, places: Sequence[int | None]) -> np.ndarray:
@@ -144,7 +151,9 @@ def _in_skeleton(given: np.ndarray, skeleton: Skeleton, places: Sequence[int | N
     keypoints where the file has none.
 
     The middle is taken in float64 and rounded before anything else happens to it, as rtpose does."""
-    keypoints = np.zeros((len(given), len(skeleton), 3))
+    if list(places) == [*range(given.shape[1])]:  # nearly always
+        return given
+    keypoints = np.zeros((len(given), len(skeleton), 3), given.dtype)
     for k, place in enumerate(places):
         if place is not None:
             keypoints[:, k] = given[:, place]

@@ -505,7 +505,7 @@ def test_the_second_time_nothing_is_parsed_or_hashed(tmp_path: Path, monkeypatch
     path = write(tmp_path, coco())
     first = load_annotations(path, SKELETON)
     no_parsing(monkeypatch)
-    monkeypatch.setattr(annotation_cache, "read_bytes", None)
+    monkeypatch.setattr(annotation_cache, "file_digest", None)
     second = load_annotations(path, SKELETON)
     np.testing.assert_array_equal(first.keypoints(0), second.keypoints(0))
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 from array import array
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pose.annotations import quick_json
-from pose.annotations.json_file import ANNOTATION_KEYS, UNREAD, compact, segmentations_of
+from pose.annotations import quick_json, reader
+from pose.annotations.json_file import (
+    ANNOTATION_KEYS,
+    UNREAD,
+    compact,
+    packed,
+    packed_numbers,
+    segmentations_of,
+)
 
 PERSON: dict[str, Any] = {
-    "id": 7, "image_id": 1, "category_id": 1, "iscrowd": 0, "num_keypoints": 1, "area": 12.5,
+    "id": 7, "image_id": 1, "category_id": 1, "iscrowd": 1, "num_keypoints": 1, "area": 12.5,
     "keypoints": [1, 2, 2, 0, 0, 0], "bbox": [1, 2, 3.5, 4], "segmentation": [[1, 2, 3, 4, 5, 6.5]],
 }  # fmt: skip
 IMAGE = {"id": 1, "file_name": "a.jpg", "width": 64, "height": 48, "license": 1, "url": "http://x/a.jpg"}
@@ -69,6 +78,74 @@ def test_the_usual_file_is_read_quickly_and_packed() -> None:
     assert_alike(document())
 
 
+OUTLINE = [[1, 2, 9, 2, 9, 8.5]]
+LISTS: tuple[Any, ...] = (
+    [1, 2, 2, 0, 0, 0], [0, 0, 0, 3, 4, 1], [0] * 6, [], None, [1, 2, 2], [5, 5, 0, 5, 5, 0, 5, 5, 2],
+    [[1, 2, 2]], [1, 2, -1, 0, 0, 0], [1, 2, 0.5, 0, 0, 0], [1, 2, 1e-60, 0, 0, 0], [1, 2, True, 0, 0, 0],
+    [1, 2, "2", 0, 0, 0],
+)  # fmt: skip
+CROWDS: tuple[Any, ...] = (None, 0, 1, 2, -1, 0.0, 0.5, True, False, "0", "1", "text", [], [0])
+
+
+@pytest.mark.parametrize("image", [IMAGE, {**IMAGE, "file_name": "\ud800.jpg"}], ids=["quick", "plain"])
+def test_only_segmentations_that_nobody_asks_for_are_left_out(tmp_path: Path, image: dict[str, Any]) -> None:
+    people = [
+        {**PERSON, "id": i + 1, "keypoints": keypoints, "iscrowd": crowd, "segmentation": OUTLINE}
+        for i, (keypoints, crowd) in enumerate(product(LISTS, CROWDS))
+    ]
+    content = {"images": [image], "annotations": people, "categories": [CATEGORY]}
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(content))
+    assert (quick_json.read(file.read_bytes()) is None) == (image is not IMAGE)
+    found, whole = reader.read(file), reader.parse(content, file)
+    expected = {row: [array("d", OUTLINE[0])] for row in whole.masks}
+    assert dict(found.masks) == expected
+    assert set(expected) >= {row for row in range(len(people)) if whole.ignored[row]}
+    assert 0 < len(expected) < len(people)
+    for one, other in zip(found.issues, whole.issues, strict=True):
+        assert (one.code, one.rows.tolist(), one.details) == (other.code, other.rows.tolist(), other.details)
+
+
+@pytest.mark.parametrize("decoded", [1, 2, 3, 1 << 20])
+def test_text_of_any_language(decoded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick_json, "DECODED", decoded)  # parts end within a letter
+    for more in ({}, {"caption": "\u0394 \U0001f3c3"}):
+        people = [{**PERSON, **more, "human": "\u4eba"} if more else PERSON]
+        for name in ("\xe9.jpg", "\u56fe\u7247/1.jpg", "\U0001f3c3.jpg"):
+            content = {"images": [{**IMAGE, "file_name": name}], "annotations": people, "info": {name: name}}
+            raw = json.dumps(content, ensure_ascii=False).encode()
+            assert not raw.isascii()
+            assert_alike(raw)
+
+
+def test_one_unusual_entry_among_usual_ones() -> None:
+    """They are read in one pass, or one by one."""
+    usual = [json.dumps({**PERSON, "id": i, "iscrowd": i % 2}) for i in range(20)]
+    for odd in ("3", "{}", json.dumps({**PERSON, "more": 1}), json.dumps({**PERSON, "keypoints": None})):
+        for place in (0, 7, 20):
+            people = ", ".join([*usual[:place], odd, *usual[place:]])
+            raw = f'{{"images": [{json.dumps(IMAGE)}], "annotations": [{people}]}}'.encode()
+            assert_alike(raw)
+            assert quick_json._in_one_pass(raw) is None
+
+
+def test_further_keys_of_the_file_are_kept() -> None:
+    for more in ({}, {"licenses": [{"id": 1}]}, {"score": 0.5}, {"keypoints": [1]}):
+        raw = json.dumps({**more, **json.loads(document())}).encode()
+        assert_alike(raw)
+        found = quick_json.read(raw)
+        assert found is not None and more.items() <= found.items()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[], [1], [1, 2.0], [2.0, 1], [0.5], [32767, -32768], [32768], [-32769, 0.5], [10**400], [1.0, 10**400],
+     [2**53 + 1], [1, 10**400, 0.5]],
+)  # fmt: skip
+def test_lists_known_to_hold_numbers_are_packed_as_any_list(values: list[int | float]) -> None:
+    assert repr(packed_numbers(values)) == repr(packed(values))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -118,7 +195,8 @@ def test_unusual_entries_are_read_as_json_reads_them(entry: str, where: str) -> 
     "raw",
     [b"", b"[]", b"{}", b"null", b'{"images": []}', b'{"images": {}, "annotations": []}', document()[:-1],
      document() + b"x", document().replace(b"2024", b"02024"), document().replace(b"2024", b"NaN,"),
-     document().replace(b"year", b"\xff"), document().replace(b"person", "é".encode()),
+     document().replace(b"year", b"\xff"), document().replace(b"a.jpg", b"\xed\xa0\x80"),
+     document().replace(b"a.jpg", b"\xc3"), document() + b"\xc3",
      document(id="1.", segmentation="[[1 2]]"), document(segmentation="[[01]]"), document(caption='"\x01"'),
      document().decode().encode("utf-16"), b"\xef\xbb\xbf" + document(),
      b'{"images": [], "annotations": [], "image_id": 1, "category_id": 2}', b"[" * 100_000],
