@@ -16,6 +16,7 @@ from torch import Tensor
 Subpixel = Literal["none", "quarter", "inner_quarter", "dark", "udp"]
 # Not below any cell of a square, of equal ones only the first, not below 4 neighbours, or above all 4.
 Window = Literal["square", "first", "cross", "strict"]
+FEW = 8  # times as many cells as may be peaks: then not every cell is compared with its neighbours
 PATCH = 5  # cells across an enlarged patch
 BEYOND = PATCH // 2  # of them on each side of the peak
 # how far the values of such a patch, computed by a matrix product, may be off, per unit of heat
@@ -35,8 +36,15 @@ class Peaks(NamedTuple):
 
 
 def clean(heatmap: Tensor, clip: float | None = None) -> Tensor:
-    """Maps as the functions here take them: NaN, which marks no peak, becomes -inf; heat is cut at `clip`."""
-    heat = torch.nan_to_num(heatmap.float(), nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    """Maps as the functions here take them: NaN, which marks no peak, becomes -inf; heat is cut at `clip`.
+
+    Maps on a CPU that are so already are not copied."""
+    heat = heatmap.detach().float()
+    if heat.device.type == "cpu" and heat.is_contiguous() and heat.numel():
+        highest = heat.numpy().max()  # NaN where a cell is
+        if highest <= (np.inf if clip is None else clip):
+            return heat
+    heat = torch.nan_to_num(heat, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     return (heat if clip is None else heat.clamp_(max=clip)).contiguous()
 
 
@@ -95,10 +103,10 @@ def find_peaks(
     """heat (B, K, h, w) -> at most `max_peaks` cells per map that are above `threshold` (compared in float64;
     0 or more) and the highest of their `nms_size` x `nms_size` window (cells of one plateau all count) or of
     another `window`."""
-    flat, highest = heat.flatten(2), highest_around(heat, window, nms_size).flatten(2)
-    top = _top_cells_cpu if heat.device.type == "cpu" else _top_cells
-    index, present = top(flat, highest, min(max_peaks, flat.shape[2]), _next_float32(threshold))
-    return Peaks(torch.where(present, flat.gather(2, index), 0), index)
+    limit, lowest = min(max_peaks, heat.shape[2] * heat.shape[3]), _next_float32(threshold)
+    if heat.device.type == "cpu":
+        return _top_cells_cpu(heat, limit, lowest, window, nms_size)
+    return _top_cells(heat, limit, lowest, window, nms_size)
 
 
 def list_peaks(
@@ -106,12 +114,11 @@ def list_peaks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The peaks of `find_peaks` without empty places, for maps on a CPU: maps b * K + k and cells, (P,) int64
     each, map by map and in every map in row-major order."""
-    heat_of, cells = heat.numpy().reshape(-1), heat[0, 0].numel()
-    maximum = highest_around(heat, window).numpy().reshape(-1)
-    where, _ = _pick(heat_of, maximum, _next_float32(threshold))
+    cells = heat[0, 0].numel()
+    where, value = _pick(heat, _next_float32(threshold), window, 3)
     maps = where // cells
     if len(where) > max_peaks:
-        kept = np.sort(_highest_first(maps, heat_of[where], max_peaks)[0])
+        kept = np.sort(_highest_first(maps, value, max_peaks)[0])
         where, maps = where[kept], maps[kept]
     return maps, where - maps * cells
 
@@ -122,9 +129,10 @@ def _next_float32(threshold: float) -> float:
     return float(nearest if float(nearest) > threshold else np.nextafter(nearest, np.float32(np.inf)))
 
 
-def _top_cells(flat: Tensor, highest: Tensor, limit: int, lowest: float) -> tuple[Tensor, Tensor]:
-    """flat, highest (B, K, cells): a map and the maximum around every cell; `lowest` positive -> the highest
-    peaks (B, K, limit) and which of them exist.  Static shapes: nothing is copied to the host."""
+def _top_cells(heat: Tensor, limit: int, lowest: float, window: Window, size: int) -> Peaks:
+    """heat (B, K, h, w); `lowest` positive -> the `limit` highest peaks.  Static shapes: nothing is copied to
+    the host."""
+    flat, highest = heat.flatten(2), highest_around(heat, window, size).flatten(2)
     cells = flat.shape[2]
     # Positive floats are ordered as their bits are.  With the position below the bits all keys differ, so
     # that the choice among equal peaks does not depend on how topk works.
@@ -132,30 +140,71 @@ def _top_cells(flat: Tensor, highest: Tensor, limit: int, lowest: float) -> tupl
     key = (flat.view(torch.int32).long() << 32) | backwards
     key = torch.where((flat == highest) & (flat >= lowest), key, -1).topk(limit, dim=2).values
     present = key >= 0
-    return torch.where(present, cells - 1 - (key & 0xFFFFFFFF), 0), present
+    index = torch.where(present, cells - 1 - (key & 0xFFFFFFFF), 0)
+    return Peaks(torch.where(present, flat.gather(2, index), 0), index)
 
 
-def _top_cells_cpu(flat: Tensor, highest: Tensor, limit: int, lowest: float) -> tuple[Tensor, Tensor]:
+def _top_cells_cpu(heat: Tensor, limit: int, lowest: float, window: Window, size: int) -> Peaks:
     """The same, several times faster where the few peaks can be picked out first and sorted together."""
-    where, value = _pick(flat.numpy().reshape(-1), highest.numpy().reshape(-1), lowest)
-    cells = flat.shape[2]
+    where, value = _pick(heat, lowest, window, size)
+    cells = heat.shape[2] * heat.shape[3]
     maps = where // cells
     best, place = _highest_first(maps, value, limit)
-    where, maps = where[best], maps[best]
-    index = np.zeros((flat.shape[0] * flat.shape[1], limit), np.int64)
-    present = np.zeros(index.shape, bool)
-    index[maps, place], present[maps, place] = where - maps * cells, True
-    shape = (*flat.shape[:2], limit)
-    return torch.from_numpy(index).view(shape), torch.from_numpy(present).view(shape)
+    maps = maps[best]
+    shape = (heat.shape[0] * heat.shape[1], limit)
+    highest, cell = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+    highest[maps, place], cell[maps, place] = value[best], where[best] - maps * cells
+    both = (torch.from_numpy(one).view(*heat.shape[:2], limit) for one in (highest, cell))
+    return Peaks(*both)
 
 
-def _pick(heat: np.ndarray, maximum: np.ndarray, lowest: float) -> tuple[np.ndarray, np.ndarray]:
-    """heat, maximum (cells of all maps,) -> the peaks that are `lowest` or higher, in order, and their
-    heat."""
-    where = (heat >= lowest).nonzero()[0]
-    value = heat[where]
-    is_peak = value == maximum[where]
+def _pick(heat: Tensor, lowest: float, window: Window, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """heat (B, K, h, w) on a CPU -> the peaks that are `lowest` or higher, flat in all maps (P,) int64 and in
+    order, and their heat (P,).
+
+    Where few cells are so high, these alone are compared with their neighbours."""
+    flat = heat.numpy().reshape(-1)
+    where = true_places(flat >= lowest)
+    if window == "square" and size == 3 and len(where) * FEW < len(flat):
+        return _highest_of_nine(flat, where, heat.shape[2], heat.shape[3])
+    value = flat[where]
+    is_peak = value == highest_around(heat, window, size).numpy().reshape(-1)[where]
     return where[is_peak], value[is_peak]
+
+
+def true_places(mask: np.ndarray) -> np.ndarray:
+    """mask (n,) bool, contiguous -> where it is True, (P,) int64: `mask.nonzero()[0]`, in less time.
+
+    Where fewer than a tenth are True, NumPy jumps from one to the next, and the processor mispredicts most
+    of them.  Here such jumps only lead to the words of 8 cells that are not all False; within these so many
+    are True that NumPy looks at all, without a branch."""
+    if len(mask) % 8:
+        return mask.nonzero()[0]
+    words = mask.view(np.uint64)
+    some = (words != 0).nonzero()[0]
+    at = words.take(some).view(bool).nonzero()[0]
+    return (some.take(at >> 3) << 3) + (at & 7)
+
+
+def _highest_of_nine(
+    heat: np.ndarray, where: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """heat (cells of all maps,); where (n,) in it -> those not below any of the 8 cells around, and their
+    heat.  The fewer cells are left, the more neighbours they are compared with."""
+    value, row = heat.take(where), where // width
+    x = where - row * width
+    left, right = x > 0, x < width - 1  # whether there is a cell
+    kept = ((value >= heat.take(where - left)) & (value >= heat.take(where + right))).nonzero()[0]
+    where, value, row, left, right = (one.take(kept) for one in (where, value, row, left, right))
+    y = row - row // height * height
+    above, below = where - width * (y > 0), where + width * (y < height - 1)
+    kept = ((value >= heat.take(above)) & (value >= heat.take(below))).nonzero()[0]
+    where, value, left, right, above, below = (
+        one.take(kept) for one in (where, value, left, right, above, below)
+    )
+    corners = np.stack((above - left, above + right, below - left, below + right))
+    kept = (value >= heat.take(corners)).all(0).nonzero()[0]
+    return where.take(kept), value.take(kept)
 
 
 def _highest_first(maps: np.ndarray, value: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -218,6 +267,27 @@ def subpixel_offset(
     inside = (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
     newton, curved = _newton(window.double().clamp(min=LOG_FLOOR).log())
     return torch.where((inside & curved)[..., None], newton, _quarter(window[..., 1, :], window[..., 1]))
+
+
+def quarter_cells(
+    heat: np.ndarray, channel: np.ndarray, index: np.ndarray, last_row: int | None = None
+) -> np.ndarray:
+    """The same as `subpixel_offset` by "quarter", for maps on a CPU, with the cells: x and y (..., 2)
+    float64."""
+    height, width = heat.shape[-2:]
+    y = index // width
+    x = index - y * width
+    here, flat = index + channel * (height * width), heat.reshape(-1)
+    right, left = (x < width - 1), (x > 0)
+    down = y < height - 1 if last_row is None else np.minimum(y + 1, min(last_row, height - 1)) - y
+    place = np.empty((*index.shape, 2))
+    place[..., 0] = flat.take(here + right) > flat.take(here - left)
+    place[..., 1] = flat.take(here + width * down) > flat.take(here - width * (y > 0))
+    place *= 0.5
+    place -= 0.25
+    place[..., 0] += x
+    place[..., 1] += y
+    return place
 
 
 def _quarter(across: Tensor, down: Tensor) -> Tensor:

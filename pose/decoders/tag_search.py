@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pose.decoders.peaks import Subpixel, subpixel_offset
+from pose.decoders.peaks import Subpixel, quarter_cells, subpixel_offset, true_places
 
 CELLS_AT_ONCE = 1 << 24  # of one full search on an accelerator: 128 MiB per intermediate map
 # The pruned search looks at these shares of a map's cells, the hottest ones, before it takes all.
@@ -50,6 +50,8 @@ def positions(
     sharp: Tensor, channel: Tensor, index: Tensor, method: Subpixel, last_row: int | None = None
 ) -> Tensor:
     """Cells (...) -> x and y in cells with the sub-pixel part, (..., 2) float64."""
+    if method == "quarter" and sharp.device.type == "cpu":
+        return torch.from_numpy(quarter_cells(sharp.numpy(), channel.numpy(), index.numpy(), last_row))
     width = sharp.shape[-1]
     cells = torch.stack((index % width, index.div(width, rounding_mode="floor")), -1)
     return cells.double() + subpixel_offset(sharp, channel, index, method, last_row)
@@ -121,82 +123,84 @@ def _search_hottest(
     index = np.full(len(channel), -1)
     maps = np.bincount(channel, minlength=len(heat)).nonzero()[0]
     own = maps.searchsorted(channel)
-    cells, counted = heat.shape[1], np.arange(len(maps))
     some = heat if len(maps) == len(heat) else heat[maps]
-    at = (some > level[maps, None]).reshape(-1).nonzero()[0]
-    number = np.diff(at.searchsorted(counted * cells), append=len(at))
-    map_of = np.repeat(counted, number)
-    at += np.repeat((maps - counted) * cells, number)  # in all of `heat`
-    order, start, number = _like_tags(tag.reshape(-1), _first_component(at, tag), map_of, own, mean[:, 0])
+    at = true_places((some > level[maps, None]).reshape(-1))
+    cells, dims = heat.shape[1], tag.shape[1]
+    counted = np.arange(len(maps))
+    in_map = at.searchsorted((counted + 1) * cells)
+    in_map[1:] -= in_map[:-1].copy()
+    if len(maps) < len(heat):
+        at += np.repeat((maps - counted) * cells, in_map)  # in all of `heat`
+    places = at if dims == 1 else at + np.repeat(maps * ((dims - 1) * cells), in_map)
+    order, start, number = _like_tags(tag.reshape(-1).take(places), in_map, own, mean[:, 0])
     lowest = np.maximum(level, enough)[channel]
-    limits = (np.cumsum(number) // PAIRS_AT_ONCE).searchsorted(
+    some_rows = number.nonzero()[0]
+    limits = (number[some_rows].cumsum() // PAIRS_AT_ONCE).searchsorted(
         np.arange(1, number.sum() // PAIRS_AT_ONCE + 1)
     )
-    for rows in np.split(np.arange(len(channel)), limits):
-        row, cell = _near_cells(tag, at, order, start[rows], number[rows], mean[rows])
-        if not len(row):
+    for rows in np.split(some_rows, limits):
+        if not len(rows):
             continue
+        first = number[rows].cumsum() - number[rows]  # of each row's pairs with a cell
+        row = np.repeat(np.arange(len(rows)), number[rows])
+        near = order.take(np.arange(len(row)) + (start[rows] - first).take(row))
+        cell = at.take(near)
         value = heat.reshape(-1).take(cell)
-        first = np.diff(row, prepend=-1).nonzero()[0]  # of each row's cells
+        value[_squared_distance_at(tag, places.take(near), mean[rows], row) > ROUNDS_TO_ZERO] = -np.inf
         best = np.maximum.reduceat(value, first)
-        cell = np.where(value == np.repeat(best, np.diff(first, append=len(cell))), cell, heat.size)
-        cell, row = np.minimum.reduceat(cell, first) % cells, rows[row[first]]
-        decided = best > lowest[row]
-        index[row[decided]] = cell[decided]
+        cell[value != best.take(row)] = heat.size
+        decided = best > lowest[rows]
+        index[rows[decided]] = np.minimum.reduceat(cell, first)[decided] % cells
     return index
 
 
-def _first_component(at: np.ndarray, tag: np.ndarray) -> np.ndarray:
-    """Cells `at` (n,) of all maps -> where the first component of their tags lies in the flat `tag`
-    (C, D, cells)."""
-    dims, cells = tag.shape[1:]
-    return at if dims == 1 else at + (at // cells) * ((dims - 1) * cells)
-
-
 def _like_tags(
-    tags: np.ndarray, places: np.ndarray, map_of: np.ndarray, own: np.ndarray, mean: np.ndarray
+    tag: np.ndarray, in_map: np.ndarray, own: np.ndarray, mean: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells (n,) of the maps `map_of`, whose tags have the first component tags[places]; rows (R,) of the
-    maps `own`, whose means have the first component `mean` -> an order of the cells (n,), and where in it
-    those begin that lie in a row's map and whose first component may be within half a step of its mean, and
-    how many there are (R,).  A few others are among them: cells are sorted into bins of half a step."""
+    """The first component of the tags of cells (n,), of which `in_map` (maps,) lie in each map, map by map;
+    rows (R,) of the maps `own`, whose means have the first component `mean` -> an order of cells that rows
+    want, and where in it those begin that lie in a row's map and whose first component may be within half a
+    step of its mean, and how many there are (R,).  A few others are among them: cells are sorted into bins of
+    half a step."""
     reach = 0.5 + 1e-6 * (1 + np.abs(mean))  # more than rounding takes away
     low, high = mean - reach, mean + reach
     lowest, highest = float(low.min()), float(high.max())
-    maps, span = int(own.max()) + 1, highest - lowest
+    maps, span = len(in_map), highest - lowest
     scale = min(2.0, max(0.0, MOST_BINS / maps - 2) / span)
     bins = int(span * scale) + 1
-    tag = np.fmin(np.fmax(tags.take(places), lowest, dtype=np.float64), highest)  # NaN goes to an end
     # the same arithmetic for cells and rows: it keeps their order
-    tag_bin, low_bin, high_bin = (((one - lowest) * scale).astype(np.int64) for one in (tag, low, high))
-    key = map_of * bins + tag_bin
+    bounds = np.stack((low, high))
+    bounds -= lowest
+    bounds *= scale
+    low_key, high_key = bounds.astype(np.int64) + own * bins
+    tag = np.fmax(tag, lowest, dtype=np.float64)  # NaN goes to an end
+    np.minimum(tag, highest, out=tag)
+    tag -= lowest
+    tag *= scale
+    key = tag.astype(np.int64)
+    key += np.repeat(np.arange(maps) * bins, in_map)
+    changes = np.bincount(low_key, minlength=maps * bins + 1)
+    changes -= np.bincount(high_key + 1, minlength=maps * bins + 1)
+    wanted = (changes.cumsum() > 0).take(key).nonzero()[0]
+    key = key.take(wanted)
     order = key.astype(np.uint16 if maps * bins < 1 << 16 else np.int64).argsort(kind="stable")
     first = np.zeros(maps * bins + 1, np.int64)
     np.cumsum(np.bincount(key, minlength=maps * bins), out=first[1:])
-    start = first[own * bins + low_bin]
-    return order, start, first[own * bins + high_bin + 1] - start
+    start = first.take(low_key)
+    return wanted.take(order), start, first.take(high_key + 1) - start
 
 
-def _near_cells(
-    tag: np.ndarray,
-    at: np.ndarray,
-    order: np.ndarray,
-    start: np.ndarray,
-    number: np.ndarray,
-    mean: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """tag (C, D, cells); cells `at` (n,) of all C maps; of each row (R,) as `_like_tags` gives them -> all
-    pairs of a row and such a cell whose tag's distance to `mean` (R, D) rounds to 0, row by row: numbers of
-    rows (P,) and cells of all maps (P,)."""
-    row = np.repeat(np.arange(len(start)), number)
-    cell = at[order[np.arange(len(row)) + np.repeat(start - (np.cumsum(number) - number), number)]]
-    tags, places, total = tag.reshape(-1), _first_component(cell, tag), np.zeros(len(row))
+def _squared_distance_at(
+    tag: np.ndarray, places: np.ndarray, mean: np.ndarray, row: np.ndarray
+) -> np.ndarray:
+    """tag (C, D, cells), where the first components of the tags of cells lie in it (P,); mean (R, D), of
+    which row (P,) -> (P,) float64."""
+    tags, total = tag.reshape(-1), np.zeros(len(row))
     for d in range(tag.shape[1]):
-        difference = tags.take(places + d * tag.shape[2]) - np.repeat(mean[:, d], number)
+        difference = tags.take(places + d * tag.shape[2]) - mean[:, d].take(row)
         difference *= difference
         total += difference
-    near = (total <= ROUNDS_TO_ZERO).nonzero()[0]
-    return row[near], cell[near]
+    return total
 
 
 def _search_map(heat: np.ndarray, tag: np.ndarray, mean: np.ndarray, weight: float = 1.0) -> int:

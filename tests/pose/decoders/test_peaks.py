@@ -40,9 +40,13 @@ def is_peak(heat: np.ndarray, y: int, x: int, window: Window) -> bool:
     return all(heat[y, x] > heat[at] if at in higher else heat[y, x] >= heat[at] for at in inside)
 
 
+@pytest.mark.parametrize("few", [0, 1 << 30])  # times as many cells as may be peaks: always, never
 @pytest.mark.parametrize("window", ["square", "first", "cross", "strict"])
 @pytest.mark.parametrize("rough", [False, True])
-def test_peaks_are_higher_than_their_neighbours_or_as_high(window: Window, rough: bool) -> None:
+def test_peaks_are_higher_than_their_neighbours_or_as_high(
+    window: Window, rough: bool, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peaks, "FEW", few)
     for seed in range(20):
         heat = maps(seed, rough=rough)
         width = heat.shape[3]
@@ -79,6 +83,51 @@ def test_both_ways_to_find_peaks_agree(monkeypatch: pytest.MonkeyPatch) -> None:
                 there = peaks.find_peaks(heat, 5, threshold=0.2, window=window)
             assert torch.equal(here.heat, there.heat)
             assert torch.equal(here.cell.where(here.heat > 0, 0), there.cell.where(here.heat > 0, 0))
+
+
+def test_few_cells_above_the_threshold_are_compared_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    alone = peaks._highest_of_nine
+    monkeypatch.setattr(
+        peaks, "_highest_of_nine", lambda *args: compared.append(len(args[1])) or alone(*args)
+    )
+    heat = maps(5, rough=True)
+    for threshold in (0.2, 1.2):  # of 30 % and of 0.3 % of the cells
+        peaks.find_peaks(heat, 5, threshold=threshold)
+    assert len(compared) == 1 and compared[0] * peaks.FEW < heat.numel()
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.2, 1])
+def test_true_places_are_those_of_numpy(share: float) -> None:
+    rng = np.random.default_rng(0)
+    for length in (0, 8, 8 * 125, 1001):
+        mask = rng.random(length) < share
+        np.testing.assert_array_equal(peaks.true_places(mask), mask.nonzero()[0])
+
+
+def test_clean_copies_only_maps_that_need_it() -> None:
+    heat = torch.tensor([0.5, -torch.inf, 1.0, -2.0]).view(1, 1, 2, 2)
+    assert peaks.clean(heat, 1.0).data_ptr() == heat.data_ptr()
+    assert peaks.clean(heat).data_ptr() == heat.data_ptr()
+    for value, clip, want in ((torch.nan, 1.0, -torch.inf), (torch.nan, None, -torch.inf), (3.0, 1.0, 1.0)):
+        raw = heat.clone()
+        raw[0, 0, 1, 1] = value
+        before = raw.clone()
+        cleaned = peaks.clean(raw, clip)
+        assert cleaned.flatten().tolist() == [0.5, -torch.inf, 1.0, want]
+        torch.testing.assert_close(raw, before, rtol=0, atol=0, equal_nan=True)  # its owner's is left alone
+
+
+@pytest.mark.parametrize("last_row", [None, 0, 3, 50])
+def test_quarter_cells_are_the_cells_and_their_quarter_steps(last_row: int | None) -> None:
+    for seed in range(20):
+        heat = maps(seed, rough=seed % 2 == 0)
+        channel, index = every_cell(heat)
+        width = heat.shape[3]
+        cells = torch.stack((index % width, index.div(width, rounding_mode="floor")), -1).double()
+        want = cells + peaks.subpixel_offset(heat, channel, index, "quarter", last_row)
+        found = peaks.quarter_cells(heat.numpy(), channel.numpy(), index.numpy(), last_row)
+        np.testing.assert_array_equal(found, want.numpy())
 
 
 # ---- the highest point of an enlarged patch ----

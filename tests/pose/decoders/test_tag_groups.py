@@ -196,10 +196,9 @@ def test_both_ways_to_find_peaks_agree_on_ties() -> None:
     for seed in range(30):
         heat = torch.randn(2, 3, 9, 14, generator=torch.Generator().manual_seed(seed)) * 0.3 + 0.1
         heat = (heat * 5).round() / 5 if seed % 2 else heat
-        flat, highest = heat.flatten(2), peaks.local_maximum(heat, 3).flatten(2)
-        for limit in (1, 7, 126):
-            here = peaks._top_cells_cpu(flat, highest, limit, 0.1)
-            there = peaks._top_cells(flat, highest, limit, 0.1)
+        for limit, size in ((1, 3), (7, 3), (7, 5), (126, 3)):
+            here = peaks._top_cells_cpu(heat, limit, 0.1, "square", size)
+            there = peaks._top_cells(heat, limit, 0.1, "square", size)
             torch.testing.assert_close(here, there, rtol=0, atol=0)
 
 
