@@ -22,7 +22,8 @@ from pose import geometry
 from pose.config import PresetSettings
 from pose.decoders import munkres
 from pose.decoders.keypoint_order import order_index
-from pose.decoders.peaks import Peaks, Subpixel, clean, find_peaks, gaussian_blur
+from pose.decoders.peaks import Peaks, clean, find_peaks, gaussian_blur
+from pose.decoders.subpixel import Subpixel
 from pose.decoders.tag_search import best_cells, positions
 from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.registry import DECODERS

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pose.decoders.peaks import Subpixel, quarter_cells, subpixel_offset, true_places
+from pose.decoders.peaks import true_places
+from pose.decoders.subpixel import Subpixel, quarter_cells, subpixel_offset
 
 CELLS_AT_ONCE = 1 << 24  # of one full search on an accelerator: 128 MiB per intermediate map
 # The pruned search looks at these shares of a map's cells, the hottest ones, before it takes all.
