@@ -197,7 +197,7 @@ def _highest_of_nine(
     where, value, left, right, above, below = (
         one.take(kept) for one in (where, value, left, right, above, below)
     )
-    corners = np.stack((above - left, above + right, below - left, below + right))
+    corners = np.array((above - left, above + right, below - left, below + right))
     kept = (value >= heat.take(corners)).all(0).nonzero()[0]
     return where.take(kept), value.take(kept)
 

@@ -36,13 +36,16 @@ def best_cells(
     `subpixel_offset`.
     """
     if heat.device.type == "cpu":
-        rows = torch.from_numpy(channel)
-        maps = heat.flatten(2).numpy(), tag.flatten(3).float().numpy()
-        index = torch.from_numpy(search_pruned(*maps, channel, mean, weight))
-    else:
-        packed = torch.from_numpy(np.column_stack((channel, mean))).to(heat.device)
-        rows = packed[:, 0].long()
-        index = search_all(heat, tag, rows, packed[:, 1:], weight)
+        maps = heat.flatten(2).numpy()
+        found = search_pruned(maps, tag.flatten(3).float().numpy(), channel, mean, weight)
+        rows, index = torch.from_numpy(channel), torch.from_numpy(found)
+        table = np.empty((len(channel), 3))
+        table[:, :2] = positions(sharp, rows, index, method, last_row).numpy()
+        table[:, 2] = maps.reshape(-1).take(channel * maps.shape[2] + found)
+        return table
+    packed = torch.from_numpy(np.column_stack((channel, mean))).to(heat.device)
+    rows = packed[:, 0].long()
+    index = search_all(heat, tag, rows, packed[:, 1:], weight)
     value = torch.take(heat, rows * heat[0, 0].numel() + index).double()
     return torch.cat((positions(sharp, rows, index, method, last_row), value[:, None]), 1).cpu().numpy()
 
@@ -85,10 +88,13 @@ def search_pruned(
 
     heat (B, K, cells); tag (B, K, D, cells) -> (R,) int64."""
     kinds, cells = heat.shape[1:]
-    index = np.full(len(channel), -1)
-    enough = heat.max(axis=2).reshape(-1) - np.float64(weight)
     flat, flat_tag = heat.reshape(-1, cells), tag.reshape(-1, tag.shape[2], cells)
-    rows = np.isfinite(mean[:, 0]).nonzero()[0]
+    hottest = flat.argmax(axis=1)
+    enough = flat[np.arange(len(flat)), hottest] - np.float64(weight)
+    # No cell is better than the hottest one where its distance rounds to 0.
+    index = hottest[channel]
+    index[~(_squared_distance(flat_tag[channel, :, index].T, mean.T) <= ROUNDS_TO_ZERO)] = -1
+    rows = ((index < 0) & np.isfinite(mean[:, 0])).nonzero()[0]
     for level in _levels(heat).reshape(-1, len(HOT_SHARES)).T:
         if not len(rows):
             break
@@ -136,12 +142,12 @@ def _search_hottest(
     order, start, number = _like_tags(tag.reshape(-1).take(places), in_map, own, mean[:, 0])
     lowest = np.maximum(level, enough)[channel]
     some_rows = number.nonzero()[0]
-    limits = (number[some_rows].cumsum() // PAIRS_AT_ONCE).searchsorted(
-        np.arange(1, number.sum() // PAIRS_AT_ONCE + 1)
-    )
-    for rows in np.split(some_rows, limits):
-        if not len(rows):
-            continue
+    parts = [some_rows] if len(some_rows) else []
+    pairs = number[some_rows].cumsum()
+    if number.sum() > PAIRS_AT_ONCE:
+        full = np.arange(PAIRS_AT_ONCE, pairs[-1] + 1, PAIRS_AT_ONCE)
+        parts = [part for part in np.split(some_rows, pairs.searchsorted(full)) if len(part)]
+    for rows in parts:
         first = number[rows].cumsum() - number[rows]  # of each row's pairs with a cell
         row = np.repeat(np.arange(len(rows)), number[rows])
         near = order.take(np.arange(len(row)) + (start[rows] - first).take(row))
@@ -170,7 +176,7 @@ def _like_tags(
     scale = min(2.0, max(0.0, MOST_BINS / maps - 2) / span)
     bins = int(span * scale) + 1
     # the same arithmetic for cells and rows: it keeps their order
-    bounds = np.stack((low, high))
+    bounds = np.array((low, high))
     bounds -= lowest
     bounds *= scale
     low_key, high_key = bounds.astype(np.int64) + own * bins
