@@ -153,7 +153,8 @@ def _search_hottest(
         near = order.take(np.arange(len(row)) + (start[rows] - first).take(row))
         cell = at.take(near)
         value = heat.reshape(-1).take(cell)
-        value[_squared_distance_at(tag, places.take(near), mean[rows], row) > ROUNDS_TO_ZERO] = -np.inf
+        # not ">": the distance of a tag that is NaN is greater than nothing
+        value[~(_squared_distance_at(tag, places.take(near), mean[rows], row) <= ROUNDS_TO_ZERO)] = -np.inf
         best = np.maximum.reduceat(value, first)
         cell[value != best.take(row)] = heat.size
         decided = best > lowest[rows]

@@ -11,8 +11,8 @@ from pose.decoders import tag_search
 
 
 def search_cases() -> Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]]:
-    """heat (2, 3, h, w), tag, channel, mean: near and far tags, ties, empty and negative maps, unclipped
-    heat."""
+    """heat (2, 3, h, w), tag, channel, mean: near and far tags, also NaN and infinite ones, ties, empty and
+    negative maps, unclipped heat."""
     for number in range(60):
         rng = np.random.default_rng(number)
         size = (2, 3, int(rng.integers(1, 40)), int(rng.integers(1, 40)))
@@ -25,6 +25,9 @@ def search_cases() -> Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray, np.
         channel, mean = rng.integers(0, 6, 40), rng.normal(0, 4, (40, tag.shape[2]))
         if number % 3 == 2:
             tag, mean = np.round(tag * 2) / 2, np.round(mean * 2) / 2
+        if number % 7 == 6:
+            tag[rng.random(tag.shape) < 0.1] = np.nan
+            tag[rng.random(tag.shape) < 0.1] = np.inf
         yield torch.from_numpy(heat).float(), torch.from_numpy(tag).float(), channel, mean
 
 
@@ -50,7 +53,8 @@ def test_both_searches_find_the_first_best_cell_of_the_whole_map(
         h = heat.flatten(0, 1).flatten(1).numpy()[channel]
         t = tag.flatten(0, 1).flatten(2).numpy()[channel]
         distance = np.sqrt(((t.transpose(0, 2, 1) - mean[:, None]) ** 2).sum(2))
-        best = (h - weight * np.round(distance)).argmax(1)
+        merit = h - weight * np.round(distance)
+        best = np.where(np.isnan(merit), -np.inf, merit).argmax(1)
         maps = heat.flatten(2).numpy(), tag.flatten(3).numpy()
         pruned = tag_search.search_pruned(*maps, channel, mean, weight)
         whole = tag_search.search_all(heat, tag, torch.from_numpy(channel), torch.from_numpy(mean), weight)
