@@ -73,6 +73,21 @@ def compiled_rows(people: int, noise: float, smallest: bool = False) -> list[Row
     return [row(people, noise, literal_runs, runs, "scipy"), first]
 
 
+def untrained_row(literal_runs: int, runs: int) -> Row:
+    """Maps of a network that is not trained yet: noise above the threshold everywhere, all tags alike."""
+    rng = np.random.default_rng(0)
+    heat = rng.normal(0.05, 0.05, (17, 128, 128)).astype(np.float32)
+    tags = rng.normal(0, 0.01, (17, 128, 128, 2)).astype(np.float32)
+    decoder = TagGroups(TagGroupsSettings(), from_dict(read_yaml(SKELETON)), layout=0.0)
+    return compare(
+        "group + refine, noise with equal tags, 128 x 128, compiled solver",
+        partial(group_and_refine, heat, tags, matcher="scipy"),
+        partial(decoder, *batch(heat, tags), 4),
+        literal_runs=literal_runs,
+        runs=runs,
+    )
+
+
 def higherhrnet_row(people: int, size: int, literal_runs: int, runs: int) -> Row:
     """HigherHRNet's rules, with its solver, so that both find the same people."""
     settings = TagGroupsSettings(preset="higherhrnet")
@@ -97,13 +112,14 @@ def rows(smallest: bool = False) -> list[Row]:
     with one_thread():
         if smallest:
             few = [row(2, 0.02, literal_runs=1, runs=1), higherhrnet_row(2, 64, literal_runs=1, runs=1)]
-            return few + compiled_rows(2, 0.02, smallest=True)
+            return [*few, *compiled_rows(2, 0.02, smallest=True), untrained_row(literal_runs=1, runs=1)]
         cases = ((10, 0.02), (10, 0.03), (10, 0.05), (30, 0.02), (30, 0.05))
         published = ((10, 128), (30, 128), (10, 256), (30, 256))
         return [
             *(row(*case, literal_runs=7, runs=31) for case in cases),
             *compiled_rows(10, 0.02),
             *compiled_rows(30, 0.02),
+            untrained_row(literal_runs=5, runs=31),
             *(higherhrnet_row(*case, literal_runs=5, runs=31) for case in published),
         ]
 

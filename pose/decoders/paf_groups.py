@@ -30,7 +30,8 @@ from pose.decoders.limb_assembly import (
     join_consistently,
     join_near_ones,
 )
-from pose.decoders.peaks import Window, find_peaks, list_peaks, patch_top, subpixel_offset
+from pose.decoders.peaks import Window, find_peaks, list_peaks, patch_top
+from pose.decoders.subpixel import subpixel_offset
 from pose.errors import UserError
 from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.registry import DECODERS

@@ -1,4 +1,4 @@
-"""Peaks of score maps and their sub-pixel position, for a whole batch without a copy to the host.
+"""Peaks of score maps, for a whole batch without a copy to the host.
 
 Maps are float32, contiguous and without NaN (see `clean`).  A cell is a flat index y * w + x.
 """
@@ -13,17 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Subpixel = Literal["none", "quarter", "inner_quarter", "dark", "udp"]
 # Not below any cell of a square, of equal ones only the first, not below 4 neighbours, or above all 4.
 Window = Literal["square", "first", "cross", "strict"]
+FEW = 8  # times as many cells as may be peaks: then not every cell is compared with its neighbours
 PATCH = 5  # cells across an enlarged patch
 BEYOND = PATCH // 2  # of them on each side of the peak
 # how far the values of such a patch, computed by a matrix product, may be off, per unit of heat
 PRODUCT_ERROR = 4e-6
-LOG_FLOOR = 1e-10  # the heat below which the logarithm of a map is cut off
-UDP_RANGE = (0.001, 50.0)  # of the heat whose logarithm UDP's step takes
-LARGEST = 1e30  # where infinite heat would not do
-UDP_DAMPING = float(np.finfo(np.float32).eps)  # added to the diagonal of its Hessian
 
 
 class Peaks(NamedTuple):
@@ -35,8 +31,15 @@ class Peaks(NamedTuple):
 
 
 def clean(heatmap: Tensor, clip: float | None = None) -> Tensor:
-    """Maps as the functions here take them: NaN, which marks no peak, becomes -inf; heat is cut at `clip`."""
-    heat = torch.nan_to_num(heatmap.float(), nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    """Maps as the functions here take them: NaN, which marks no peak, becomes -inf; heat is cut at `clip`.
+
+    Maps on a CPU that are so already are not copied."""
+    heat = heatmap.detach().float()
+    if heat.device.type == "cpu" and heat.is_contiguous() and heat.numel():
+        highest = heat.numpy().max()  # NaN where a cell is
+        if highest <= (np.inf if clip is None else clip):
+            return heat
+    heat = torch.nan_to_num(heat, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     return (heat if clip is None else heat.clamp_(max=clip)).contiguous()
 
 
@@ -95,10 +98,10 @@ def find_peaks(
     """heat (B, K, h, w) -> at most `max_peaks` cells per map that are above `threshold` (compared in float64;
     0 or more) and the highest of their `nms_size` x `nms_size` window (cells of one plateau all count) or of
     another `window`."""
-    flat, highest = heat.flatten(2), highest_around(heat, window, nms_size).flatten(2)
-    top = _top_cells_cpu if heat.device.type == "cpu" else _top_cells
-    index, present = top(flat, highest, min(max_peaks, flat.shape[2]), _next_float32(threshold))
-    return Peaks(torch.where(present, flat.gather(2, index), 0), index)
+    limit, lowest = min(max_peaks, heat.shape[2] * heat.shape[3]), _next_float32(threshold)
+    if heat.device.type == "cpu":
+        return _top_cells_cpu(heat, limit, lowest, window, nms_size)
+    return _top_cells(heat, limit, lowest, window, nms_size)
 
 
 def list_peaks(
@@ -106,12 +109,11 @@ def list_peaks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The peaks of `find_peaks` without empty places, for maps on a CPU: maps b * K + k and cells, (P,) int64
     each, map by map and in every map in row-major order."""
-    heat_of, cells = heat.numpy().reshape(-1), heat[0, 0].numel()
-    maximum = highest_around(heat, window).numpy().reshape(-1)
-    where, _ = _pick(heat_of, maximum, _next_float32(threshold))
+    cells = heat[0, 0].numel()
+    where, value = _pick(heat, _next_float32(threshold), window, 3)
     maps = where // cells
     if len(where) > max_peaks:
-        kept = np.sort(_highest_first(maps, heat_of[where], max_peaks)[0])
+        kept = np.sort(_highest_first(maps, value, max_peaks)[0])
         where, maps = where[kept], maps[kept]
     return maps, where - maps * cells
 
@@ -122,9 +124,10 @@ def _next_float32(threshold: float) -> float:
     return float(nearest if float(nearest) > threshold else np.nextafter(nearest, np.float32(np.inf)))
 
 
-def _top_cells(flat: Tensor, highest: Tensor, limit: int, lowest: float) -> tuple[Tensor, Tensor]:
-    """flat, highest (B, K, cells): a map and the maximum around every cell; `lowest` positive -> the highest
-    peaks (B, K, limit) and which of them exist.  Static shapes: nothing is copied to the host."""
+def _top_cells(heat: Tensor, limit: int, lowest: float, window: Window, size: int) -> Peaks:
+    """heat (B, K, h, w); `lowest` positive -> the `limit` highest peaks.  Static shapes: nothing is copied to
+    the host."""
+    flat, highest = heat.flatten(2), highest_around(heat, window, size).flatten(2)
     cells = flat.shape[2]
     # Positive floats are ordered as their bits are.  With the position below the bits all keys differ, so
     # that the choice among equal peaks does not depend on how topk works.
@@ -132,30 +135,71 @@ def _top_cells(flat: Tensor, highest: Tensor, limit: int, lowest: float) -> tupl
     key = (flat.view(torch.int32).long() << 32) | backwards
     key = torch.where((flat == highest) & (flat >= lowest), key, -1).topk(limit, dim=2).values
     present = key >= 0
-    return torch.where(present, cells - 1 - (key & 0xFFFFFFFF), 0), present
+    index = torch.where(present, cells - 1 - (key & 0xFFFFFFFF), 0)
+    return Peaks(torch.where(present, flat.gather(2, index), 0), index)
 
 
-def _top_cells_cpu(flat: Tensor, highest: Tensor, limit: int, lowest: float) -> tuple[Tensor, Tensor]:
+def _top_cells_cpu(heat: Tensor, limit: int, lowest: float, window: Window, size: int) -> Peaks:
     """The same, several times faster where the few peaks can be picked out first and sorted together."""
-    where, value = _pick(flat.numpy().reshape(-1), highest.numpy().reshape(-1), lowest)
-    cells = flat.shape[2]
+    where, value = _pick(heat, lowest, window, size)
+    cells = heat.shape[2] * heat.shape[3]
     maps = where // cells
     best, place = _highest_first(maps, value, limit)
-    where, maps = where[best], maps[best]
-    index = np.zeros((flat.shape[0] * flat.shape[1], limit), np.int64)
-    present = np.zeros(index.shape, bool)
-    index[maps, place], present[maps, place] = where - maps * cells, True
-    shape = (*flat.shape[:2], limit)
-    return torch.from_numpy(index).view(shape), torch.from_numpy(present).view(shape)
+    maps = maps[best]
+    shape = (heat.shape[0] * heat.shape[1], limit)
+    highest, cell = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+    highest[maps, place], cell[maps, place] = value[best], where[best] - maps * cells
+    both = (torch.from_numpy(one).view(*heat.shape[:2], limit) for one in (highest, cell))
+    return Peaks(*both)
 
 
-def _pick(heat: np.ndarray, maximum: np.ndarray, lowest: float) -> tuple[np.ndarray, np.ndarray]:
-    """heat, maximum (cells of all maps,) -> the peaks that are `lowest` or higher, in order, and their
-    heat."""
-    where = (heat >= lowest).nonzero()[0]
-    value = heat[where]
-    is_peak = value == maximum[where]
+def _pick(heat: Tensor, lowest: float, window: Window, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """heat (B, K, h, w) on a CPU -> the peaks that are `lowest` or higher, flat in all maps (P,) int64 and in
+    order, and their heat (P,).
+
+    Where few cells are so high, these alone are compared with their neighbours."""
+    flat = heat.numpy().reshape(-1)
+    where = true_places(flat >= lowest)
+    if window == "square" and size == 3 and len(where) * FEW < len(flat):
+        return _highest_of_nine(flat, where, heat.shape[2], heat.shape[3])
+    value = flat[where]
+    is_peak = value == highest_around(heat, window, size).numpy().reshape(-1)[where]
     return where[is_peak], value[is_peak]
+
+
+def true_places(mask: np.ndarray) -> np.ndarray:
+    """mask (n,) bool, contiguous -> where it is True, (P,) int64: `mask.nonzero()[0]`, in less time.
+
+    Where fewer than a tenth are True, NumPy jumps from one to the next, and the processor mispredicts most
+    of them.  Here such jumps only lead to the words of 8 cells that are not all False; within these so many
+    are True that NumPy looks at all, without a branch."""
+    if len(mask) % 8:
+        return mask.nonzero()[0]
+    words = mask.view(np.uint64)
+    some = (words != 0).nonzero()[0]
+    at = words.take(some).view(bool).nonzero()[0]
+    return (some.take(at >> 3) << 3) + (at & 7)
+
+
+def _highest_of_nine(
+    heat: np.ndarray, where: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """heat (cells of all maps,); where (n,) in it -> those not below any of the 8 cells around, and their
+    heat.  The fewer cells are left, the more neighbours they are compared with."""
+    value, row = heat.take(where), where // width
+    x = where - row * width
+    left, right = x > 0, x < width - 1  # whether there is a cell
+    kept = ((value >= heat.take(where - left)) & (value >= heat.take(where + right))).nonzero()[0]
+    where, value, row, left, right = (one.take(kept) for one in (where, value, row, left, right))
+    y = row - row // height * height
+    above, below = where - width * (y > 0), where + width * (y < height - 1)
+    kept = ((value >= heat.take(above)) & (value >= heat.take(below))).nonzero()[0]
+    where, value, left, right, above, below = (
+        one.take(kept) for one in (where, value, left, right, above, below)
+    )
+    corners = np.array((above - left, above + right, below - left, below + right))
+    kept = (value >= heat.take(corners)).all(0).nonzero()[0]
+    return where.take(kept), value.take(kept)
 
 
 def _highest_first(maps: np.ndarray, value: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -179,123 +223,6 @@ def gaussian_blur(heat: Tensor, size: int) -> Tensor:
         rows = F.pad(rows, (size // 2, size // 2, 0, 0), mode="replicate")
         rows = F.conv2d(rows, kernel.view(1, 1, 1, size)).transpose(2, 3)
     return rows.reshape(heat.shape)
-
-
-def subpixel_offset(
-    heat: Tensor, channel: Tensor, index: Tensor, method: Subpixel, last_row: int | None = None
-) -> Tensor:
-    """Where the top lies relative to the centre of its cell: (..., 2) float32, x first, in cells.
-
-    heat (B, K, h, w); channel (...) int64 b * K + k; index (...) int64 cells.  "quarter": 0.25 towards the
-    larger neighbour per axis, the smaller coordinate where they are equal; outside the map the border cell is
-    repeated (Newell et al., "Associative Embedding", 2017, as released in pose-ae-train).  "inner_quarter":
-    the same as MMPose 1.x takes it, see `_inner_quarter`.  "dark": one Newton
-    step on the logarithm of the heat (Zhang et al., "Distribution-Aware Coordinate Representation", 2020), at
-    most one cell per axis; where the 3 x 3 cells lie partly outside or have no maximum, "quarter".  "udp":
-    such a step as MMPose 0.x takes it for UDP, at any cell and of any length, see `_udp`.
-
-    `last_row`: the neighbour below that "quarter" compares with lies in this row if it would lie below it.
-    """
-    if method == "none":
-        return torch.zeros(*index.shape, 2, device=heat.device)
-    height, width = heat.shape[-2:]
-    y, x = index.div(width, rounding_mode="floor"), index % width
-    step = torch.arange(-1, 2, device=heat.device)
-    rows = (y[..., None] + step).clamp(0, height - 1)
-    columns = (x[..., None] + step).clamp(0, width - 1)
-    first = channel * (height * width)
-    if method == "udp":
-        return _udp(heat, first, rows, columns)
-    if method in ("quarter", "inner_quarter"):
-        if last_row is not None:
-            rows[..., 2].clamp_(max=last_row)
-        across = torch.take(heat, (first + y * width)[..., None] + columns)
-        down = torch.take(heat, (first + x)[..., None] + rows * width)
-        if method == "inner_quarter":
-            return _inner_quarter(across, down, (x, y), (width, height))
-        return _quarter(across, down)
-    window = torch.take(heat, first[..., None, None] + rows[..., None] * width + columns[..., None, :])
-    inside = (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
-    newton, curved = _newton(window.double().clamp(min=LOG_FLOOR).log())
-    return torch.where((inside & curved)[..., None], newton, _quarter(window[..., 1, :], window[..., 1]))
-
-
-def _quarter(across: Tensor, down: Tensor) -> Tensor:
-    """Three cells (..., 3) along x and three along y -> (..., 2)."""
-    larger = torch.stack((across[..., 2] > across[..., 0], down[..., 2] > down[..., 0]), -1)
-    return larger.float() * 0.5 - 0.25
-
-
-def _inner_quarter(
-    across: Tensor, down: Tensor, cell: tuple[Tensor, Tensor], size: tuple[int, int]
-) -> Tensor:
-    """Three cells (..., 3) along x and three along y round `cell` x, y (...) -> (..., 2): none where two
-    neighbours are equal, or along an axis on which the cell is one of the first two or the last; and neither
-    axis where it is the first of the other one (MMPose 1.x)."""
-    (x, y), (width, height) = cell, size
-    along_x = (x > 1) & (x < width - 1) & (y > 0)
-    along_y = (y > 1) & (y < height - 1) & (x > 0)
-    step = torch.stack(
-        (
-            (across[..., 2] - across[..., 0]).sign().where(along_x, 0),
-            (down[..., 2] - down[..., 0]).sign().where(along_y, 0),
-        ),
-        -1,
-    )
-    return step * 0.25
-
-
-def _newton(window: Tensor) -> tuple[Tensor, Tensor]:
-    """window (..., 3, 3) -> the step (..., 2) float32 to the top of the paraboloid through it, and whether it
-    has a top."""
-    middle = window[..., 1, 1]
-    gx, gy = (window[..., 1, 2] - window[..., 1, 0]) / 2, (window[..., 2, 1] - window[..., 0, 1]) / 2
-    xx = window[..., 1, 2] - 2 * middle + window[..., 1, 0]
-    yy = window[..., 2, 1] - 2 * middle + window[..., 0, 1]
-    xy = (window[..., 2, 2] - window[..., 2, 0] - window[..., 0, 2] + window[..., 0, 0]) / 4
-    determinant = xx * yy - xy * xy
-    curved = (xx < 0) & (determinant > 0)
-    step = torch.stack((xy * gy - yy * gx, xy * gx - xx * gy), -1) / determinant.where(curved, 1)[..., None]
-    return step.clamp(-1, 1).float(), curved
-
-
-def _udp(heat: Tensor, first: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The Newton step of UDP (Huang et al., "The Devil is in the Details", CVPR 2020, as released in MMPose
-    0.x) on the logarithm of the smoothed heat, with a mixed derivative of 7 cells.
-
-    heat (B, K, h, w); first (...) where each map starts; rows, columns (..., 3) of the 3 x 3 cells, within
-    the map -> (..., 2) float32.  The maps are smoothed by 1/4, 1/2, 1/4 along both axes, reflected at the
-    border without repeating it; beyond the border the smoothed cells are repeated."""
-    height, width = heat.shape[-2:]
-    around = torch.arange(-1, 2, device=heat.device)
-    near_rows = _reflect(rows[..., None] + around, height)[..., :, :, None, None]
-    near_columns = _reflect(columns[..., None] + around, width)[..., None, None, :, :]
-    cells = torch.take(heat, first[..., None, None, None, None] + near_rows * width + near_columns)
-    cells = cells.clamp(-LARGEST, LARGEST)  # infinity minus infinity would be no number
-    # In float32 and in this order: where the Hessian is nearly singular, rounding decides how far it goes.
-    smooth = (cells[..., 0] + cells[..., 2]) * 0.25 + cells[..., 1] * 0.5  # (..., 3, 3, 3): along the rows
-    smooth = (smooth[..., 0, :] + smooth[..., 2, :]) * 0.25 + smooth[..., 1, :] * 0.5
-    f = _log(smooth.clamp(*UDP_RANGE))
-    middle, left, right, above, below = f[..., 1, 1], f[..., 1, 0], f[..., 1, 2], f[..., 0, 1], f[..., 2, 1]
-    mixed = f[..., 2, 2] - right - below + middle + middle - left - above + f[..., 0, 0]
-    gx, gy = ((right - left) / 2).double(), ((below - above) / 2).double()
-    xx = (right - 2 * middle + left).double() + UDP_DAMPING
-    yy = (below - 2 * middle + above).double() + UDP_DAMPING
-    xy = (mixed / 2).double()
-    determinant = xx * yy - xy * xy
-    solvable = determinant != 0
-    step = torch.stack((xy * gy - yy * gx, xy * gx - xx * gy), -1)
-    return (step / determinant.where(solvable, torch.inf)[..., None]).float()
-
-
-def _log(x: Tensor) -> Tensor:
-    """On a CPU NumPy's, as in the original: it is the last bit that differs."""
-    return torch.from_numpy(np.log(x.numpy())) if x.device.type == "cpu" else x.log()
-
-
-def _reflect(index: Tensor, length: int) -> Tensor:
-    """Places one outside -> the last but one; in a map of one cell that cell."""
-    return (length - 1 - (length - 1 - index.abs()).abs()).clamp(0, length - 1)
 
 
 # ---- the highest point of an enlarged patch ----

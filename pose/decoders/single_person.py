@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pose import geometry
 from pose.config import Settings
-from pose.decoders.peaks import Subpixel, clean, subpixel_offset
+from pose.decoders.peaks import clean
+from pose.decoders.subpixel import Subpixel, subpixel_offset
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People

@@ -22,21 +22,16 @@ from pose import geometry
 from pose.config import PresetSettings
 from pose.decoders import munkres
 from pose.decoders.keypoint_order import order_index
-from pose.decoders.peaks import Peaks, Subpixel, clean, find_peaks, gaussian_blur, subpixel_offset
+from pose.decoders.peaks import Peaks, clean, find_peaks, gaussian_blur
+from pose.decoders.subpixel import Subpixel
+from pose.decoders.tag_search import best_cells, positions
 from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton
 from pose.structures import People
 
 NO_PERSON = 1e10  # the cost of a candidate that no person takes, where the matcher needs a square matrix
-CELLS_AT_ONCE = 1 << 24  # of one full search on an accelerator: 128 MiB per intermediate map
-# The pruned search looks at these shares of a map's cells, the hottest ones, before it takes all.
-HOT_SHARES = (1 / 32, 1 / 8)
-MOST_BINS = 60000  # of tags, in which cells are sorted; their numbers fit into 16 bits
-PAIRS_AT_ONCE = 1 << 18  # of a person and a cell, whose tags are compared
-SAMPLE_STEP = 61  # every so many cells the heat is read to tell which level such a share lies above
 MMPOSE1_WEIGHT = 100.0  # of a whole step of tags against heat
-ROUNDS_TO_ZERO = np.nextafter(0.25, 1)  # the greatest float64 whose square root rounds to 0
 
 
 class TagGroupsSettings(PresetSettings):
@@ -175,7 +170,7 @@ class TagGroups:
             peaks = Peaks(F.pad(peaks.heat, (0, 1)), F.pad(peaks.cell, (0, 1)))
         images, kinds, _ = peaks.cell.shape
         channel = torch.arange(images * kinds, device=heat.device).view(images, kinds, 1)
-        cells = _positions(sharp, channel, peaks.cell, self.settings.subpixel)
+        cells = positions(sharp, channel, peaks.cell, self.settings.subpixel)
         columns = [peaks.heat.double()[..., None], cells, _tags_at(tag, peaks.cell)]
         if udp:
             columns.append(_tags_at(tag, _nearest_cell(cells, heat.shape[2], heat.shape[3])))
@@ -246,15 +241,6 @@ def _check(heatmap: Tensor, tag: Tensor, kinds: int) -> None:
             f"expected heatmap (B, {kinds}, h, w) and tag (B, {kinds}, D, h, w), "
             f"got {tuple(heatmap.shape)} and {tuple(tag.shape)}"
         )
-
-
-def _positions(
-    sharp: Tensor, channel: Tensor, index: Tensor, method: Subpixel, last_row: int | None = None
-) -> Tensor:
-    """Cells (...) -> x and y in cells with the sub-pixel part, (..., 2) float64."""
-    width = sharp.shape[-1]
-    cells = torch.stack((index % width, index.div(width, rounding_mode="floor")), -1)
-    return cells.double() + subpixel_offset(sharp, channel, index, method, last_row)
 
 
 def _tags_at(tag: Tensor, index: Tensor) -> Tensor:
@@ -359,204 +345,3 @@ def _munkres(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     column = munkres.assign(cost)
     row = np.flatnonzero(column < columns)
     return row, column[row]
-
-
-def _squared_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a, b (D, ...) that broadcast -> (...), summed over D."""
-    total = a[0] - b[0]
-    total *= total
-    for one, other in zip(a[1:], b[1:], strict=True):
-        difference = one - other
-        difference *= difference
-        total += difference
-    return total
-
-
-# ---- missing keypoints ----
-
-
-def best_cells(
-    heat: Tensor,
-    sharp: Tensor,
-    tag: Tensor,
-    channel: np.ndarray,
-    mean: np.ndarray,
-    method: Subpixel,
-    last_row: int | None = None,
-    weight: float = 1.0,
-) -> np.ndarray:
-    """The cell of each map `channel` (R,) = b * K + k where heat - weight * round(Euclidean distance of
-    the tag to `mean` (R, D)) is highest, the first one in row-major order: (R, 3) float64, x, y with the
-    sub-pixel part in cells, and the heat there.
-
-    heat, sharp (B, K, h, w), `sharp` for the sub-pixel part; tag (B, K, D, h, w); last_row see
-    `subpixel_offset`.
-    """
-    if heat.device.type == "cpu":
-        rows = torch.from_numpy(channel)
-        maps = heat.flatten(2).numpy(), tag.flatten(3).float().numpy()
-        index = torch.from_numpy(search_pruned(*maps, channel, mean, weight))
-    else:
-        packed = torch.from_numpy(np.column_stack((channel, mean))).to(heat.device)
-        rows = packed[:, 0].long()
-        index = search_all(heat, tag, rows, packed[:, 1:], weight)
-    value = torch.take(heat, rows * heat[0, 0].numel() + index).double()
-    return torch.cat((_positions(sharp, rows, index, method, last_row), value[:, None]), 1).cpu().numpy()
-
-
-def search_all(heat: Tensor, tag: Tensor, channel: Tensor, mean: Tensor, weight: float = 1.0) -> Tensor:
-    """Every cell for every row, on the device of the maps, some rows at a time; see `best_cells` -> (R,)
-    int64.
-
-    In float64, as the difference of a heat and a distance must not round two heats to the same value."""
-    cells = heat[0, 0].numel()
-    image, kind = channel.div(heat.shape[1], rounding_mode="floor"), channel % heat.shape[1]
-    rows_at_once = max(1, CELLS_AT_ONCE // cells)
-    found = []
-    for i in range(0, len(channel), rows_at_once):
-        part = slice(i, i + rows_at_once)
-        total = torch.zeros((), dtype=torch.float64, device=heat.device)
-        for d in range(tag.shape[2]):
-            difference = tag[image[part], kind[part], d].flatten(1) - mean[part, d, None]
-            total = total + difference * difference
-        merit = heat[image[part], kind[part]].flatten(1) - total.sqrt().round() * weight
-        found.append(torch.nan_to_num(merit, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).argmax(1))
-    return torch.cat(found)
-
-
-def search_pruned(
-    heat: np.ndarray, tag: np.ndarray, channel: np.ndarray, mean: np.ndarray, weight: float = 1.0
-) -> np.ndarray:
-    """The result of `search_all`, found in most cases among the hottest cells of each map.
-
-    heat (B, K, cells); tag (B, K, D, cells) -> (R,) int64."""
-    kinds, cells = heat.shape[1:]
-    index = np.full(len(channel), -1)
-    enough = heat.max(axis=2).reshape(-1) - np.float64(weight)
-    flat, flat_tag = heat.reshape(-1, cells), tag.reshape(-1, tag.shape[2], cells)
-    rows = np.isfinite(mean[:, 0]).nonzero()[0]
-    for level in _levels(heat).reshape(-1, len(HOT_SHARES)).T:
-        if not len(rows):
-            break
-        index[rows] = _search_hottest(flat, flat_tag, channel[rows], mean[rows], level, enough)
-        rows = rows[index[rows] < 0]
-    for row in (index < 0).nonzero()[0]:
-        image, kind = divmod(int(channel[row]), kinds)
-        index[row] = _search_map(heat[image, kind], tag[image, kind], mean[row], weight)
-    return index
-
-
-def _levels(heat: np.ndarray) -> np.ndarray:
-    """heat (B, K, cells) -> (B, K, looks): the heat above which about each of HOT_SHARES lies, 0 or more."""
-    sample = np.sort(heat[..., ::SAMPLE_STEP], axis=2)
-    places = [-1 - int(sample.shape[2] * share) for share in HOT_SHARES]
-    return sample[..., places].clip(0)
-
-
-def _search_hottest(
-    heat: np.ndarray,
-    tag: np.ndarray,
-    channel: np.ndarray,
-    mean: np.ndarray,
-    level: np.ndarray,
-    enough: np.ndarray,
-) -> np.ndarray:
-    """heat (C, cells), tag (C, D, cells), channel (R,), mean (R, D) -> the best cells (R,), -1 where this
-    short look at the cells above `level` (C,) of their maps cannot tell.
-
-    Of the cells above some level, take the hottest whose distance rounds to 0, of equal ones the first.  All
-    hotter cells lose the weight of a step or more: if this one is above `enough` (C,), the highest heat of
-    the map minus that weight, none of them is better."""
-    index = np.full(len(channel), -1)
-    maps = np.bincount(channel, minlength=len(heat)).nonzero()[0]
-    own = maps.searchsorted(channel)
-    cells, counted = heat.shape[1], np.arange(len(maps))
-    some = heat if len(maps) == len(heat) else heat[maps]
-    at = (some > level[maps, None]).reshape(-1).nonzero()[0]
-    number = np.diff(at.searchsorted(counted * cells), append=len(at))
-    map_of = np.repeat(counted, number)
-    at += np.repeat((maps - counted) * cells, number)  # in all of `heat`
-    order, start, number = _like_tags(tag.reshape(-1), _first_component(at, tag), map_of, own, mean[:, 0])
-    lowest = np.maximum(level, enough)[channel]
-    limits = (np.cumsum(number) // PAIRS_AT_ONCE).searchsorted(
-        np.arange(1, number.sum() // PAIRS_AT_ONCE + 1)
-    )
-    for rows in np.split(np.arange(len(channel)), limits):
-        row, cell = _near_cells(tag, at, order, start[rows], number[rows], mean[rows])
-        if not len(row):
-            continue
-        value = heat.reshape(-1).take(cell)
-        first = np.diff(row, prepend=-1).nonzero()[0]  # of each row's cells
-        best = np.maximum.reduceat(value, first)
-        cell = np.where(value == np.repeat(best, np.diff(first, append=len(cell))), cell, heat.size)
-        cell, row = np.minimum.reduceat(cell, first) % cells, rows[row[first]]
-        decided = best > lowest[row]
-        index[row[decided]] = cell[decided]
-    return index
-
-
-def _first_component(at: np.ndarray, tag: np.ndarray) -> np.ndarray:
-    """Cells `at` (n,) of all maps -> where the first component of their tags lies in the flat `tag`
-    (C, D, cells)."""
-    dims, cells = tag.shape[1:]
-    return at if dims == 1 else at + (at // cells) * ((dims - 1) * cells)
-
-
-def _like_tags(
-    tags: np.ndarray, places: np.ndarray, map_of: np.ndarray, own: np.ndarray, mean: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells (n,) of the maps `map_of`, whose tags have the first component tags[places]; rows (R,) of the
-    maps `own`, whose means have the first component `mean` -> an order of the cells (n,), and where in it
-    those begin that lie in a row's map and whose first component may be within half a step of its mean, and
-    how many there are (R,).  A few others are among them: cells are sorted into bins of half a step."""
-    reach = 0.5 + 1e-6 * (1 + np.abs(mean))  # more than rounding takes away
-    low, high = mean - reach, mean + reach
-    lowest, highest = float(low.min()), float(high.max())
-    maps, span = int(own.max()) + 1, highest - lowest
-    scale = min(2.0, max(0.0, MOST_BINS / maps - 2) / span)
-    bins = int(span * scale) + 1
-    tag = np.fmin(np.fmax(tags.take(places), lowest, dtype=np.float64), highest)  # NaN goes to an end
-    # the same arithmetic for cells and rows: it keeps their order
-    tag_bin, low_bin, high_bin = (((one - lowest) * scale).astype(np.int64) for one in (tag, low, high))
-    key = map_of * bins + tag_bin
-    order = key.astype(np.uint16 if maps * bins < 1 << 16 else np.int64).argsort(kind="stable")
-    first = np.zeros(maps * bins + 1, np.int64)
-    np.cumsum(np.bincount(key, minlength=maps * bins), out=first[1:])
-    start = first[own * bins + low_bin]
-    return order, start, first[own * bins + high_bin + 1] - start
-
-
-def _near_cells(
-    tag: np.ndarray,
-    at: np.ndarray,
-    order: np.ndarray,
-    start: np.ndarray,
-    number: np.ndarray,
-    mean: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """tag (C, D, cells); cells `at` (n,) of all C maps; of each row (R,) as `_like_tags` gives them -> all
-    pairs of a row and such a cell whose tag's distance to `mean` (R, D) rounds to 0, row by row: numbers of
-    rows (P,) and cells of all maps (P,)."""
-    row = np.repeat(np.arange(len(start)), number)
-    cell = at[order[np.arange(len(row)) + np.repeat(start - (np.cumsum(number) - number), number)]]
-    tags, places, total = tag.reshape(-1), _first_component(cell, tag), np.zeros(len(row))
-    for d in range(tag.shape[1]):
-        difference = tags.take(places + d * tag.shape[2]) - np.repeat(mean[:, d], number)
-        difference *= difference
-        total += difference
-    near = (total <= ROUNDS_TO_ZERO).nonzero()[0]
-    return row[near], cell[near]
-
-
-def _search_map(heat: np.ndarray, tag: np.ndarray, mean: np.ndarray, weight: float = 1.0) -> int:
-    """`search_all` for one row: heat (cells,), tag (D, cells), mean (D,)."""
-    distance = _squared_distance(tag, mean)
-    np.sqrt(distance, out=distance)
-    np.rint(distance, out=distance)
-    distance *= weight
-    with np.errstate(invalid="ignore"):  # both may be infinite
-        merit = np.subtract(heat, distance, out=distance)
-    best = int(merit.argmax())
-    if np.isnan(merit[best]):  # argmax takes NaN for the highest
-        best = int(np.where(np.isnan(merit), -np.inf, merit).argmax())
-    return best

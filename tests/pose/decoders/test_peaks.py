@@ -1,9 +1,9 @@
-"""Peaks by their 4 neighbours, the highest point of an enlarged patch and UDP's step, against NumPy and
-OpenCV."""
+"""Peaks by their neighbours and the highest point of an enlarged patch, against NumPy and OpenCV."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +12,6 @@ import torch
 
 from pose.decoders import peaks
 from pose.decoders.peaks import Window
-from tests.literal.reference.higherhrnet_group import udp_step
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +39,13 @@ def is_peak(heat: np.ndarray, y: int, x: int, window: Window) -> bool:
     return all(heat[y, x] > heat[at] if at in higher else heat[y, x] >= heat[at] for at in inside)
 
 
+@pytest.mark.parametrize("few", [0, 1 << 30])  # times as many cells as may be peaks: always, never
 @pytest.mark.parametrize("window", ["square", "first", "cross", "strict"])
 @pytest.mark.parametrize("rough", [False, True])
-def test_peaks_are_higher_than_their_neighbours_or_as_high(window: Window, rough: bool) -> None:
+def test_peaks_are_higher_than_their_neighbours_or_as_high(
+    window: Window, rough: bool, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peaks, "FEW", few)
     for seed in range(20):
         heat = maps(seed, rough=rough)
         width = heat.shape[3]
@@ -79,6 +82,42 @@ def test_both_ways_to_find_peaks_agree(monkeypatch: pytest.MonkeyPatch) -> None:
                 there = peaks.find_peaks(heat, 5, threshold=0.2, window=window)
             assert torch.equal(here.heat, there.heat)
             assert torch.equal(here.cell.where(here.heat > 0, 0), there.cell.where(here.heat > 0, 0))
+
+
+def test_few_cells_above_the_threshold_are_compared_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    alone = peaks._highest_of_nine
+
+    def counted(*args: Any) -> tuple[np.ndarray, np.ndarray]:
+        compared.append(len(args[1]))
+        return alone(*args)
+
+    monkeypatch.setattr(peaks, "_highest_of_nine", counted)
+    heat = maps(5, rough=True)
+    for threshold in (0.2, 1.2):  # of 30 % and of 0.3 % of the cells
+        peaks.find_peaks(heat, 5, threshold=threshold)
+    assert len(compared) == 1 and compared[0] * peaks.FEW < heat.numel()
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.2, 1])
+def test_true_places_are_those_of_numpy(share: float) -> None:
+    rng = np.random.default_rng(0)
+    for length in (0, 8, 8 * 125, 1001):
+        mask = rng.random(length) < share
+        np.testing.assert_array_equal(peaks.true_places(mask), mask.nonzero()[0])
+
+
+def test_clean_copies_only_maps_that_need_it() -> None:
+    heat = torch.tensor([0.5, -torch.inf, 1.0, -2.0]).view(1, 1, 2, 2)
+    assert peaks.clean(heat, 1.0).data_ptr() == heat.data_ptr()
+    assert peaks.clean(heat).data_ptr() == heat.data_ptr()
+    for value, clip, want in ((torch.nan, 1.0, -torch.inf), (torch.nan, None, -torch.inf), (3.0, 1.0, 1.0)):
+        raw = heat.clone()
+        raw[0, 0, 1, 1] = value
+        before = raw.clone()
+        cleaned = peaks.clean(raw, clip)
+        assert cleaned.flatten().tolist() == [0.5, -torch.inf, 1.0, want]
+        torch.testing.assert_close(raw, before, rtol=0, atol=0, equal_nan=True)  # its owner's is left alone
 
 
 # ---- the highest point of an enlarged patch ----
@@ -159,71 +198,3 @@ def test_no_peaks_have_no_patches() -> None:
     none = torch.zeros(0, dtype=torch.long)
     offset, value = peaks.patch_top(torch.zeros(1, 1, 4, 4), none, none, 8)
     assert offset.shape == (0, 2) and value.shape == (0,)
-
-
-# ---- UDP's step ----
-
-
-def every_cell(heat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Channels (B * K, 1) and cells (B * K, h * w)."""
-    channels, cells = heat.shape[0] * heat.shape[1], heat[0, 0].numel()
-    return torch.arange(channels)[:, None].expand(-1, cells), torch.arange(cells).expand(channels, -1)
-
-
-def test_udps_step_equals_the_literal_one_at_every_cell() -> None:
-    """Also at the border, and in maps of one row or column."""
-    compared = 0
-    for seed in range(30):
-        heat = maps(seed)
-        step = peaks.subpixel_offset(heat, *every_cell(heat), method="udp").view(*heat.shape, 2).numpy()
-        for b, k, y, x in np.ndindex(*heat.shape):
-            want = udp_step(heat[b, k].numpy(), x, y)
-            np.testing.assert_allclose(step[b, k, y, x], want, rtol=1e-4, atol=1e-5)
-            compared += 1
-    assert compared > 3000
-
-
-def test_udps_step_finds_the_top_of_a_gaussian() -> None:
-    rows, columns = np.arange(32)[:, None], np.arange(40)
-    heat = np.exp(-((columns - 20.3) ** 2 + (rows - 15.8) ** 2) / 8).astype(np.float32)[None, None]
-    at = torch.zeros(1, dtype=torch.long), torch.tensor([16 * 40 + 20])
-    step = peaks.subpixel_offset(torch.from_numpy(heat), *at, method="udp")
-    torch.testing.assert_close(step, torch.tensor([[0.3, -0.2]]), rtol=0, atol=2e-4)
-
-
-def test_udps_step_is_none_where_the_map_is_flat() -> None:
-    heat = torch.full((1, 1, 5, 6), 0.25)
-    assert not peaks.subpixel_offset(heat, *every_cell(heat), method="udp").any()
-
-
-def test_the_inner_quarter_is_none_near_the_border_and_between_equals() -> None:
-    """Also in maps of one row or column."""
-    inside = 0
-    for seed in range(20):
-        heat = maps(seed, rough=True)
-        height, width = heat.shape[2:]
-        step = peaks.subpixel_offset(heat, *every_cell(heat), method="inner_quarter").view(*heat.shape, 2)
-        want = torch.zeros_like(step)
-        for y in range(height):
-            for x in range(width):
-                if 1 < x < width - 1 and y > 0:
-                    want[:, :, y, x, 0] = 0.25 * (heat[:, :, y, x + 1] - heat[:, :, y, x - 1]).sign()
-                if 1 < y < height - 1 and x > 0:
-                    want[:, :, y, x, 1] = 0.25 * (heat[:, :, y + 1, x] - heat[:, :, y - 1, x]).sign()
-        assert torch.equal(step, want)
-        inside += int((want[:, :, 2:-1, 2:-1] == 0).sum())
-    assert inside  # between equal neighbours
-
-
-def test_the_row_below_may_be_bounded() -> None:
-    heat = maps(1)
-    height, width = heat.shape[2:]
-    assert height > 4
-    plain, bounded = (
-        peaks.subpixel_offset(heat, *every_cell(heat), method="quarter", last_row=last).view(*heat.shape, 2)
-        for last in (None, 2)
-    )
-    assert torch.equal(plain[..., 0], bounded[..., 0]) and torch.equal(plain[:, :, :2], bounded[:, :, :2])
-    above = torch.cat((heat[:, :, :1], heat[:, :, :-1]), 2)
-    want = torch.where(heat[:, :, 2:3] > above, 0.25, -0.25)[:, :, 2:]
-    assert torch.equal(bounded[:, :, 2:, :, 1], want) and not torch.equal(plain[..., 1], bounded[..., 1])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pose.decoders import peaks, tag_groups
+from pose.decoders import peaks
 from pose.decoders.tag_groups import TagGroups, TagGroupsSettings
 from pose.errors import UserError
 from pose.registry import DECODERS
@@ -192,69 +192,13 @@ def test_presets_are_the_rules_of_published_systems() -> None:
     assert TagGroupsSettings(preset="mmpose", subpixel="udp").subpixel == "udp"
 
 
-def search_cases() -> Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]]:
-    """heat (2, 3, h, w), tag, channel, mean: near and far tags, ties, empty and negative maps, unclipped
-    heat."""
-    for number in range(60):
-        rng = np.random.default_rng(number)
-        size = (2, 3, int(rng.integers(1, 40)), int(rng.integers(1, 40)))
-        heat = rng.normal(0, rng.choice([0.02, 0.3, 3]), size)
-        if number % 3 == 1:
-            heat = np.round(heat * 4) / 4
-        if number % 5 == 4:
-            heat[0], heat[1, 1] = 0, -np.abs(heat[1, 1])
-        tag = rng.normal(0, rng.choice([0.3, 3, 30]), (*size[:2], int(rng.integers(1, 4)), *size[2:]))
-        channel, mean = rng.integers(0, 6, 40), rng.normal(0, 4, (40, tag.shape[2]))
-        if number % 3 == 2:
-            tag, mean = np.round(tag * 2) / 2, np.round(mean * 2) / 2
-        yield torch.from_numpy(heat).float(), torch.from_numpy(tag).float(), channel, mean
-
-
-@pytest.mark.parametrize("pairs, bins", [(1 << 18, 60000), (50, 9)])
-@pytest.mark.parametrize("weight", [1.0, 100.0])
-def test_both_searches_find_the_first_best_cell_of_the_whole_map(
-    weight: float, pairs: int, bins: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tag_groups, "PAIRS_AT_ONCE", pairs)
-    monkeypatch.setattr(tag_groups, "MOST_BINS", bins)
-    open_rows = 0
-    search_map = tag_groups._search_map
-
-    def counted(*args: Any) -> int:
-        nonlocal open_rows
-        open_rows += 1
-        return search_map(*args)
-
-    monkeypatch.setattr(tag_groups, "_search_map", counted)
-    monkeypatch.setattr(tag_groups, "CELLS_AT_ONCE", 3000)
-    total = 0
-    for heat, tag, channel, mean in search_cases():
-        h = heat.flatten(0, 1).flatten(1).numpy()[channel]
-        t = tag.flatten(0, 1).flatten(2).numpy()[channel]
-        distance = np.sqrt(((t.transpose(0, 2, 1) - mean[:, None]) ** 2).sum(2))
-        best = (h - weight * np.round(distance)).argmax(1)
-        maps = heat.flatten(2).numpy(), tag.flatten(3).numpy()
-        pruned = tag_groups.search_pruned(*maps, channel, mean, weight)
-        whole = tag_groups.search_all(heat, tag, torch.from_numpy(channel), torch.from_numpy(mean), weight)
-        np.testing.assert_array_equal(pruned, best)
-        np.testing.assert_array_equal(whole.numpy(), best)
-        total += len(channel)
-    assert 0 < open_rows < total  # the short look and the full search both had work
-
-
-def test_a_root_rounds_to_zero_up_to_the_stated_square() -> None:
-    square = tag_groups.ROUNDS_TO_ZERO
-    assert np.rint(np.sqrt(square)) == 0 and np.rint(np.sqrt(np.nextafter(square, 1))) == 1
-
-
 def test_both_ways_to_find_peaks_agree_on_ties() -> None:
     for seed in range(30):
         heat = torch.randn(2, 3, 9, 14, generator=torch.Generator().manual_seed(seed)) * 0.3 + 0.1
         heat = (heat * 5).round() / 5 if seed % 2 else heat
-        flat, highest = heat.flatten(2), peaks.local_maximum(heat, 3).flatten(2)
-        for limit in (1, 7, 126):
-            here = peaks._top_cells_cpu(flat, highest, limit, 0.1)
-            there = peaks._top_cells(flat, highest, limit, 0.1)
+        for limit, size in ((1, 3), (7, 3), (7, 5), (126, 3)):
+            here = peaks._top_cells_cpu(heat, limit, 0.1, "square", size)
+            there = peaks._top_cells(heat, limit, 0.1, "square", size)
             torch.testing.assert_close(here, there, rtol=0, atol=0)
 
 
@@ -284,19 +228,6 @@ def test_dark_recovers_the_centre_of_a_gaussian(sigma: float, blur: int) -> None
         maps = np.broadcast_to(heat, (K, 32, 32)).astype(np.float32), np.zeros((K, 32, 32, 1), np.float32)
         (person,) = decoder(subpixel="dark", dark_blur=blur)(*tensors([maps]), stride=1)
         np.testing.assert_allclose(person.keypoints[0, :, :2] - 0.5, [[x, y]] * K, atol=0.02)
-
-
-def test_dark_moves_a_quarter_where_the_map_has_no_top_or_ends() -> None:
-    heat = torch.zeros(1, 1, 5, 5)
-    heat[0, 0, 2, 2:4] = 1  # flat along x
-    heat[0, 0, 0, 0], heat[0, 0, 0, 1] = 0.9, 0.5
-    index = torch.tensor([[[0]]])
-    args = heat, torch.zeros(1, 1, 1, dtype=torch.long), index
-    torch.testing.assert_close(
-        peaks.subpixel_offset(*args, method="dark"), peaks.subpixel_offset(*args, method="quarter")
-    )
-    every = torch.arange(25).view(1, 1, 25)
-    assert peaks.subpixel_offset(heat, args[1], every, method="dark").abs().max() <= 1
 
 
 def mirrored(maps: Maps) -> Maps:
