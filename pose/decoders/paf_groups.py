@@ -11,7 +11,6 @@ to the host; on a CPU only the pairs that there are.  Both give the same people.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
@@ -30,6 +29,7 @@ from pose.decoders.limb_assembly import (
     join_consistently,
     join_near_ones,
 )
+from pose.decoders.limb_scores import LARGEST, Grid, limb_scores
 from pose.decoders.peaks import Window, find_peaks, list_peaks, patch_top, subpixel_offset
 from pose.errors import UserError
 from pose.geometry import PIXEL_CENTER, LayoutLike
@@ -43,7 +43,6 @@ PersonScore = Literal[
     "constant", "mean", "total", "total_times_parts", "total_times_annotated", "heat", "heat_and_limbs"
 ]
 
-LARGEST = 1e4  # heat is cut here, and limbs with a higher score are none: nothing overflows
 SAMPLES_AT_ONCE = 1 << 24  # of the fields on an accelerator: 128 MiB per intermediate table
 
 
@@ -385,61 +384,3 @@ def all_pairs(kind: np.ndarray, kinds: int, limbs: np.ndarray) -> tuple[np.ndarr
     within = np.arange(len(limb)) - (np.cumsum(number) - number)[limb]
     a, b = np.divmod(within, count_b[limb])
     return limb, a + first_a[limb], b + first_b[limb]
-
-
-# ---- the field between two peaks ----
-
-
-class Grid(NamedTuple):
-    """Fields on the grid of one stride."""
-
-    values: Tensor  # all fields, flat, float32
-    height: int
-    width: int
-    stride: int
-
-
-def points_needed(settings: PafGroupsSettings) -> int:
-    """How many points must pass: more than the share `min_pass` of them."""
-    return math.floor(settings.min_pass * settings.samples + 1e-9) + 1
-
-
-def limb_scores(grid: Grid, base: Tensor, start: Tensor, end: Tensor, settings: PafGroupsSettings) -> Tensor:
-    """The score of a limb for each line: (...) float32, 0 where its peaks cannot be joined.
-
-    base (...) int: where a line's field begins in `grid.values`; start, end (2, ...) in cells, x first.
-    Sums are made in the same order on every device."""
-    along = read_along(grid, base, start, end, settings.samples, settings.samples - settings.include_end)
-    passing = along > settings.sample_threshold
-    number = passing.sum(0)
-    if settings.mean_over == "passing":
-        along = along.where(passing, 0)
-    total = along[0]
-    for value in along[1:]:
-        total = total + value
-    score = total / (number if settings.mean_over == "passing" else settings.samples)
-    if settings.length_prior:
-        length = ((end - start) * grid.stride).square().sum(0).sqrt().double()
-        score = (score + (0.5 * grid.height * grid.stride / length - 1).clamp(max=0)).float()
-    possible = (number >= points_needed(settings)) & (score > 0) & (score < LARGEST)
-    return score.where(possible, 0)
-
-
-def read_along(grid: Grid, base: Tensor, start: Tensor, end: Tensor, samples: int, steps: int) -> Tensor:
-    """The component of the field in the direction of the line, at i / steps of the way for i in 0 .. samples:
-    (S, ...); the other arguments as `limb_scores`.
-
-    The arithmetic is that of rtpose: in pixels (here divided by the stride), which are rounded to integers,
-    halves up; the field of the cell in which such a pixel lies counts."""
-    away = end - start
-    unit = away / (away * away).sum(0).sqrt()
-    points = torch.arange(samples, device=start.device, dtype=torch.float32).view(-1, *[1] * (away.ndim - 1))
-    half = 0.5 / grid.stride
-    column, row = (
-        (points * (along / steps) + (origin + (0.5 - half)) + half).int()
-        for along, origin in zip(away, start, strict=True)
-    )
-    at = ((row * grid.width + column) + base).view(-1)
-    x = grid.values.index_select(0, at).view(column.shape)
-    y = grid.values.index_select(0, at + grid.height * grid.width).view(column.shape)
-    return unit[0] * x + unit[1] * y
