@@ -101,8 +101,7 @@ def our_parts(heat: torch.Tensor, paf: torch.Tensor, runs: int) -> list[Times]:
 
     def peaks() -> Joints:
         channel, index = list_peaks(heat, settings.max_peaks, settings.detection_threshold, settings.window)
-        position, value = one.refine(heat, torch.from_numpy(channel), torch.from_numpy(index), STRIDE)
-        return Joints(channel, position.numpy(), value.numpy())
+        return Joints(channel, *one.refine_on_host(heat, channel, index, STRIDE))
 
     joints = peaks()
     candidates = one.candidates(paf[0], joints, STRIDE)

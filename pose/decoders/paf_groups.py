@@ -29,8 +29,9 @@ from pose.decoders.limb_assembly import (
     join_consistently,
     join_near_ones,
 )
-from pose.decoders.limb_scores import LARGEST, Grid, limb_scores
-from pose.decoders.peaks import Window, find_peaks, list_peaks, patch_top, subpixel_offset
+from pose.decoders.limb_scores import LARGEST, Grid, limb_scores, limb_scores_on_host
+from pose.decoders.patch_tops import patch_top, patch_top_on_host
+from pose.decoders.peaks import Window, dark_on_host, find_peaks, list_peaks, subpixel_offset
 from pose.errors import UserError
 from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.registry import DECODERS
@@ -167,9 +168,14 @@ class PafGroups:
         self._check(heatmap, paf)
         if not heatmap.numel():
             return [People.none(len(self.skeleton)) for _ in heatmap]
-        heat = torch.nan_to_num(heatmap.float(), nan=0.0, posinf=0.0, neginf=0.0)
-        heat = heat.clamp_(-LARGEST, LARGEST).contiguous()
-        on_cpu, size = heat.device.type == "cpu", (heat.shape[2], heat.shape[3])
+        heat, on_cpu, size = (
+            heatmap.float(),
+            heatmap.device.type == "cpu",
+            (heatmap.shape[2], heatmap.shape[3]),
+        )
+        if not (on_cpu and _in_range(heat)):
+            heat = torch.nan_to_num(heat, nan=0.0, posinf=0.0, neginf=0.0).clamp_(-LARGEST, LARGEST)
+        heat = heat.contiguous()
         found = self.on_host(heat, paf, stride) if on_cpu else self.on_device(heat, paf, stride)
         return [self.people(joints, candidates, stride, size) for joints, candidates in found]
 
@@ -191,11 +197,12 @@ class PafGroups:
         if settings.peak_order == "columns":
             order = np.lexsort((by_columns(index, height, width), channel))
             channel, index = channel[order], index[order]
-        position, value = self.refine(heat, torch.from_numpy(channel), torch.from_numpy(index), stride)
-        ends = channel.searchsorted(np.arange(1, images) * kinds)
-        arrays = (channel % kinds, position.numpy(), value.numpy())
-        for fields, *peaks in zip(paf, *(np.split(array, ends) for array in arrays), strict=True):
-            joints = Joints(*peaks)
+        position, value = self.refine_on_host(heat, channel, index, stride)
+        ends = channel.searchsorted(np.arange(images + 1) * kinds).tolist()
+        kind = channel % kinds
+        for fields, *part in zip(paf, ends, ends[1:], strict=False):
+            own = slice(*part)
+            joints = Joints(kind[own], position[own], value[own])
             if settings.min_distance:
                 keep = apart(joints, settings.min_distance / stride)
                 joints = Joints(*(array[keep] for array in joints))
@@ -205,10 +212,9 @@ class PafGroups:
         """The pairs of peaks that may be limbs; fields (2 L, h, w) of one image."""
         limb, a, b = all_pairs(joints.kind, len(self.skeleton), self.limbs)
         grid = Grid(fields.reshape(-1), fields.shape[1], fields.shape[2], stride)
-        base = torch.from_numpy(limb).int() * (2 * fields[0].numel())
-        across = torch.from_numpy(joints.position.T.copy())
-        start, end = (across.index_select(1, torch.from_numpy(peak)) for peak in (a, b))
-        score = limb_scores(grid, base, start, end, self.settings).numpy()
+        across = joints.position.T.copy()
+        start, end = across.take(a, 1), across.take(b, 1)
+        score = limb_scores_on_host(grid, limb * (2 * fields[0].numel()), start, end, self.settings)
         kept = score.nonzero()[0]
         return Candidates(limb[kept], a[kept], b[kept], score[kept])
 
@@ -290,6 +296,22 @@ class PafGroups:
             value = torch.take(heat, channel * heat[0, 0].numel() + index)
         return cell + offset, value
 
+    def refine_on_host(
+        self, heat: Tensor, channel: np.ndarray, index: np.ndarray, stride: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`refine` of peaks (P,) on a CPU."""
+        method, width = self.settings.subpixel, heat.shape[-1]
+        if method == "patch":
+            offset, value = patch_top_on_host(heat.numpy(), channel, index, stride)
+        else:
+            if method == "dark":
+                offset = dark_on_host(heat.numpy(), channel, index)
+            else:
+                where = torch.from_numpy(channel), torch.from_numpy(index)
+                offset = subpixel_offset(heat, *where, method).numpy()
+            value = heat.numpy().reshape(-1).take(channel * heat[0, 0].numel() + index)
+        return np.stack((index % width, index // width), -1).astype(np.float32) + offset, value
+
     # ---- people ----
 
     def people(
@@ -345,6 +367,12 @@ class PafGroups:
 
 
 # ---- peaks and pairs ----
+
+
+def _in_range(heat: Tensor) -> bool:
+    """Whether all heat is finite and needs no cut, on a CPU."""
+    every = heat.numpy()
+    return bool(every.min() >= -LARGEST and every.max() <= LARGEST)  # neither is true of nan
 
 
 def by_columns(cell: np.ndarray, height: int, width: int) -> np.ndarray:
