@@ -11,7 +11,6 @@ to the host; on a CPU only the pairs that there are.  Both give the same people.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
@@ -30,8 +29,10 @@ from pose.decoders.limb_assembly import (
     join_consistently,
     join_near_ones,
 )
-from pose.decoders.peaks import Window, find_peaks, list_peaks, patch_top
-from pose.decoders.subpixel import subpixel_offset
+from pose.decoders.limb_scores import LARGEST, Grid, limb_scores, limb_scores_on_host
+from pose.decoders.patch_tops import patch_top, patch_top_on_host
+from pose.decoders.peaks import Window, find_peaks, list_peaks
+from pose.decoders.subpixel import dark_on_host, subpixel_offset
 from pose.errors import UserError
 from pose.geometry import PIXEL_CENTER, LayoutLike
 from pose.registry import DECODERS
@@ -44,7 +45,6 @@ PersonScore = Literal[
     "constant", "mean", "total", "total_times_parts", "total_times_annotated", "heat", "heat_and_limbs"
 ]
 
-LARGEST = 1e4  # heat is cut here, and limbs with a higher score are none: nothing overflows
 SAMPLES_AT_ONCE = 1 << 24  # of the fields on an accelerator: 128 MiB per intermediate table
 
 
@@ -169,9 +169,14 @@ class PafGroups:
         self._check(heatmap, paf)
         if not heatmap.numel():
             return [People.none(len(self.skeleton)) for _ in heatmap]
-        heat = torch.nan_to_num(heatmap.float(), nan=0.0, posinf=0.0, neginf=0.0)
-        heat = heat.clamp_(-LARGEST, LARGEST).contiguous()
-        on_cpu, size = heat.device.type == "cpu", (heat.shape[2], heat.shape[3])
+        heat, on_cpu, size = (
+            heatmap.float(),
+            heatmap.device.type == "cpu",
+            (heatmap.shape[2], heatmap.shape[3]),
+        )
+        if not (on_cpu and _in_range(heat)):
+            heat = torch.nan_to_num(heat, nan=0.0, posinf=0.0, neginf=0.0).clamp_(-LARGEST, LARGEST)
+        heat = heat.contiguous()
         found = self.on_host(heat, paf, stride) if on_cpu else self.on_device(heat, paf, stride)
         return [self.people(joints, candidates, stride, size) for joints, candidates in found]
 
@@ -193,11 +198,12 @@ class PafGroups:
         if settings.peak_order == "columns":
             order = np.lexsort((by_columns(index, height, width), channel))
             channel, index = channel[order], index[order]
-        position, value = self.refine(heat, torch.from_numpy(channel), torch.from_numpy(index), stride)
-        ends = channel.searchsorted(np.arange(1, images) * kinds)
-        arrays = (channel % kinds, position.numpy(), value.numpy())
-        for fields, *peaks in zip(paf, *(np.split(array, ends) for array in arrays), strict=True):
-            joints = Joints(*peaks)
+        position, value = self.refine_on_host(heat, channel, index, stride)
+        ends = channel.searchsorted(np.arange(images + 1) * kinds).tolist()
+        kind = channel % kinds
+        for fields, *part in zip(paf, ends, ends[1:], strict=False):
+            own = slice(*part)
+            joints = Joints(kind[own], position[own], value[own])
             if settings.min_distance:
                 keep = apart(joints, settings.min_distance / stride)
                 joints = Joints(*(array[keep] for array in joints))
@@ -207,10 +213,9 @@ class PafGroups:
         """The pairs of peaks that may be limbs; fields (2 L, h, w) of one image."""
         limb, a, b = all_pairs(joints.kind, len(self.skeleton), self.limbs)
         grid = Grid(fields.reshape(-1), fields.shape[1], fields.shape[2], stride)
-        base = torch.from_numpy(limb).int() * (2 * fields[0].numel())
-        across = torch.from_numpy(joints.position.T.copy())
-        start, end = (across.index_select(1, torch.from_numpy(peak)) for peak in (a, b))
-        score = limb_scores(grid, base, start, end, self.settings).numpy()
+        across = joints.position.T.copy()
+        start, end = across.take(a, 1), across.take(b, 1)
+        score = limb_scores_on_host(grid, limb * (2 * fields[0].numel()), start, end, self.settings)
         kept = score.nonzero()[0]
         return Candidates(limb[kept], a[kept], b[kept], score[kept])
 
@@ -292,6 +297,22 @@ class PafGroups:
             value = torch.take(heat, channel * heat[0, 0].numel() + index)
         return cell + offset, value
 
+    def refine_on_host(
+        self, heat: Tensor, channel: np.ndarray, index: np.ndarray, stride: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`refine` of peaks (P,) on a CPU."""
+        method, width = self.settings.subpixel, heat.shape[-1]
+        if method == "patch":
+            offset, value = patch_top_on_host(heat.numpy(), channel, index, stride)
+        else:
+            if method == "dark":
+                offset = dark_on_host(heat.numpy(), channel, index)
+            else:
+                where = torch.from_numpy(channel), torch.from_numpy(index)
+                offset = subpixel_offset(heat, *where, method).numpy()
+            value = heat.numpy().reshape(-1).take(channel * heat[0, 0].numel() + index)
+        return np.stack((index % width, index // width), -1).astype(np.float32) + offset, value
+
     # ---- people ----
 
     def people(
@@ -349,6 +370,12 @@ class PafGroups:
 # ---- peaks and pairs ----
 
 
+def _in_range(heat: Tensor) -> bool:
+    """Whether all heat is finite and needs no cut, on a CPU."""
+    every = heat.numpy()
+    return bool(every.min() >= -LARGEST and every.max() <= LARGEST)  # neither is true of nan
+
+
 def by_columns(cell: np.ndarray, height: int, width: int) -> np.ndarray:
     """Cells y * w + x -> x * h + y, by which they are ordered column by column."""
     y, x = np.divmod(cell, width)
@@ -386,61 +413,3 @@ def all_pairs(kind: np.ndarray, kinds: int, limbs: np.ndarray) -> tuple[np.ndarr
     within = np.arange(len(limb)) - (np.cumsum(number) - number)[limb]
     a, b = np.divmod(within, count_b[limb])
     return limb, a + first_a[limb], b + first_b[limb]
-
-
-# ---- the field between two peaks ----
-
-
-class Grid(NamedTuple):
-    """Fields on the grid of one stride."""
-
-    values: Tensor  # all fields, flat, float32
-    height: int
-    width: int
-    stride: int
-
-
-def points_needed(settings: PafGroupsSettings) -> int:
-    """How many points must pass: more than the share `min_pass` of them."""
-    return math.floor(settings.min_pass * settings.samples + 1e-9) + 1
-
-
-def limb_scores(grid: Grid, base: Tensor, start: Tensor, end: Tensor, settings: PafGroupsSettings) -> Tensor:
-    """The score of a limb for each line: (...) float32, 0 where its peaks cannot be joined.
-
-    base (...) int: where a line's field begins in `grid.values`; start, end (2, ...) in cells, x first.
-    Sums are made in the same order on every device."""
-    along = read_along(grid, base, start, end, settings.samples, settings.samples - settings.include_end)
-    passing = along > settings.sample_threshold
-    number = passing.sum(0)
-    if settings.mean_over == "passing":
-        along = along.where(passing, 0)
-    total = along[0]
-    for value in along[1:]:
-        total = total + value
-    score = total / (number if settings.mean_over == "passing" else settings.samples)
-    if settings.length_prior:
-        length = ((end - start) * grid.stride).square().sum(0).sqrt().double()
-        score = (score + (0.5 * grid.height * grid.stride / length - 1).clamp(max=0)).float()
-    possible = (number >= points_needed(settings)) & (score > 0) & (score < LARGEST)
-    return score.where(possible, 0)
-
-
-def read_along(grid: Grid, base: Tensor, start: Tensor, end: Tensor, samples: int, steps: int) -> Tensor:
-    """The component of the field in the direction of the line, at i / steps of the way for i in 0 .. samples:
-    (S, ...); the other arguments as `limb_scores`.
-
-    The arithmetic is that of rtpose: in pixels (here divided by the stride), which are rounded to integers,
-    halves up; the field of the cell in which such a pixel lies counts."""
-    away = end - start
-    unit = away / (away * away).sum(0).sqrt()
-    points = torch.arange(samples, device=start.device, dtype=torch.float32).view(-1, *[1] * (away.ndim - 1))
-    half = 0.5 / grid.stride
-    column, row = (
-        (points * (along / steps) + (origin + (0.5 - half)) + half).int()
-        for along, origin in zip(away, start, strict=True)
-    )
-    at = ((row * grid.width + column) + base).view(-1)
-    x = grid.values.index_select(0, at).view(column.shape)
-    y = grid.values.index_select(0, at + grid.height * grid.width).view(column.shape)
-    return unit[0] * x + unit[1] * y

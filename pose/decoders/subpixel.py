@@ -117,6 +117,31 @@ def _newton(window: Tensor) -> tuple[Tensor, Tensor]:
     return step.clamp(-1, 1).float(), curved
 
 
+def dark_on_host(heat: np.ndarray, channel: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """`subpixel_offset` by "dark" of peaks (P,) on a CPU, the same bit by bit: (P, 2) float32.  There are few
+    peaks, and a call of NumPy costs less than one of PyTorch."""
+    height, width = heat.shape[-2:]
+    y, x = np.divmod(index, width)
+    step = np.arange(-1, 2)
+    rows = np.minimum(np.maximum(y[:, None] + step, 0), height - 1) * width
+    rows += (channel * (height * width))[:, None]
+    columns = np.minimum(np.maximum(x[:, None] + step, 0), width - 1)
+    window = heat.reshape(-1).take(rows[:, :, None] + columns[:, None])
+    floor = np.maximum(window.astype(np.float64), LOG_FLOOR)
+    f = torch.from_numpy(floor).log_().numpy().transpose(1, 2, 0).copy()  # NumPy's may differ in the last bit
+    (a, above, b), (left, middle, right), (c, below, d) = f
+    gx, gy = (right - left) / 2, (below - above) / 2
+    xx, yy = right - 2 * middle + left, below - 2 * middle + above
+    xy = (d - c - b + a) / 4
+    determinant = xx * yy - xy * xy
+    curved = (xx < 0) & (determinant > 0)
+    newton = np.stack((xy * gy - yy * gx, xy * gx - xx * gy), -1) / np.where(curved, determinant, 1)[:, None]
+    newton = np.minimum(np.maximum(newton, -1), 1).astype(np.float32)
+    larger = np.stack((window[:, 1, 2] > window[:, 1, 0], window[:, 2, 1] > window[:, 0, 1]), -1)
+    inside = (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
+    return np.where((inside & curved)[:, None], newton, larger.astype(np.float32) * 0.5 - 0.25)
+
+
 def _udp(heat: Tensor, first: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The Newton step of UDP (Huang et al., "The Devil is in the Details", CVPR 2020, as released in MMPose
     0.x) on the logarithm of the smoothed heat, with a mixed derivative of 7 cells.

@@ -87,8 +87,7 @@ class PafTargets(NamedTuple):
 
 @HEADS.register("paf", PafSettings)
 class PafHead(Head):
-    limb_start: Tensor
-    limb_end: Tensor
+    limb_ends: Tensor  # (2 L,) the kinds at which limbs start, then those at which they end
 
     def __init__(self, cfg: PafSettings, skeleton: Skeleton, layout: LayoutLike = PIXEL_CENTER) -> None:
         super().__init__()
@@ -101,9 +100,8 @@ class PafHead(Head):
         self.cfg = cfg
         self.skeleton = skeleton
         self.layout = layout
-        starts, ends = torch.tensor(skeleton.limb_index).unbind(1)
-        self.register_buffer("limb_start", starts, persistent=False)
-        self.register_buffer("limb_end", ends, persistent=False)
+        ends = torch.tensor(skeleton.limb_index)
+        self.register_buffer("limb_ends", ends.t().flatten(), persistent=False)
         num_keypoints, extra = len(skeleton), int(cfg.background)
         heat_perm = (*skeleton.flip_index, *range(num_keypoints, num_keypoints + extra))
         self.fields = {
@@ -122,10 +120,12 @@ class PafHead(Head):
             combine=self.cfg.combine, cutoff=self.cfg.cutoff, background=self.cfg.background,
         )  # fmt: skip
         ends = position if self.cfg.paf_grid == "centered" else batch.keypoints[..., :2] / stride
+        limbs = len(self.skeleton.limbs)
+        ends, there = ends.index_select(2, self.limb_ends), valid.index_select(2, self.limb_ends)
         paf, on_limb = draw_pafs(
-            ends.index_select(2, self.limb_start),
-            ends.index_select(2, self.limb_end),
-            valid.index_select(2, self.limb_start) & valid.index_select(2, self.limb_end),
+            ends[:, :, :limbs],
+            ends[:, :, limbs:],
+            there[:, :, :limbs] & there[:, :, limbs:],
             size,
             limb_width=self.cfg.limb_width,
             edge=self.cfg.limb_edge,
@@ -134,11 +134,13 @@ class PafHead(Head):
             overlap=self.cfg.overlap,
         )
         labelled = batch.labelled
-        both = labelled.index_select(1, self.limb_start) & labelled.index_select(1, self.limb_end)
+        both = labelled.index_select(1, self.limb_ends).view(-1, 2, limbs).all(1)
         if self.cfg.background:
             labelled = torch.cat((labelled, labelled.all(1, keepdim=True)), 1)
         mask = grid_mask(batch.loss_mask, stride)
-        return PafTargets(heatmap, paf, mask, on_limb, labelled, both.repeat_interleave(2, 1))
+        return PafTargets(
+            heatmap, paf, mask, on_limb, labelled, both[:, :, None].expand(-1, -1, 2).flatten(1)
+        )
 
     def loss(self, stages: Sequence[Fields], targets: Sequence[PafTargets]) -> dict[str, Tensor]:
         """paf and heatmap: masked squared errors, summed over the stages (as published: the published

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pose.geometry import PIXEL_CENTER, LayoutLike, to_grid
+from pose.targets import on_host
 
 Combine = Literal["max", "sum_clip"]
 
@@ -20,6 +21,16 @@ def cells(
 
     Returns the continuous cell coordinates (B, P, K, 2), the nearest cells (B, P, K, 2) int64 (x, y), and
     (B, P, K) bool: labelled and on the grid.  Only where the last is True do the cells mean anything."""
+    if keypoints.device.type == "cpu":
+        found = on_host.cells(keypoints.numpy(), stride, size, layout)
+        position, cell, valid = map(torch.from_numpy, found)
+        return position, cell, valid
+    return cells_on_device(keypoints, stride, size, layout)
+
+
+def cells_on_device(
+    keypoints: Tensor, stride: int, size: tuple[int, int], layout: LayoutLike
+) -> tuple[Tensor, Tensor, Tensor]:
     position = to_grid(keypoints[..., :2], stride, layout, size)
     cell = (position + 0.5).floor()
     x, y = cell.unbind(-1)
@@ -52,6 +63,30 @@ def draw_heatmaps(
     3 cells or, with `cutoff`, where its exponent d^2 / (2 sigma^2) exceeds that (4.6052, a value of 0.01, in
     rtpose). People are combined by maximum, or summed and cut at 1.  Only the squares are computed and
     scattered, which for a few people is some percent of the grid."""
+    if position.device.type == "cpu":
+        center = (position if subpixel else cell.to(position.dtype)).numpy()
+        add = combine == "sum_clip"
+        return on_host.heatmaps(
+            center, valid.numpy(), size, sigma, add=add, cutoff=cutoff, background=background
+        )
+    return draw_heatmaps_on_device(
+        position, cell, valid, size, sigma, subpixel, combine=combine, cutoff=cutoff, background=background
+    )
+
+
+def draw_heatmaps_on_device(
+    position: Tensor,
+    cell: Tensor,
+    valid: Tensor,
+    size: tuple[int, int],
+    sigma: float,
+    subpixel: bool,
+    *,
+    combine: Combine,
+    cutoff: float | None,
+    background: bool,
+) -> Tensor:
+    """`draw_heatmaps` in shapes that do not depend on how many keypoints there are."""
     height, width = size
     batch, people, num_keypoints = valid.shape
     # an unlabelled keypoint may hold any number
@@ -90,16 +125,13 @@ def draw_heatmaps(
 
 def grid_mask(loss_mask: Tensor, stride: int) -> Tensor:
     """(B, H, W) bool -> (B, 1, h, w) float32: 1 where more than half of a cell's pixels count."""
-    batch, height, width = loss_mask.shape[0], loss_mask.shape[1] // stride, loss_mask.shape[2] // stride
-    whole = loss_mask[:, : height * stride, : width * stride].contiguous().view(torch.uint8)
-    # eight bytes at a time while their sums fit into bytes: no wider copy of the mask, which would cost more
-    # than everything else here
-    packed = stride < 256 and width * stride % 8 == 0
-    rows = (whole.view(torch.int64) if packed else whole).view(batch, height, stride, -1).sum(2)
-    rows = rows.view(torch.uint8) if packed else rows
-    if packed and stride == 8:  # the highest byte of such a product is the sum of all eight
-        count = (rows.view(torch.int64) * 0x0101010101010101).bitwise_right_shift_(56)
-        count = count.view(batch, 1, height, width)
-    else:
-        count = rows.view(batch, 1, height, width, stride).sum(4)
-    return (count > stride * stride // 2).float()
+    if loss_mask.device.type == "cpu":
+        return torch.from_numpy(on_host.mask(loss_mask.numpy(), stride))[:, None]
+    return grid_mask_on_device(loss_mask, stride)
+
+
+def grid_mask_on_device(loss_mask: Tensor, stride: int) -> Tensor:
+    height, width = (side // stride for side in loss_mask.shape[1:])
+    whole = loss_mask[:, None, : height * stride, : width * stride]
+    cells = whole.unflatten(3, (width, stride)).unflatten(2, (height, stride))
+    return (cells.sum((3, 5)) > stride * stride // 2).float()

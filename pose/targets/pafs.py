@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from pose.targets import on_host
+
 Overlap = Literal["average", "overwrite"]
 Edge = Literal["open", "closed"]
 Extent = Literal["segment", "box"]
@@ -37,6 +39,26 @@ def draw_pafs(
 
     Only a strip of cells is looked at: those beside the line in every row of a steep limb, in every column
     of a flat one.  For a limb of n cells these are 3 n instead of the whole grid."""
+    if start.device.type == "cpu":
+        return on_host.pafs(
+            start.numpy(), end.numpy(), valid.numpy(), size, limb_width=limb_width, closed=edge == "closed",
+            rounding=None if extent == "segment" else rounding, average=overlap == "average",
+        )  # fmt: skip
+    return draw_pafs_on_device(start, end, valid, size, limb_width, edge, extent, rounding, overlap)
+
+
+def draw_pafs_on_device(
+    start: Tensor,
+    end: Tensor,
+    valid: Tensor,
+    size: tuple[int, int],
+    limb_width: float,
+    edge: Edge,
+    extent: Extent,
+    rounding: Rounding,
+    overlap: Overlap,
+) -> tuple[Tensor, Tensor]:
+    """`draw_pafs` in shapes that do not depend on how many limbs there are."""
     batch, people, limbs = valid.shape
     cells = size[0] * size[1]
     limb, unit, place, inside = _strips(start, end, valid, size, limb_width, edge, extent, rounding)
@@ -117,10 +139,7 @@ def _strips(
     aside = cell - other
     away = (ahead * along_other - aside * along_main).abs_()
     inside = away < limb_width if edge == "open" else away <= limb_width
-    inside &= cell >= left
-    inside &= cell < right
-    if there is not None:
-        inside &= there
+    inside &= there & (cell >= left) & (cell < right)
     if extent == "segment":
         along = (aside * along_other).add_(ahead * along_main)
         inside &= along >= -limb_width
@@ -128,19 +147,9 @@ def _strips(
     return Strips(limb, of_limb[-2:], row * (size[1] + 1 - pitch) + cell * pitch, inside)
 
 
-def _rows(first: Tensor, last: Tensor, valid: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The rows (columns) from `first` to `last` of valid limbs (N,), limb by limb: the limb's number (R,),
-    the row as a float (R,), and which of them are meant (R,) bool.  On a CPU all are: None."""
-    if first.device.type != "cpu":
-        return _every_row(first, last, valid, side)
-    count = (last - first + 1).clamp_(min=0).where(valid, 0).long()
-    limb = torch.repeat_interleave(count)
-    before = count.cumsum(0) - count  # rows of the limbs before
-    return limb, torch.arange(len(limb)) + (first - before).index_select(0, limb), None
-
-
-def _every_row(first: Tensor, last: Tensor, valid: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The same where the number of rows is not known on the host: `side` rows for each limb."""
+def _rows(first: Tensor, last: Tensor, valid: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows (columns) from `first` to `last` of valid limbs (N,), `side` of them for each limb: the limb's
+    number (R,), the row as a float (R,), and which of them are meant (R,) bool."""
     limb = torch.arange(len(first), device=first.device)[:, None].expand(-1, side).flatten()
     row = torch.arange(side, device=first.device, dtype=first.dtype).repeat(len(first))
     return limb, row, (row >= first[limb]) & (row <= last[limb]) & valid[limb]

@@ -48,6 +48,7 @@ def run(*arguments: str) -> int:
     return user_facing(main)()
 
 
+@pytest.mark.slow
 def test_every_command_knows_a_new_metric(
     count: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -121,6 +122,7 @@ def test_images_without_annotations_have_results_and_nothing_to_score(
     assert "--report needs annotated images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_file_with_crowd_indices_is_scored_by_crowdposes_metric(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

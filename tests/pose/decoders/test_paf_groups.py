@@ -19,8 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pose.config import read_yaml
-from pose.decoders import limb_assembly, paf_groups
-from pose.decoders.paf_groups import Grid, PafGroups, PafGroupsSettings
+from pose.decoders import limb_assembly, limb_scores, paf_groups
+from pose.decoders.limb_scores import Grid
+from pose.decoders.paf_groups import PafGroups, PafGroupsSettings
 from pose.errors import UserError
 from pose.registry import DECODERS
 from pose.skeleton import Skeleton, from_dict
@@ -248,7 +249,7 @@ def ramp(width: int, height: int = 2) -> Grid:
 def line(grid: Grid, start: float, end: float, settings: PafGroupsSettings) -> torch.Tensor:
     base, (a, b) = torch.zeros(1, dtype=torch.int32), (torch.tensor([[x], [0.0]]) for x in (start, end))
     steps = settings.samples - settings.include_end
-    return paf_groups.read_along(grid, base, a, b, settings.samples, steps)[:, 0]
+    return limb_scores.read_along(grid, base, a, b, settings.samples, steps)[:, 0]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,7 @@ def one_score(field: torch.Tensor, start: float, end: float, height: int = 100, 
     values[0, 0] = field
     grid = Grid(values.view(-1), height, len(field), stride=1)
     base, (a, b) = torch.zeros(1, dtype=torch.int32), (torch.tensor([[x], [0.0]]) for x in (start, end))
-    return float(paf_groups.limb_scores(grid, base, a, b, PafGroupsSettings(**settings)))
+    return float(limb_scores.limb_scores(grid, base, a, b, PafGroupsSettings(**settings)))
 
 
 @pytest.mark.parametrize(("preset", "end", "least"), [("s1", 10, 7), ("s1_old", 9, 9), ("cmu_matlab", 9, 9)])
@@ -298,7 +299,7 @@ def test_a_limb_longer_than_half_the_picture_loses_score(length: int, prior: flo
     ("share", "samples", "needed"), [(0.6, 10, 7), (0.8, 10, 9), (0.7, 10, 8), (0, 4, 1)]
 )
 def test_more_than_the_share_must_pass_whatever_its_float(share: float, samples: int, needed: int) -> None:
-    assert paf_groups.points_needed(PafGroupsSettings(min_pass=share, samples=samples)) == needed
+    assert limb_scores.points_needed(PafGroupsSettings(min_pass=share, samples=samples)) == needed
 
 
 def links(*ends: tuple[int, int, int, float]) -> dict[str, Any]:

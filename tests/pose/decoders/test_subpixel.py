@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pose.decoders.subpixel import quarter_cells, subpixel_offset
+from pose.decoders.peaks import list_peaks
+from pose.decoders.subpixel import dark_on_host, quarter_cells, subpixel_offset
 from tests.literal.reference.higherhrnet_group import udp_step
 
 
@@ -105,3 +106,15 @@ def test_dark_moves_a_quarter_where_the_map_has_no_top_or_ends() -> None:
     )
     every = torch.arange(25).view(1, 1, 25)
     assert subpixel_offset(heat, args[1], every, method="dark").abs().max() <= 1
+
+
+def test_dark_on_a_host_is_that_of_an_accelerator() -> None:
+    compared = 0
+    for seed in range(20):
+        heat = maps(seed, rough=seed % 2 == 1)
+        channel, index = list_peaks(heat, 1000, 0.1, "square")
+        where = torch.from_numpy(channel), torch.from_numpy(index)
+        expected = subpixel_offset(heat, *where, "dark").numpy()
+        np.testing.assert_array_equal(dark_on_host(heat.numpy(), channel, index), expected, strict=True)
+        compared += len(index)
+    assert compared > 100

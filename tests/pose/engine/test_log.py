@@ -151,6 +151,7 @@ def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_steps(tmp_path: Path) -> None:
     """A figure is full of cycles: each was kept until Python happened to look for some."""
     log = RunLog(tmp_path, 0, 1000, bar=False)

@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from pose.geometry import mirror_x, to_grid, to_pixels
-from pose.targets.heatmaps import cells, draw_heatmaps, flat_index, grid_mask
+from pose.geometry import PIXEL_CENTER, mirror_x, to_grid, to_pixels
+from pose.targets.heatmaps import (
+    Combine,
+    cells,
+    cells_on_device,
+    draw_heatmaps,
+    draw_heatmaps_on_device,
+    flat_index,
+    grid_mask,
+    grid_mask_on_device,
+)
 from tests.literal.reference import pose_ae_training as literal
 
 SIZE = (24, 40)
@@ -149,3 +158,37 @@ def test_a_cell_counts_where_more_than_half_of_its_pixels_do() -> None:
     expected = torch.tensor([[0.0, 0, 1], [1, 1, 0]])
     assert torch.equal(grid_mask(mask, 4), expected[None, None])
     assert torch.equal(grid_mask(mask, 1)[:, 0], mask.float())
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 8, 16])
+def test_the_mask_of_an_accelerator_is_the_same(stride: int) -> None:
+    mask = torch.rand(5, 48, 99, generator=torch.Generator().manual_seed(stride)) > 0.5
+    mask[1], mask[2] = True, False
+    mask[3, :, 96:] = False  # beyond the last whole cell
+    expected = grid_mask_on_device(mask, stride)
+    assert expected[0].any() and not expected[0].all()
+    assert torch.equal(grid_mask(mask, stride), expected)
+
+
+@pytest.mark.parametrize("number", [0, 1, 12])
+@pytest.mark.parametrize("cutoff", [None, 4.6052])
+@pytest.mark.parametrize("combine", ["max", "sum_clip"])
+@pytest.mark.parametrize("subpixel", [True, False])
+def test_the_fixed_shapes_of_an_accelerator_give_the_same(
+    number: int, cutoff: float | None, combine: Combine, subpixel: bool
+) -> None:
+    keypoints = people(8, 3, number, (96, 160))
+    keypoints[1, :, :, :2] = 60 + keypoints[1, :, :, :2] / 16  # many on one cell: the order of sums counts
+    keypoints[..., :2][keypoints[..., 2] == 0] = torch.nan
+    position, cell, valid = cells(keypoints, 4, SIZE)
+    for one, other in zip((cell, valid), cells_on_device(keypoints, 4, SIZE, PIXEL_CENTER)[1:], strict=True):
+        assert torch.equal(one, other)
+    for background in (False, True):
+        few, every = (
+            draw(
+                position, cell, valid, SIZE, 2.0, subpixel,
+                combine=combine, cutoff=cutoff, background=background,
+            )
+            for draw in (draw_heatmaps, draw_heatmaps_on_device)
+        )  # fmt: skip
+        assert torch.equal(few, every)

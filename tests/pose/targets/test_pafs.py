@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from pose.geometry import mirror_x, to_grid
-from pose.targets import pafs
 from pose.targets.heatmaps import cells, draw_heatmaps
-from pose.targets.pafs import draw_pafs
+from pose.targets.pafs import draw_pafs, draw_pafs_on_device
 from tests.literal.reference import rtpose_targets as literal
 
 STRIDE, SIDE = 8, 46
@@ -230,15 +229,22 @@ def test_our_fields_mirror_with_the_picture(more: dict[str, Any]) -> None:
     torch.testing.assert_close(fields[0], turned, atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("more", [{}, {"limb_width": 2.3}])
 @pytest.mark.parametrize("settings", [{}, S1, CMU])
 def test_the_fixed_shapes_of_an_accelerator_give_the_same(
-    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], more: dict[str, Any]
 ) -> None:
     batch = torch.stack([people(seed, 5, 6, (368, 368)) for seed in range(3)])
+    batch[0, :3, :, :2] = 60 + batch[0, :3, :, :2] / 8  # limbs of three on one cell: the order of sums counts
+    valid = (batch[:, :, :5, 2] > 0) & (batch[:, :, 1:, 2] > 0)
+    batch[..., :2][batch[..., 2] == 0] = torch.nan
     ends = batch[..., :2] / STRIDE
-    arguments = (ends[:, :, :5], ends[:, :, 1:], batch[:, :, 1:, 2] > 0, (SIDE, SIDE))
-    few = draw_pafs(*arguments, **settings)
-
-    monkeypatch.setattr("pose.targets.pafs._rows", pafs._every_row)
-    for one, other in zip(few, draw_pafs(*arguments, **settings), strict=True):
-        assert torch.equal(one, other)
+    whole: dict[str, Any] = {
+        "limb_width": 1.0, "edge": "open", "extent": "segment", "rounding": "half_even",
+        "overlap": "average", **settings, **more,
+    }  # fmt: skip
+    few = draw_pafs(ends[:, :, :5], ends[:, :, 1:], valid, (SIDE, SIDE), **whole)
+    every = draw_pafs_on_device(ends[:, :, :5], ends[:, :, 1:], valid, (SIDE, SIDE), **whole)
+    assert few[0].any()
+    for one, other in zip(few, every, strict=True):
+        assert one.dtype == other.dtype and torch.equal(one, other)
