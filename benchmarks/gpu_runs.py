@@ -40,7 +40,7 @@ TINY = [
 
 
 def settings(smallest: bool) -> list[str]:
-    """Of the small network with which whole runs are made."""
+    """Settings of the small network with which whole runs are made."""
     return TINY if smallest else ["train.batch_size=32"]
 
 

@@ -78,7 +78,7 @@ def decoder(preset: str) -> PafGroups:
 
 
 def literal_parts(heat: np.ndarray, paf: np.ndarray, runs: int) -> list[Times]:
-    """Of its peaks, of its limbs (with the enlarged fields), and of its people."""
+    """Times of its peaks, its limbs (with the enlarged fields) and its people."""
     limbs, order = literal.CMU_LIMBS, literal.DECODE_ORDER
 
     def join() -> list[list[literal.Connection]]:

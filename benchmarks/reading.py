@@ -138,7 +138,7 @@ def in_own_process(call: Callable[[Path], object], path: Path, runs: int = 1) ->
 
 
 def rows(smallest: bool = False) -> Iterator[Row]:
-    """Of processes of their own, so always the first call and never with warm caches."""
+    """Rows from fresh processes: always the first call, never with warm caches."""
     images, annotations = (100, 200) if smallest else (IMAGES, ANNOTATIONS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "annotations.json"

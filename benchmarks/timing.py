@@ -81,7 +81,7 @@ def compare(
 
 
 def times_of(call: Callable[[], object], runs: int) -> Times:
-    """Of a call with nothing beside it, after a first one."""
+    """Times a call that is compared with nothing, after a first one."""
     call()
     hot, cold = taken(call, runs), taken(call, min(COLD_TURNS, runs), cold=True)
     return Times(*np.median(hot, 0).tolist(), *np.median(cold, 0).tolist())

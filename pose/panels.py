@@ -131,7 +131,7 @@ def true_people(keypoints: np.ndarray) -> People:
 
 
 def of_first(fields: Fields) -> Fields:
-    """Of the first image of a batch."""
+    """Returns the fields of the first image of a batch."""
     return {name: maps[0] for name, maps in fields.items()}
 
 

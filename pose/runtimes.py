@@ -181,7 +181,7 @@ def _kept(runtime: str, file: Path, content: bytes, model: PoseModel, names: Seq
 
 
 def _key(model: PoseModel, config: ExperimentConfig) -> str:
-    """Of everything that the graph depends on."""
+    """Digest of everything that the graph depends on."""
     plain = cfg.to_plain(config)
     network = {section: plain[section] for section in NETWORK}
     network["head"] = {key: value for key, value in network["head"].items() if key != "decoder"}

@@ -275,7 +275,7 @@ class PanelDrawer:
                 log.image(f"panels/{i}", step, self.draw(model, on_device))
 
     def positions(self) -> list[int]:
-        """Of the samples that are drawn."""
+        """Positions of the samples that are drawn."""
         dataset, stream = self.training
         first = range(min(len(stream), PANEL_CHOICE))
         people = [len(true_people(dataset.people(stream[p], p))) for p in first]

@@ -16,7 +16,7 @@ from pose.config import Settings
 
 PERSON_HEIGHT = 0.6  # of the input's side: what the box of the chosen person becomes at `person_scale` 1
 PERSON_KEYPOINTS = 5  # labelled ones that a person must have to be chosen, and
-PERSON_AREA = 32.0**2  # its area in pixels of the picture
+PERSON_AREA = 32.0**2  # its area in pixels of the image
 
 
 def check_range(value: tuple[float, float], *, above_zero: bool = False) -> tuple[float, float]:
@@ -28,31 +28,31 @@ def check_range(value: tuple[float, float], *, above_zero: bool = False) -> tupl
 
 
 class WarpSettings(Settings):
-    """Ranges of the random geometry of a training picture."""
+    """Ranges of the random geometry of a training image."""
 
     crop: Literal["image", "person", "whole"] = "image"
-    """What is cut out: image = a square round the middle of the picture, by `scale`, `scale_of`, `shift`;
+    """What is cut out: image = a square round the middle of the image, by `scale`, `scale_of`, `shift`;
     person = one round a person drawn at random, by `person_scale`, `person_shift` (Cao et al., 2017), and as
-    for image where nobody has 5 labelled keypoints and 1024 pixels of area; whole = the whole picture at
+    for image where nobody has 5 labelled keypoints and 1024 pixels of area; whole = the whole image at
     `whole_scale` times its own size, in batches of like shapes (DeeperCut)."""
     scale: tuple[float, float] = (0.75, 1.25)
-    """Smallest and largest factor on the side of the square that is cut out: above 1 shrinks the picture."""
+    """Smallest and largest factor on the side of the square that is cut out: above 1 shrinks the image."""
     scale_of: Literal["long", "short"] = "long"
-    """Factor 1 is a square of the picture's long side (all is seen) or of its short side (HigherHRNet)."""
+    """Factor 1 is a square of the image's long side (all is seen) or of its short side (HigherHRNet)."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
     """Largest turn in degrees, either way."""
     shift: Annotated[float, Field(ge=0)] = 0.2
     """Largest move of the square per axis, either way, as a fraction of its side."""
     person_scale: tuple[float, float] = (0.5, 1.1)
     """Smallest and largest factor on 0.6 of the input's shorter side, which the height of the person's box
-    becomes: above 1 enlarges the picture."""
+    becomes: above 1 enlarges the image."""
     person_shift: Annotated[float, Field(ge=0)] = 40.0
     """Largest distance of the person from the middle of the input per axis, in pixels of the input."""
     whole_scale: tuple[float, float] = (0.85, 1.15)
-    """Smallest and largest factor on the size of a whole picture; one that would have more pixels than
+    """Smallest and largest factor on the size of a whole image; one that would have more pixels than
     `input.size` is made that large."""
     whole_multiple: Annotated[int, Field(ge=1)] = 64
-    """The sides of a batch of whole pictures are rounded up to multiples of this: the larger, the fewer
+    """The sides of a batch of whole images are rounded up to multiples of this: the larger, the fewer
     shapes there are, and the wider the borders."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability of mirroring."""
@@ -70,7 +70,7 @@ def draw_affine(
     output_size: tuple[int, int],
     pixel_center: float = geometry.PIXEL_CENTER,
 ) -> tuple[np.ndarray, bool]:
-    """A random matrix (2, 3) from a picture of `size` to an input of `output_size` (both height, width), and
+    """A random matrix (2, 3) from an image of `size` to an input of `output_size` (both height, width), and
     whether it mirrors.
 
     The five numbers are drawn whatever the settings are, so that switching one change off leaves the others
@@ -100,7 +100,7 @@ def draw_person_affine(
     mirrored, as Cao, Simon, Wei, Sheikh: Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields
     (CVPR 2017) trained."""
     x, y, width, height = boxes[rng.integers(len(boxes))].tolist()
-    # a box without a height would enlarge the picture without an end
+    # a box without a height would enlarge the image without an end
     side = max(height, 1.0) / (PERSON_HEIGHT * rng.uniform(*settings.person_scale))
     rotation = rng.uniform(-settings.rotation, settings.rotation)
     dx, dy = rng.uniform(-settings.person_shift, settings.person_shift, 2)
@@ -120,7 +120,7 @@ def draw_person_affine(
 def whole_factor(
     rng: np.random.Generator, settings: WarpSettings, size: tuple[int, int], limit: tuple[int, int]
 ) -> float:
-    """By what a whole picture of `size` (height, width) is enlarged: to at most the area of `limit`, and to
+    """By what a whole image of `size` (height, width) is enlarged: to at most the area of `limit`, and to
     twice its longer side, as the others of the batch get a canvas as long."""
     most = min(float(np.sqrt(limit[0] * limit[1] / (size[0] * size[1]))), 2 * max(limit) / max(size))
     return min(rng.uniform(*settings.whole_scale), most)
@@ -134,7 +134,7 @@ def draw_whole_affine(
     output_size: tuple[int, int],
     pixel_center: float = geometry.PIXEL_CENTER,
 ) -> tuple[np.ndarray, bool]:
-    """As `draw_affine`, for a picture enlarged by `factor` in the middle of a canvas that holds it."""
+    """As `draw_affine`, for an image enlarged by `factor` in the middle of a canvas that holds it."""
     side = min(output_size) / factor
     rotation = rng.uniform(-settings.rotation, settings.rotation)
     flip = bool(rng.random() < settings.flip)
