@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import types
@@ -57,7 +58,8 @@ def _explain(schema: type[Settings], problem: Any, data: Any) -> tuple[KeyPath, 
     kind, given, context = problem["type"], problem.get("input"), problem.get("ctx", {})
     if kind == "extra_forbidden":
         fields = list(model.model_fields) if model else []
-        return path, f"{dotted}: unknown key{nearest(path[-1], fields) or _known(fields)}"
+        hint = nearest(path[-1], fields) or _moved(path, model) or _known(fields)
+        return path, f"{dotted}: unknown key{hint}"
     if kind == "missing":
         return path, f"{dotted}: missing"
     if kind in ("union_tag_invalid", "literal_error") and (
@@ -99,6 +101,13 @@ def _short(value: Any) -> str:
 
 def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]
+
+
+def _moved(path: KeyPath, model: type[Settings] | None) -> str:
+    """Where a key lies today that is nearly one of a former version, as a hint; or an empty string."""
+    former = model.former_keys if model else {}
+    close = difflib.get_close_matches(path[-1], former, n=1)
+    return f", did you mean '{'.'.join((*path[:-1], *former[close[0]]))}'?" if close else ""
 
 
 def _known(fields: Sequence[str]) -> str:

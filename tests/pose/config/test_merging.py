@@ -167,6 +167,9 @@ def test_a_config_of_a_former_run_has_the_keys_of_all_components() -> None:
     [
         ({"lr": "fast"}, "0.yaml:\n  optimizer.lr: expected float, got 'fast'"),
         ({"optimizer": "adma"}, "optimizer.name: unknown optimizer 'adma', did you mean 'adam'?"),
+        ({"lrr": 1}, "lrr: unknown key, did you mean 'optimizer.lr'?"),
+        ({"plateau_patence": 1}, "plateau_patence: unknown key, did you mean 'schedule.patience'?"),
+        ({"epoch": 1}, "epoch: unknown key, did you mean 'epochs'?"),
         ({"schedule": 3}, "schedule.name: unknown schedule 3"),
         ({"optimizer": ["adam"]}, "optimizer.name: unknown optimizer"),
         ({"schedule": "piecewise", "rates": [[1, 1]]}, "piecewise needs rates"),
